@@ -1,0 +1,1 @@
+//! Balancing: one endpoint of a pool, one file an algorithm.

@@ -1,0 +1,3 @@
+//! The expression language of RULES.md: one grammar for pools (over an instance) and conditions (over a request).
+
+pub mod ast;

@@ -1,0 +1,1 @@
+//! Formats that several commands read and write: catalog file, traffic line, explanation.

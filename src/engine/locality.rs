@@ -1,0 +1,1 @@
+//! Locality: levels and spill.

@@ -1,0 +1,213 @@
+//! Policies: the knobs of a pool, a rule or a service, with their defaults. SEMANTICS.md argues each number.
+//! Durations are milliseconds; shares are parts per million.
+
+use serde::Serialize;
+
+use super::label::Text;
+
+/// One whole (100 %) in parts per million.
+pub const WHOLE: u32 = 1_000_000;
+
+/// Time limits towards an instance, in milliseconds. 0 means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// To establish a connection (TCP and TLS). Default 1 s.
+    pub connect: u64,
+    /// From the request's last byte sent to the answer's head. Default 15 s.
+    pub first_byte: u64,
+    /// Between two pieces of a body. Default 60 s.
+    pub idle: u64,
+    /// For the whole exchange, all tries. Default none.
+    pub total: u64,
+    /// In place of `idle` for tunnels, server-sent events and gRPC streams. Default 5 min.
+    pub stream_idle: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: 1_000, first_byte: 15_000, idle: 60_000, total: 0, stream_idle: 300_000 }
+    }
+}
+
+/// When a request may be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// All tries together, the first one included. Default 3; 1 never retries.
+    pub attempts: u32,
+    /// Connecting failed: nothing was sent.
+    pub connect: bool,
+    /// The connection broke before an answer's head.
+    pub reset: bool,
+    /// No head within `first_byte`. Default off.
+    pub timeout: bool,
+    /// Statuses that are tried again. Default 502, 503, 504.
+    pub statuses: Vec<u16>,
+    /// Retries as a share of requests, parts per million. Default 20 %.
+    pub budget: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504], budget: 200_000 }
+    }
+}
+
+/// How one endpoint of a pool is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The better of two by requests in flight per weight.
+    #[default]
+    Least,
+    /// Peak EWMA of latency times in-flight.
+    Ewma,
+    /// Static stride.
+    RoundRobin,
+    /// Weighted alias table.
+    Random,
+    /// Maglev over the value of a key (a request field, as written).
+    Hash(Text),
+}
+
+/// Passive ejection (SEMANTICS.md). A threshold of 0 is off.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Eject {
+    /// Failures in a row, of any kind (5xx answers and local failures). Default 5.
+    pub consecutive_5xx: u32,
+    /// 502, 503, 504 and local failures in a row. Default off.
+    pub consecutive_gateway_failure: u32,
+    /// Connect failures, resets and timeouts in a row. Default off.
+    pub consecutive_local_origin_failure: u32,
+    /// The sliding window for rates. Default 10 s.
+    pub window: u64,
+    /// Requests in the window before a rate counts. Default 5.
+    pub min_requests: u32,
+    /// Success rate, parts per million, below which (Wilson upper bound) it trips. Default 80 %. 0 is off.
+    pub success_rate: u32,
+    /// First ejection. Default 30 s; doubled on each repeat.
+    pub base_ejection_time: u64,
+    /// The longest ejection. Default 300 s.
+    pub max_ejection_time: u64,
+    /// Share of a pool that may be ejected, parts per million; `None`: 50 %, 100 % where the pool is backed.
+    pub max_ejection_percent: Option<u32>,
+    /// Endpoints of a pool kept whatever their health; `None`: 1, 0 where the pool is backed.
+    pub min_routable: Option<u32>,
+    /// Off: verdicts are only reported.
+    pub enforce: bool,
+}
+
+impl Default for Eject {
+    fn default() -> Self {
+        Self {
+            consecutive_5xx: 5,
+            consecutive_gateway_failure: 0,
+            consecutive_local_origin_failure: 0,
+            window: 10_000,
+            min_requests: 5,
+            success_rate: 800_000,
+            base_ejection_time: 30_000,
+            max_ejection_time: 300_000,
+            max_ejection_percent: None,
+            min_routable: None,
+            enforce: true,
+        }
+    }
+}
+
+/// What an active check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// A request that must answer with an expected status.
+    Http {
+        /// Origin-form target.
+        path: String,
+        /// Default GET.
+        method: String,
+        /// The Host field; default the instance's address.
+        host: Option<String>,
+        /// Accepted statuses, inclusive ranges. Default 200–399.
+        statuses: Vec<(u16, u16)>,
+        /// A header that must be there with this value.
+        header: Option<(String, String)>,
+        /// Text that the body's first 64 KiB must contain.
+        body: Option<String>,
+    },
+    /// A connection that must open.
+    Tcp,
+}
+
+/// An active check. Durations in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// Between checks. Default 5 s, jitter 20 %.
+    pub interval: u64,
+    /// For one check. Default 2 s.
+    pub timeout: u64,
+    /// Passes in a row that make it healthy. Default 2 (the very first verdict needs one).
+    pub rise: u32,
+    /// Failures in a row that make it unhealthy. Default 3.
+    pub fall: u32,
+    /// Not routable before the first pass. Default off.
+    pub hold_new: bool,
+    /// A pass ends a passive ejection before its time. Default off.
+    pub check_readmits: bool,
+}
+
+/// Region- and zone-local routing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Locality {
+    /// Label keys, widest first. Empty: everybody is level 0.
+    pub prefer: Vec<Text>,
+    /// Over-provisioning in thousandths: 1400 keeps a level full down to 72 % of it routable.
+    pub spill: u32,
+    /// Health this long before traffic returns to a better level, ms. Default 10 s.
+    pub failback: u64,
+    /// A level counts only with at least this many routable. Default 0.
+    pub min_local: u32,
+}
+
+impl Default for Locality {
+    fn default() -> Self {
+        Self { prefer: Vec::new(), spill: 1_400, failback: 10_000, min_local: 0 }
+    }
+}
+
+/// A pool's minimum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Min {
+    /// That many routable endpoints.
+    Count(u32),
+    /// That share of the pool's catalog instances, parts per million, rounded up.
+    Share(u32),
+}
+
+impl Default for Min {
+    fn default() -> Self {
+        Self::Count(1)
+    }
+}
+
+impl Min {
+    /// The number of routable endpoints needed in a pool of `size` catalog instances; at least 1.
+    #[must_use]
+    pub fn of(self, size: usize) -> usize {
+        match self {
+            Self::Count(count) => (count as usize).max(1),
+            Self::Share(ppm) => (size as u64 * u64::from(ppm)).div_ceil(u64::from(WHOLE)).max(1) as usize,
+        }
+    }
+}
+
+/// What a pool does when nobody in it is routable and every fallback was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Panic {
+    /// Any endpoint of the pool.
+    Any,
+    /// 503.
+    Fail,
+}

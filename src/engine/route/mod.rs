@@ -1,0 +1,1 @@
+//! Routing: rule set to router (as used); request to decision.

@@ -1,0 +1,1 @@
+//! Selectors: an expression over an instance, answered at publication for all instances of a service at once.

@@ -1,0 +1,1 @@
+//! The table: snapshot, router and resolved pools behind one pointer.

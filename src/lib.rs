@@ -1,0 +1,3 @@
+//! Pointsman: a reverse proxy that routes by what instances *are*.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+pub mod engine;
