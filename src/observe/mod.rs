@@ -1,0 +1,3 @@
+//! Observing: clock, metrics, access log, events.
+
+pub mod clock;
