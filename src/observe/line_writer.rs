@@ -221,7 +221,7 @@ mod tests {
     use std::sync::mpsc;
 
     /// A target that takes a line only when it is let.
-    struct Gate(mpsc::Receiver<()>, mpsc::Sender<usize>);
+    struct Gate(Receiver<()>, mpsc::Sender<usize>);
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
