@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use http::HeaderValue;
@@ -31,12 +32,12 @@ pub enum Phase {
 }
 
 /// What the handshake told. The listener's side fills it in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tls {
     /// The server name that the client asked for.
-    pub sni: Option<String>,
+    pub sni: Option<Arc<str>>,
     /// The subject alternative names of the client's certificate.
-    pub san: Vec<String>,
+    pub san: Arc<[String]>,
 }
 
 /// One client connection.
