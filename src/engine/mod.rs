@@ -21,4 +21,5 @@ pub mod snapshot;
 pub mod table;
 pub mod time;
 pub mod trace;
+pub mod units;
 pub mod yaml;

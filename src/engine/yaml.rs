@@ -1,8 +1,11 @@
 //! YAML (and so JSON) as a tree with byte spans, so that every problem of a file is found in one run.
 //! A syntax error ends its own file only.
 
+mod places;
+
 use std::sync::Arc;
 
+pub use places::Places;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Source, Span, nearest};
