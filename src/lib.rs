@@ -1,3 +1,6 @@
 //! Pointsman: a reverse proxy that routes by what instances *are*.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 pub mod engine;
+pub mod files;
+pub mod observe;
+pub mod upstream;

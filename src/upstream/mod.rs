@@ -1,0 +1,3 @@
+//! Upstream: connections to the instances.
+
+pub mod checks;
