@@ -15,7 +15,7 @@ use crate::engine::diagnostic::{Diagnostic, Diagnostics, Span, Spanned};
 use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
 use crate::engine::expr::pattern;
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Eject, Min, WHOLE};
+use crate::engine::policy::{Balance, Min, WHOLE};
 use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
 
 /// Lowers a file. `sets` numbers the pattern sets of the whole router.
@@ -37,9 +37,9 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         rules,
         fallback: file.fallback.as_ref().map(|fallback| fallback.value),
         policies: Arc::new(policies(&Policies::default(), &file.policies)),
-        eject: Eject::default(),
-        check: None,
-        slow_start: 0,
+        eject: file.eject.clone().unwrap_or_default(),
+        check: file.check.clone(),
+        slow_start: file.slow_start,
         locality: file.locality.clone().unwrap_or_default(),
         lanes: file.lanes.clone(),
         cookie: cookie::name(&file.service.value),
