@@ -2,5 +2,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 pub mod engine;
 pub mod files;
+pub mod forward;
 pub mod observe;
 pub mod upstream;
