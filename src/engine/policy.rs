@@ -69,6 +69,20 @@ pub enum Balance {
     Hash(Text),
 }
 
+impl Balance {
+    /// The algorithms that are built, as written in a rule file.
+    pub const SUPPORTED: [&'static str; 2] = ["least", "random"];
+
+    /// Whether this one is built. A rule file that asks for another one is refused, naming [`Balance::SUPPORTED`].
+    #[must_use]
+    pub fn supported(&self) -> bool {
+        match self {
+            Self::Least | Self::Random => true,
+            Self::Ewma | Self::RoundRobin | Self::Hash(_) => false,
+        }
+    }
+}
+
 /// Passive ejection (SEMANTICS.md). A threshold of 0 is off.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Eject {
@@ -92,6 +106,12 @@ pub struct Eject {
     pub max_ejection_percent: Option<u32>,
     /// Endpoints of a pool kept whatever their health; `None`: 1, 0 where the pool is backed.
     pub min_routable: Option<u32>,
+    /// Standard deviations below the pool's mean success rate that make an outlier, in thousandths (Envoy). 0 is off.
+    pub stdev_factor: u32,
+    /// Share of failures in the window, parts per million, at which it trips (Envoy). 0 is off.
+    pub failure_percentage: u32,
+    /// p90 latency above this many thousandths of the pool's median for `window` trips. 0 is off.
+    pub latency_factor: u32,
     /// Off: verdicts are only reported.
     pub enforce: bool,
 }
@@ -109,6 +129,9 @@ impl Default for Eject {
             max_ejection_time: 300_000,
             max_ejection_percent: None,
             min_routable: None,
+            stdev_factor: 0,
+            failure_percentage: 0,
+            latency_factor: 0,
             enforce: true,
         }
     }

@@ -2,10 +2,28 @@
 //!
 //! Callers ask `T::ENABLED` before they compute anything that only a trace wants, so the no-op costs nothing.
 
+use super::snapshot::EndpointIdx;
+use super::table::{Level, Pool};
+
 /// Takes note of how a decision came about. Rule-level notes are `decide`'s, pool-level ones `pick`'s.
 pub trait Trace {
     /// Whether notes are wanted at all.
     const ENABLED: bool;
+
+    /// This pool is picked from: its counts, levels with loads, candidates.
+    fn pool(&mut self, _pool: &Pool) {}
+
+    /// This level was drawn, or comes next because the one before proved empty.
+    fn level(&mut self, _level: &Level) {}
+
+    /// This endpoint was drawn, but is tried already or not routable any more.
+    fn passed_over(&mut self, _endpoint: EndpointIdx) {}
+
+    /// `least` compared these two by requests in flight.
+    fn compared(&mut self, _a: EndpointIdx, _b: EndpointIdx, _in_flight: [u32; 2], _chosen: EndpointIdx) {}
+
+    /// The request took the permit to prove this endpoint.
+    fn probe(&mut self, _endpoint: EndpointIdx) {}
 }
 
 /// No notes: the live path.
