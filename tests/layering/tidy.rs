@@ -70,7 +70,11 @@ fn unlisted(folder: &Path) -> Vec<String> {
     for entry in root().join(folder).read_dir().expect("a folder that can be read").flatten() {
         let name = PathBuf::from(entry.file_name());
         let stem = name.with_extension("").to_string_lossy().into_owned();
-        let is_module = entry.path().is_dir() || name.extension().is_some_and(|ext| ext == "rs");
+        // A folder without sources (of recorded answers, say) is no module.
+        let is_module = match entry.path().is_dir() {
+            true => !files(&folder.join(&name).to_string_lossy(), "rs").is_empty(),
+            false => name.extension().is_some_and(|ext| ext == "rs"),
+        };
         if is_module && !matches!(stem.as_str(), "mod" | "lib" | "main") && !listed.contains(&stem) {
             out.push(format!("{}: `mod {stem};` is missing", home.display()));
         }
