@@ -236,7 +236,7 @@ impl<'n> Reader<'_> {
 
 fn in_words(ms: u64) -> String {
     for (unit, word) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if ms >= unit && ms % unit == 0 {
+        if ms >= unit && ms.is_multiple_of(unit) {
             return format!("{}{word}", ms / unit);
         }
     }
