@@ -24,6 +24,10 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
     if &*file.service.value == "*" {
         lowering.unsupported(file.service.span, "`service: \"*\"` (one file for every service that no file names)");
     }
+    lowering.built(file.policies.balance.as_ref(), file.service.span);
+    for pool in &file.pools {
+        lowering.built(pool.balance.as_ref(), pool.name.span);
+    }
     lowering.labels();
     let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule)).collect();
     lowering.remaining_pools();
@@ -106,11 +110,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
     }
 
     fn rule(&mut self, rule: &rules::Rule) -> RouterRule {
-        let salt = match &rule.action {
-            rules::Action::Split(split) => &split.salt,
-            _ => &rule.name.value,
-        };
-        let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, salt));
+        let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, &rule.salt));
+        self.built(rule.policies.balance.as_ref(), rule.name.span);
         let policies = policies(&rule.policies, &self.file.policies);
         let (action, last) = self.action(rule, &policies.balance);
         let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
@@ -318,6 +319,12 @@ impl<'f, 'o> Lowering<'f, 'o> {
             };
         }
         (headers, cookies)
+    }
+
+    fn built(&mut self, balance: Option<&Balance>, span: Span) {
+        if balance.is_some_and(|balance| !balance.supported()) {
+            self.unsupported(span, &format!("this `balance` (there are {})", Balance::SUPPORTED.join(", ")));
+        }
     }
 
     fn unsupported(&mut self, span: Span, what: &str) {
