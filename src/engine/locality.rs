@@ -107,13 +107,16 @@ mod tests {
     use crate::engine::testing;
 
     fn shares_at(counts: &[(u32, u32)], min_local: u32) -> Vec<u8> {
-        let levels: Vec<Count> = counts.iter().map(|(routable, total)| Count { routable: *routable, total: *total }).collect();
+        let levels: Vec<Count> =
+            counts.iter().map(|(routable, total)| Count { routable: *routable, total: *total }).collect();
         loads(&levels, &Locality { min_local, ..Locality::default() })
     }
 
     #[test]
     fn spill_is_proportional_and_not_a_cliff() {
-        for (routable, expected) in [(100, [100, 0]), (72, [100, 0]), (71, [99, 1]), (50, [70, 30]), (25, [35, 65]), (0, [0, 100])] {
+        for (routable, expected) in
+            [(100, [100, 0]), (72, [100, 0]), (71, [99, 1]), (50, [70, 30]), (25, [35, 65]), (0, [0, 100])]
+        {
             assert_eq!(shares_at(&[(routable, 100), (10, 10)], 0), expected, "{routable} %");
         }
         assert_eq!(shares_at(&[(0, 5), (0, 5)], 0), [0, 0]);

@@ -69,6 +69,20 @@ pub enum Balance {
     Hash(Text),
 }
 
+impl Balance {
+    /// The algorithms that are built, as written in a rule file.
+    pub const SUPPORTED: [&'static str; 2] = ["least", "random"];
+
+    /// Whether this one is built. A rule file that asks for another one is refused, naming [`Balance::SUPPORTED`].
+    #[must_use]
+    pub fn supported(&self) -> bool {
+        match self {
+            Self::Least | Self::Random => true,
+            Self::Ewma | Self::RoundRobin | Self::Hash(_) => false,
+        }
+    }
+}
+
 /// Passive ejection (SEMANTICS.md). A threshold of 0 is off.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Eject {

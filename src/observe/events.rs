@@ -301,7 +301,10 @@ mod tests {
         );
         let event = subscriber.try_recv().unwrap();
         let json = serde_json::to_value(&*event).unwrap();
-        assert_eq!((&json["kind"], &json["service"], &json["instance"]), (&"ejected".into(), &"web".into(), &"web-1".into()));
+        assert_eq!(
+            (&json["kind"], &json["service"], &json["instance"]),
+            (&"ejected".into(), &"web".into(), &"web-1".into())
+        );
         assert_eq!(json["reason"], "6 of the last 7 were 503");
     }
 }

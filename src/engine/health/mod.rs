@@ -54,12 +54,7 @@ impl Health {
     /// A healthy endpoint without history.
     #[must_use]
     pub fn new(now: Millis) -> Self {
-        Self {
-            state: State::Healthy { since: now },
-            times: 0,
-            streak: Streak::default(),
-            window: Tally::default(),
-        }
+        Self { state: State::Healthy { since: now }, times: 0, streak: Streak::default(), window: Tally::default() }
     }
 
     /// Ejection steps in force: they fall by one for every `window` spent healthy (Envoy's interval).
@@ -232,11 +227,11 @@ pub fn eject(
     (next, Some(transition))
 }
 
-/// The threshold that is reached, if any.
+/// The threshold that is reached, if any. A 429 counts in the window but not in a row.
 fn trip(health: &Health, last: Evidence, policy: &Eject) -> Option<Reason> {
     let reached = |count: u32, threshold: u32| threshold > 0 && count >= threshold.min(Streak::MAX);
     let streak = health.streak;
-    if evidence_counts(last) {
+    if last.is_failure() {
         if reached(streak.any, policy.consecutive_5xx) {
             return Some(Reason::Consecutive5xx { count: streak.any, last });
         }
@@ -251,11 +246,6 @@ fn trip(health: &Health, last: Evidence, policy: &Eject) -> Option<Reason> {
     let enough = policy.success_rate > 0 && requests >= policy.min_requests.max(1);
     let below = enough && wilson::upper_bound_below(requests - failed.min(requests), requests, policy.success_rate);
     below.then_some(Reason::SuccessRate { failed, requests, last })
-}
-
-/// A 429 counts in the window but not in a row.
-fn evidence_counts(evidence: Evidence) -> bool {
-    evidence.is_failure()
 }
 
 #[cfg(test)]

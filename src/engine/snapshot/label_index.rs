@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::bitset::Bitset;
+use super::{Bitset, Endpoint};
 use crate::engine::expr::ast::{Builtin, Field};
 use crate::engine::instance::{Instance, Status};
 use crate::engine::label::Text;
@@ -24,8 +24,8 @@ pub struct LabelIndex {
 /// One key: its values in order, and where each one's postings end in the common list.
 #[derive(Debug, Default)]
 struct Column {
-    values: Box<[(Text, u32)]>,
-    postings: Box<[u32]>,
+    values: Vec<(Text, u32)>,
+    postings: Vec<u32>,
 }
 
 impl LabelIndex {
@@ -86,13 +86,13 @@ impl LabelIndex {
 
     /// Those that have the field: a non-empty `dc`, at least one tag, the label even if empty.
     #[must_use]
-    pub fn present(&self, field: &Field, instances: &[Arc<Instance>]) -> Bitset {
-        self.having(field, instances, |_| true)
+    pub fn present(&self, field: &Field, endpoints: &[Endpoint]) -> Bitset {
+        self.having(field, endpoints, |_| true)
     }
 
     /// Those with a value of the field for which `holds` is true. A distinct value is asked once.
     #[must_use]
-    pub fn having(&self, field: &Field, instances: &[Arc<Instance>], mut holds: impl FnMut(&str) -> bool) -> Bitset {
+    pub fn having(&self, field: &Field, endpoints: &[Endpoint], mut holds: impl FnMut(&str) -> bool) -> Bitset {
         let mut set = Bitset::none(self.len);
         if let Field::Builtin(Builtin::Status) = field {
             for status in Status::ALL.into_iter().filter(|status| holds(status.word())) {
@@ -104,8 +104,8 @@ impl LabelIndex {
             }
         } else if let Field::Builtin(builtin) = field {
             let mut buffer = String::new();
-            for (at, instance) in instances.iter().enumerate() {
-                if scanned(instance, *builtin, &mut buffer).is_some_and(&mut holds) {
+            for (at, endpoint) in endpoints.iter().enumerate() {
+                if scanned(&endpoint.instance, *builtin, &mut buffer).is_some_and(&mut holds) {
                     set.insert(at as u32);
                 }
             }
@@ -115,9 +115,9 @@ impl LabelIndex {
 
     /// Those with exactly this value.
     #[must_use]
-    pub fn equal(&self, field: &Field, instances: &[Arc<Instance>], wanted: &str) -> Bitset {
+    pub fn equal(&self, field: &Field, endpoints: &[Endpoint], wanted: &str) -> Bitset {
         let Some(column) = self.column(field) else {
-            return self.having(field, instances, |value| value == wanted);
+            return self.having(field, endpoints, |value| value == wanted);
         };
         let mut set = Bitset::none(self.len);
         column.postings_of(wanted).iter().for_each(|at| set.insert(*at));
@@ -125,7 +125,7 @@ impl LabelIndex {
     }
 
     fn column(&self, field: &Field) -> Option<&Column> {
-        static EMPTY: Column = Column { values: Box::new([]), postings: Box::new([]) };
+        static EMPTY: Column = Column { values: Vec::new(), postings: Vec::new() };
         match field {
             Field::Label(key) => {
                 let at = self.labels.binary_search_by(|(other, _)| other.cmp(key));
@@ -151,7 +151,9 @@ impl Column {
                 _ => values.push((Arc::clone(value), end)),
             }
         }
-        Self { values: values.into(), postings: postings.into() }
+        values.shrink_to_fit();
+        postings.shrink_to_fit();
+        Self { values, postings }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &[u32])> {

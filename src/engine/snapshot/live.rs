@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
 use super::window::Window;
+use super::word::{AWAITING, DRAINED, OUT, UNAVAILABLE, Word};
 use crate::engine::health::check::{self, CheckState, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
@@ -194,15 +194,17 @@ impl Live {
         let policy = Eject { base_ejection_time: ms, max_ejection_time: ms, ..Eject::default() };
         self.change(|word| {
             let health = word.health(Streak::default(), Tally::default());
-            if health.is_out() { (health, None) } else { health::eject(health, Reason::Operator, now, &policy, Draw(0)) }
+            if health.is_out() {
+                (health, None)
+            } else {
+                health::eject(health, Reason::Operator, now, &policy, Draw(0))
+            }
         })
     }
 
     /// An operator readmits it. `None` when it was in.
     pub fn readmit(&self, now: Millis) -> Option<Transition> {
-        self.change(|word| {
-            health::readmit(word.health(Streak::default(), Tally::default()), Reason::Operator, now)
-        })
+        self.change(|word| health::readmit(word.health(Streak::default(), Tally::default()), Reason::Operator, now))
     }
 
     /// Whether a request may prove it: out by evidence, its time over, no permit out, and nothing else against it.
@@ -309,8 +311,7 @@ impl Live {
     }
 
     fn set_bit(&self, bit: u64, on: bool) -> bool {
-        let before =
-            if on { self.word.fetch_or(bit, Relaxed) } else { self.word.fetch_and(!bit, Relaxed) };
+        let before = if on { self.word.fetch_or(bit, Relaxed) } else { self.word.fetch_and(!bit, Relaxed) };
         (before & bit != 0) != on
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::live::Live;
 use crate::engine::instance::Instance;
@@ -167,7 +167,9 @@ mod tests {
         let mut set = LiveSet::default();
         attach(&mut set, 80, "1", 0);
         let both: Vec<Arc<Instance>> = [80, 81]
-            .map(|port| Arc::new(Instance { identity: "a".into(), ..testing::instance("web", "a", port, &[("version", "1")]) }))
+            .map(|port| {
+                Arc::new(Instance { identity: "a".into(), ..testing::instance("web", "a", port, &[("version", "1")]) })
+            })
             .to_vec();
         let lives = set.attach(&"web".into(), &both, Millis(1));
         assert!(lives.iter().all(|live| live.available()));

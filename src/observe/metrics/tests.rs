@@ -61,9 +61,7 @@ fn workers_counts_are_summed_and_carry_the_instances_labels() {
     let figures = parse(&metrics.render());
     let labels = r#"service="web",rule="ramp",pool="gray""#;
     let requests = |class: &str| {
-        figures[&format!(
-            r#"pointsman_requests_total{{{labels},version="1.3",env="",region="eu",status="{class}"}}"#
-        )]
+        figures[&format!(r#"pointsman_requests_total{{{labels},version="1.3",env="",region="eu",status="{class}"}}"#)]
     };
     assert_eq!((requests("2xx"), requests("5xx")), (4.0, 2.0));
     assert_eq!(figures[&format!("pointsman_request_duration_seconds_count{{{labels}}}")], 6.0);

@@ -9,9 +9,9 @@ use rustc_hash::FxHashMap;
 use crate::engine::instance::Instance;
 use crate::observe::names::Family;
 
+use super::Metrics;
 use super::cells::{CountCell, RouteCells, WorkerCells};
 use super::registry::Series;
-use super::Metrics;
 
 /// Entries of one cache before it is emptied (their cells stay).
 const CACHE_LIMIT: usize = 8_192;
@@ -197,11 +197,11 @@ impl SeriesCache {
             .labels
             .iter()
             .map(|label| match *label {
-            "service" => names.service,
-            "rule" => names.rule,
-            "pool" => names.pool,
-            _ => word,
-        })
+                "service" => names.service,
+                "rule" => names.rule,
+                "pool" => names.pool,
+                _ => word,
+            })
             .collect();
         let series = self.worker.metrics.counter(family).series(&labels);
         let entry = CountEntry { count: Arc::clone(series.cell(self.worker.index)), _series: series };
