@@ -44,9 +44,13 @@ fn is_vague(name: &str) -> bool {
     ["manager", "helper", "helpers", "util", "utils"].iter().any(|word| name.ends_with(word))
 }
 
-/// Sources beside a `mod.rs` (or `lib.rs`) that it does not list: they would never be compiled.
+/// Sources of a folder that its parent (`lib.rs`, `mod.rs`, or `name.rs` beside `name/`) does not list: they would
+/// never be compiled.
 fn unlisted(folder: &Path) -> Vec<String> {
-    let home = if folder == Path::new("src") { folder.join("lib.rs") } else { folder.join("mod.rs") };
+    let homes = [folder.join("lib.rs"), folder.join("mod.rs"), folder.with_extension("rs")];
+    let Some(home) = homes.into_iter().find(|home| root().join(home).exists()) else {
+        return vec![format!("{}: no mod.rs", folder.display())];
+    };
     let listed: HashSet<String> = scan::tokens(&read(&home))
         .windows(3)
         .filter(|three| three[0].text == "mod" && matches!(three[2].text.as_str(), ";" | "{"))
