@@ -5,5 +5,6 @@ pub mod config;
 pub mod dry_run;
 pub mod engine;
 pub mod files;
+pub mod forward;
 pub mod observe;
 pub mod upstream;

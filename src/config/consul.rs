@@ -211,6 +211,9 @@ pub struct Mapping {
     pub tag_separator: String,
 }
 
+/// Of a compiled pattern.
+const PATTERN_SIZE: usize = 1 << 20;
+
 /// Reads `catalog.consul`.
 pub fn read(mut at: Scope<'_>, cx: &mut Context<'_>) -> Consul {
     let consul = Consul {
@@ -262,7 +265,10 @@ fn tls(mut at: Scope<'_>, cx: &mut Context<'_>) -> ConsulTls {
 }
 
 fn select(mut at: Scope<'_>, cx: &mut Context<'_>) -> Select {
-    let pattern = |text: &str| regex::Regex::new(text).map(|_| text.to_owned()).map_err(|e| format!("no pattern: {e}"));
+    let pattern = |text: &str| {
+        let built = regex::RegexBuilder::new(text).size_limit(PATTERN_SIZE).build();
+        built.map(|_| text.to_owned()).map_err(|error| format!("`{text}` is no pattern: {error}"))
+    };
     let select = Select {
         tags: at.list("tags", "", text, cx),
         prefix: at.list("prefix", "", text, cx),
