@@ -18,6 +18,9 @@ use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Min, WHOLE};
 use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
 
+/// Above this many texts, `in` is a set.
+const FEW_TEXTS: usize = 16;
+
 /// Lowers a file. `sets` numbers the pattern sets of the whole router.
 pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics) -> RouterFile {
     let mut lowering = Lowering::new(file, out);
@@ -253,10 +256,12 @@ impl<'f, 'o> Lowering<'f, 'o> {
                 let slot = self.slot(&test.field, expr.span);
                 let ask = match &test.op {
                     Op::Matches(text) => self.pattern(slot, text),
-                    Op::InFile(_) => {
-                        self.unsupported(expr.span, "a list from `file(\"…\")`");
+                    Op::InFile(path) => {
+                        let message = format!("the list `{path}` was not read");
+                        self.out.push(Diagnostic::error("E032", &self.file.source, expr.span, message));
                         Ask::Value(test.op.clone())
                     }
+                    Op::In(texts) if texts.len() > FEW_TEXTS => Ask::OneOf(texts.iter().cloned().collect()),
                     op => Ask::Value(op.clone()),
                 };
                 Condition::Test { slot, ask, negated: test.negated }
