@@ -1,5 +1,6 @@
 //! Pointsman: a reverse proxy that routes by what instances *are*.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+pub mod admin;
 pub mod config;
 pub mod engine;
 pub mod files;
