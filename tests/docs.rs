@@ -13,6 +13,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pointsman::config::{self, Flags};
 use pointsman::engine::diagnostic::{Diagnostic, Diagnostics, Source};
 use pointsman::engine::yaml;
 
@@ -28,7 +29,8 @@ impl Block {
     /// Everything that is wrong with it.
     fn problems(&self) -> Vec<String> {
         match self.info.as_str() {
-            "yaml rules" | "yaml catalog" | "yaml config" => self.file_problems(),
+            "yaml config" => self.config_problems(),
+            "yaml rules" | "yaml catalog" => self.file_problems(),
             "json" => json_problem(&self.text).into_iter().collect(),
             "json lines" => self.text.lines().filter_map(json_problem).collect(),
             "sh" => commands(&self.text).iter().filter_map(|command| command_problem(command)).collect(),
@@ -39,6 +41,14 @@ impl Block {
             "text" | "mermaid" => Vec::new(),
             other => vec![format!("`{other}` is no info string that tests/docs.rs knows")],
         }
+    }
+
+    fn config_problems(&self) -> Vec<String> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), &self.text).expect("a file that can be written");
+        let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+        let found = config::load(&flags, []).err().unwrap_or_default();
+        found.0.iter().map(Diagnostic::render).collect()
     }
 
     fn file_problems(&self) -> Vec<String> {
@@ -189,6 +199,8 @@ fn a_wrong_block_is_seen() {
     };
     check("```yaml rules\nservice: web\nservice: api\n```\n", &["repeated"]);
     check("```yaml rules\nservice: web\n```\n", &[]);
+    check("```yaml config\nregion: eu\nlisen: []\n```\n", &["`listen`"]);
+    check("```yaml config\nregion: eu\n```\n", &[]);
     check("```yaml\na: 1\n```\n", &["`yaml` is no info string"]);
     check("```\na\n```\n", &["`` is no info string"]);
     check("```text\nanything\n", &["never closed"]);

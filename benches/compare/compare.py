@@ -24,6 +24,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 
 import load
 import peers
@@ -45,6 +46,7 @@ WORK = {
 }
 RATED = ["small", "rules"]          # measured again at a fixed rate
 WARM_SECONDS = 1
+READY_SECONDS = 5
 QUIET = 0.5                         # load average above which a warning is printed
 
 
@@ -95,9 +97,15 @@ class Bench:
     def check(self, name, port, work):
         """That the peer does the work: a good answer, and the headers that everybody adds."""
         headers = dict(work.get("headers", []))
-        status, _ = request(port, work.get("method", "GET"), work["path"], headers, b"u" * work.get("body", 0))
-        if status != 200:
-            raise RuntimeError(f"{name} answered {status} to {work['path']}")
+        end = time.monotonic() + READY_SECONDS
+        while True:
+            status, _ = request(port, work.get("method", "GET"), work["path"], headers, b"u" * work.get("body", 0))
+            if status == 200:
+                break
+            # A proxy may listen a moment before it has read its catalog.
+            if status != 503 or time.monotonic() > end:
+                raise RuntimeError(f"{name} answered {status} to {work['path']}")
+            time.sleep(0.05)
         if work.get("sink"):
             return
         _, echo = request(port, "GET", "/echo", headers, b"")

@@ -52,7 +52,12 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
 fn listeners(at: &mut Scope<'_>, cx: &mut Context<'_>) -> Vec<Listen> {
     let Some(items) = at.items("listen", cx) else {
         at.note("listen", "[{address: 0.0.0.0:8080}]".to_owned(), Origin::Default, cx);
-        return vec![Listen { address: ([0, 0, 0, 0], 8080).into(), tls: None, proxy_protocol: false, half_close: false }];
+        return vec![Listen {
+            address: ([0, 0, 0, 0], 8080).into(),
+            tls: None,
+            proxy_protocol: false,
+            half_close: false,
+        }];
     };
     items.into_iter().filter_map(|item| listener(item, cx)).collect()
 }

@@ -33,7 +33,6 @@ pub struct Outbound {
     /// Kept while the request may be repeated after it was written.
     saved: Option<Vec<(HeaderName, HeaderValue)>>,
     upload: Option<Rc<Upload>>,
-    idempotent: bool,
     /// It asks for a change of protocol.
     upgrade: bool,
 }
@@ -59,7 +58,7 @@ pub struct Limits {
 }
 
 impl Outbound {
-    /// A request with its head edited. `keep`: whether the policy may want to repeat it.
+    /// A request with its head edited.
     #[must_use]
     pub fn new(
         method: Method,
@@ -67,12 +66,11 @@ impl Outbound {
         headers: HeaderMap,
         upload: Option<Rc<Upload>>,
         upgrade: bool,
-        keep: bool,
     ) -> Self {
         let idempotent = method.is_idempotent() && !upgrade;
-        let saved = (keep && idempotent)
+        let saved = idempotent
             .then(|| headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
-        Self { method, uri, headers: Some(headers), saved, upload, idempotent, upgrade }
+        Self { method, uri, headers: Some(headers), saved, upload, upgrade }
     }
 
     /// Whether sending it again after it was written is safe and possible.
@@ -134,13 +132,16 @@ impl Outbound {
 /// is safe (nothing was written, or nothing came back and the request is idempotent).
 pub async fn attempt(
     exchange: &mut Exchange,
-    peer: &Rc<Peer>,
     outbound: &mut Outbound,
     limits: Limits,
     metrics: &WorkerMetrics,
-    host: Option<HeaderValue>,
+    host_of_instance: bool,
 ) -> Result<Answered, Failure> {
     let connection = Rc::clone(exchange.connection());
+    let Some(peer) = exchange.peer().cloned() else {
+        return Err(Failure { detail: Detail::Internal, cause: None, sent: false });
+    };
+    let host = if host_of_instance { host_field(&peer) } else { None };
     let started = connection.clock.micros();
     let pooled = peer.take(connection.clock.now(), outbound.is_repeatable());
     let mut pooled = pooled.inspect(|_| metrics.cells().upstream_reused.add(1));
@@ -149,7 +150,7 @@ pub async fn attempt(
         let link = match pooled.take() {
             Some(link) => link,
             None => {
-                let link = connect(&connection, peer, limits).await?;
+                let link = connect(&connection, &peer, limits).await?;
                 metrics.cells().upstream_opened.add(1);
                 exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
                 link
@@ -224,6 +225,14 @@ async fn send(
         }
         None => Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Timeout), sent: true }),
     }
+}
+
+/// The instance's own address as a Host.
+fn host_field(peer: &Peer) -> Option<HeaderValue> {
+    let instance = &peer.instance;
+    let bracketed = instance.host.contains(':') && !instance.host.starts_with('[');
+    let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
+    HeaderValue::try_from(format!("{open}{}{close}:{}", instance.host, instance.addr.port())).ok()
 }
 
 /// Why there was no answer on an established connection.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,23 +12,38 @@ use hyper::body::Incoming;
 use super::connection::NEVER;
 use super::error::Detail;
 use super::exchange::Exchange;
+use super::upgrade::Tunnel;
 use super::upload::UploadBody;
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::upstream::Link;
+use crate::upstream::link::Raw;
 
 /// The body of an answer. When it is dropped the exchange is over, and is accounted for.
 #[derive(Debug)]
 pub struct AnswerBody {
     source: Source,
-    exchange: Exchange,
+    /// `None`: a tunnel has it.
+    exchange: Option<Exchange>,
 }
 
+/// Where an answer's body comes from.
 #[derive(Debug)]
-enum Source {
-    /// A text of our own; `None` once it was read.
+pub enum Source {
+    /// A text of our own; `None` once it was read, or when there is none.
     Own(Option<Bytes>),
+    /// An instance.
     Instance(Relay),
+    /// None: the connection leaves HTTP. The instance's side, and how long it may be silent (ms).
+    Tunnel(Raw, u64),
+}
+
+impl Source {
+    /// A text of our own; empty for none.
+    #[must_use]
+    pub fn own(text: Bytes) -> Self {
+        Self::Own((!text.is_empty()).then_some(text))
+    }
 }
 
 /// What an instance sends, and the connection it sends it on.
@@ -50,45 +66,45 @@ pub struct Relay {
 pub struct Cut(pub Detail);
 
 impl AnswerBody {
-    /// A text of our own; empty for none.
+    /// A body and the account that is closed with it. A tunnel is left for the connection's driver, which takes it up
+    /// when HTTP has ended on the client's side.
     #[must_use]
-    pub fn own(text: Bytes, exchange: Exchange) -> Self {
-        Self { source: Source::Own((!text.is_empty()).then_some(text)), exchange }
-    }
-
-    /// An instance's body.
-    #[must_use]
-    pub fn instance(relay: Relay, exchange: Exchange) -> Self {
-        let mut body = Self { source: Source::Instance(relay), exchange };
-        if body.is_end_stream() {
-            body.complete();
+    pub fn new(source: Source, exchange: Exchange) -> Self {
+        match source {
+            Source::Tunnel(raw, idle) => {
+                let connection = Rc::clone(exchange.connection());
+                connection.tunnel.replace(Some(Tunnel { raw, exchange, idle }));
+                Self { source: Source::Own(None), exchange: None }
+            }
+            Source::Own(_) | Source::Instance(_) => Self { source, exchange: Some(exchange) },
         }
-        body
     }
 
     fn complete(&mut self) {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.complete();
         let Source::Instance(relay) = &mut self.source else { return };
-        if let (Some(link), Some(peer)) = (relay.link.take(), self.exchange.peer()) {
-            peer.give_back(link, self.exchange.connection().clock.now());
+        if let (Some(link), Some(peer)) = (relay.link.take(), exchange.peer()) {
+            peer.give_back(link, exchange.connection().clock.now());
         }
-        self.exchange.complete();
     }
 
     fn poll_instance(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let Source::Instance(relay) = &mut self.source else { return Poll::Ready(None) };
+        let (Source::Instance(relay), Some(exchange)) = (&mut self.source, &mut self.exchange) else {
+            return Poll::Ready(None);
+        };
         let Some(link) = &mut relay.link else { return Poll::Ready(None) };
-        let clock = &self.exchange.connection().clock;
+        let clock = &exchange.connection().clock;
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.moved = clock.now();
-                let last = relay.incoming.is_end_stream();
-                self.exchange.sent(frame.data_ref().map_or(0, Bytes::len));
-                if last {
+                exchange.sent(frame.data_ref().map_or(0, Bytes::len));
+                if relay.incoming.is_end_stream() {
                     self.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => self.cut(Detail::UpstreamReset),
+            Poll::Ready(Some(Err(_))) => cut(exchange, Detail::UpstreamReset),
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)
@@ -96,18 +112,18 @@ impl AnswerBody {
             Poll::Pending => {
                 let deadline = after(relay.moved, relay.idle).min(relay.total);
                 if clock.now() >= deadline {
-                    return self.cut(Detail::UpstreamTimeout);
+                    return cut(exchange, Detail::UpstreamTimeout);
                 }
-                self.exchange.connection().instance_deadline.set(deadline);
+                exchange.connection().instance_deadline.set(deadline);
                 Poll::Pending
             }
         }
     }
+}
 
-    fn cut(&mut self, detail: Detail) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.exchange.cut(detail);
-        Poll::Ready(Some(Err(Cut(detail))))
-    }
+fn cut(exchange: &mut Exchange, detail: Detail) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    exchange.cut(detail);
+    Poll::Ready(Some(Err(Cut(detail))))
 }
 
 impl Body for AnswerBody {
@@ -119,17 +135,19 @@ impl Body for AnswerBody {
             Source::Instance(_) => self.poll_instance(cx),
             Source::Own(text) => match text.take() {
                 Some(text) => {
-                    self.exchange.sent(text.len());
+                    self.exchange.iter_mut().for_each(|exchange| exchange.sent(text.len()));
                     Poll::Ready(Some(Ok(Frame::data(text))))
                 }
                 None => Poll::Ready(None),
             },
+            Source::Tunnel(..) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(text) => text.is_none(),
+            Source::Tunnel(..) => true,
             Source::Instance(relay) => relay.incoming.is_end_stream(),
         }
     }
@@ -138,17 +156,19 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Source::Instance(relay) => relay.incoming.size_hint(),
+            Source::Tunnel(..) => SizeHint::with_exact(0),
         }
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.exchange.connection().instance_deadline.set(NEVER);
+        if let Some(exchange) = &self.exchange {
+            exchange.connection().instance_deadline.set(NEVER);
+        }
         match &self.source {
-            Source::Own(_) => self.exchange.complete(),
-            Source::Instance(relay) if relay.incoming.is_end_stream() => self.complete(),
-            Source::Instance(_) => {}
+            Source::Instance(relay) if !relay.incoming.is_end_stream() => {}
+            Source::Own(_) | Source::Instance(_) | Source::Tunnel(..) => self.complete(),
         }
     }
 }

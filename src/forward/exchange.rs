@@ -193,6 +193,13 @@ impl Exchange {
         }
     }
 
+    /// Takes a retry from the service's budget. `share`: parts per million of requests.
+    #[must_use]
+    pub fn within_budget(&self, share: u32) -> bool {
+        let now = self.connection.clock.now();
+        self.route.as_ref().is_some_and(|route| route.file.budget.take(now, share))
+    }
+
     /// Bytes of the body went to the client.
     pub fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;

@@ -1,11 +1,13 @@
 //! Fields that a proxy takes away, adds and replaces, in both directions. In place, and only where `Survey` saw a need.
 
 use http::header::{CONNECTION, EXPECT, FORWARDED, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::connection::Connection;
 use super::settings::Settings;
 use super::survey::Survey;
+use crate::engine::time::Draw;
 
 /// `X-Forwarded-For`.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,19 +24,21 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
 const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+/// The stream of a request's luck that its id is made from.
+const ID_STREAM: u64 = 0x1d00;
 const VIA_VALUE: HeaderValue = HeaderValue::from_static("1.1 pointsman");
 
 /// The protocol that a request asks to change to, if it is an allowed one and the request may change at all.
 #[must_use]
-pub fn wanted_upgrade<B>(request: &Request<B>, seen: Survey, allowed: &[String]) -> Option<HeaderValue> {
-    if !seen.has(Survey::UPGRADE) || request.method() != Method::GET {
+pub fn wanted_upgrade(head: &Parts, seen: Survey, allowed: &[String]) -> Option<HeaderValue> {
+    if !seen.has(Survey::UPGRADE) || head.method != Method::GET {
         return None;
     }
-    let mut values = request.headers().get_all(UPGRADE).iter();
+    let mut values = head.headers.get_all(UPGRADE).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let named = value.as_bytes();
     let is_allowed = allowed.iter().any(|protocol| protocol.as_bytes().eq_ignore_ascii_case(named));
-    let is_asked = tokens(request.headers()).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let is_asked = tokens(&head.headers).any(|token| token.eq_ignore_ascii_case("upgrade"));
     (is_allowed && is_asked).then(|| value.clone())
 }
 
@@ -82,6 +86,22 @@ pub fn is_plain_coding(headers: &HeaderMap, seen: Survey) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     matches!((codings.next(), codings.next()),
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// A new request id: 32 hexadecimal digits.
+#[must_use]
+pub fn request_id(draw: Draw) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut stream = draw.fork(ID_STREAM);
+    let mut id = [0u8; 32];
+    for half in id.chunks_exact_mut(16) {
+        let mut bits = stream.advance();
+        for digit in half {
+            *digit = DIGITS[(bits & 15) as usize];
+            bits >>= 4;
+        }
+    }
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// Fields that say what we are, on answers of our own.

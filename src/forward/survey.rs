@@ -48,6 +48,8 @@ marks! {
     CONTENT_LENGTH = 15;
     /// `Cookie`.
     COOKIE = 16;
+    /// `Accept`.
+    ACCEPT = 17;
 }
 
 impl Survey {
@@ -98,6 +100,7 @@ impl Survey {
             "x-request-id" => Self::REQUEST_ID,
             "content-length" => Self::CONTENT_LENGTH,
             "cookie" => Self::COOKIE,
+            "accept" => Self::ACCEPT,
             _ => Self::rare(name),
         }
     }

@@ -3,34 +3,43 @@
 use std::borrow::Cow;
 
 use http::header::{HOST, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
 use super::error::Detail;
 use super::survey::Survey;
+use crate::engine::route::{host, path};
 
-/// Checks a request's head. Returns its host (lower case, without port and trailing dot), which is empty for an
-/// HTTP/1.0 request that names none.
-pub fn check<'r, B>(request: &'r Request<B>, seen: Survey, target_size: usize) -> Result<Cow<'r, str>, Detail> {
-    if request.method() == Method::CONNECT || request.method() == Method::TRACE {
+/// Where a valid request wants to go, as the rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'r> {
+    /// Lower case, without port and trailing dot; empty for an HTTP/1.0 request that names none.
+    pub host: Cow<'r, str>,
+    /// Normalised, without the query.
+    pub path: Cow<'r, str>,
+}
+
+/// Checks a request's head.
+pub fn check(head: &Parts, seen: Survey, target_size: usize) -> Result<Target<'_>, Detail> {
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Detail::MethodRefused);
     }
-    let uri = request.uri();
-    if uri.path_and_query().map_or(0, |target| target.as_str().len()) > target_size {
+    if head.uri.path_and_query().map_or(0, |target| target.as_str().len()) > target_size {
         return Err(Detail::TargetTooLong);
     }
-    if !uri.path().starts_with('/') {
-        return Err(Detail::BadRequest);
-    }
     if seen.has(Survey::TRANSFER_ENCODING) {
-        one_chunked(request.headers())?;
+        one_chunked(&head.headers)?;
     }
-    let host = host_field(request, seen)?;
-    match absolute_authority(uri)? {
+    let named = host_field(head, seen)?;
+    match absolute_authority(&head.uri)? {
         // RFC 9112 lets a server prefer the target's; two that differ are an attempt to be read in two ways.
-        Some(authority) if !authority.as_str().eq_ignore_ascii_case(host) => Err(Detail::BadRequest),
-        _ => Ok(bare_host(host)),
+        Some(authority) if !authority.as_str().eq_ignore_ascii_case(named) => return Err(Detail::BadRequest),
+        _ => {}
     }
+    let host = if named.is_empty() { Cow::Borrowed("") } else { host::normalise(named).map_err(|_| Detail::BadRequest)? };
+    let path = path::normalise(head.uri.path()).map_err(|_| Detail::BadRequest)?;
+    Ok(Target { host, path })
 }
 
 /// The target as an instance gets it: origin-form. Rebuilt only when it came in absolute-form.
@@ -51,16 +60,14 @@ fn one_chunked(headers: &HeaderMap) -> Result<(), Detail> {
     }
 }
 
-/// The one Host field, valid.
-fn host_field<B>(request: &Request<B>, seen: Survey) -> Result<&str, Detail> {
+/// The one Host field.
+fn host_field(head: &Parts, seen: Survey) -> Result<&str, Detail> {
     if seen.has(Survey::HOSTS) {
         return Err(Detail::BadRequest);
     }
-    let Some(value) = request.headers().get(HOST) else {
-        return if request.version() == Version::HTTP_10 { Ok("") } else { Err(Detail::BadRequest) };
-    };
-    match value.to_str() {
-        Ok(host) if is_host(host) => Ok(host),
+    match head.headers.get(HOST) {
+        Some(value) if !value.is_empty() => value.to_str().map_err(|_| Detail::BadRequest),
+        None if head.version == Version::HTTP_10 => Ok(""),
         _ => Err(Detail::BadRequest),
     }
 }
@@ -69,54 +76,20 @@ fn host_field<B>(request: &Request<B>, seen: Survey) -> Result<&str, Detail> {
 fn absolute_authority(uri: &Uri) -> Result<Option<&Authority>, Detail> {
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => Ok(None),
-        (Some("http" | "https"), Some(authority)) if is_host(authority.as_str()) => Ok(Some(authority)),
+        (Some("http" | "https"), Some(authority)) => Ok(Some(authority)),
         _ => Err(Detail::BadRequest),
-    }
-}
-
-/// `host [":" port]`, or `"[" address "]" [":" port]`. Names are letters, digits, `-`, `.` and `_`.
-fn is_host(host: &str) -> bool {
-    let (name, rest) = match host.strip_prefix('[') {
-        Some(literal) => match literal.split_once(']') {
-            Some((address, rest)) => (address.parse::<std::net::Ipv6Addr>().is_ok(), rest),
-            None => return false,
-        },
-        None => {
-            let end = host.find(':').unwrap_or(host.len());
-            let (name, rest) = host.split_at(end);
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-            (!name.is_empty() && name.len() <= 255 && name.bytes().all(allowed), rest)
-        }
-    };
-    let port = match rest.strip_prefix(':') {
-        Some(digits) => digits.is_empty() || digits.parse::<u16>().is_ok() && !digits.starts_with('+'),
-        None => rest.is_empty(),
-    };
-    name && port
-}
-
-/// Without port and trailing dot, in lower case. Borrowed unless the client wrote capitals.
-fn bare_host(host: &str) -> Cow<'_, str> {
-    let name = match host.rfind(':') {
-        Some(colon) if !host[colon..].contains(']') => &host[..colon],
-        _ => host,
-    };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if name.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Request;
 
-    fn verdict(build: http::request::Builder) -> Result<String, Detail> {
-        let request = build.body(()).unwrap();
-        let seen = Survey::of(request.headers());
-        check(&request, seen, 64).map(Cow::into_owned)
+    fn verdict(build: http::request::Builder) -> Result<(String, String), Detail> {
+        let (head, ()) = build.body(()).unwrap().into_parts();
+        let seen = Survey::of(&head.headers);
+        check(&head, seen, 64).map(|target| (target.host.into_owned(), target.path.into_owned()))
     }
 
     #[test]
@@ -126,21 +99,16 @@ mod tests {
             ("shop.example.com.", Some("shop.example.com")),
             ("127.0.0.1:80", Some("127.0.0.1")),
             ("[::1]:80", Some("[::1]")),
-            ("[::1]", Some("[::1]")),
-            ("a_b", Some("a_b")),
             ("", None),
             ("a b", None),
             ("a/b", None),
             ("a@b", None),
             ("a,b", None),
             ("a:80:80", None),
-            ("a:99999", None),
-            ("a:+80", None),
             ("[::1", None),
-            ("[zz]", None),
         ] {
             let got = verdict(Request::get("/").header("host", given));
-            assert_eq!(got.ok().as_deref(), expected, "{given}");
+            assert_eq!(got.ok().map(|(host, _)| host).as_deref(), expected, "{given}");
         }
     }
 
@@ -151,6 +119,7 @@ mod tests {
         check(Request::get("/").header("host", "a").header("host", "a"), Detail::BadRequest);
         check(Request::get("http://b/").header("host", "a"), Detail::BadRequest);
         check(Request::get("ftp://a/").header("host", "a"), Detail::BadRequest);
+        check(Request::get("/a%2fb").header("host", "a"), Detail::BadRequest);
         check(Request::options("*").header("host", "a"), Detail::BadRequest);
         check(Request::connect("a:80").header("host", "a:80"), Detail::MethodRefused);
         check(Request::trace("/").header("host", "a"), Detail::MethodRefused);
@@ -159,8 +128,9 @@ mod tests {
         check(coded("gzip, chunked"), Detail::TransferCoding);
         check(coded("chunked").header("transfer-encoding", "chunked"), Detail::TransferCoding);
         assert!(verdict(coded("Chunked")).is_ok());
-        assert_eq!(verdict(Request::get("http://A/x").header("host", "a")).unwrap(), "a");
-        assert_eq!(verdict(Request::get("/").version(Version::HTTP_10)).unwrap(), "");
+        assert_eq!(verdict(Request::get("http://A/x").header("host", "a")).unwrap(), ("a".into(), "/x".into()));
+        assert_eq!(verdict(Request::get("/a/../b").header("host", "a")).unwrap().1, "/b");
+        assert_eq!(verdict(Request::get("/").version(Version::HTTP_10)).unwrap().0, "");
     }
 
     #[test]

@@ -136,7 +136,8 @@ impl Postings {
                 lists.extend(prefixes.get(&b"/"[..]).filter(|_| path != "/").map(Vec::as_slice));
             }
             By::Pattern(set, rules) => {
-                lists.extend(reader.matched(*set).iter().map(|id| rules[id.as_usize()].as_slice()));
+                let posted = reader.matched(*set).iter().filter_map(|id| rules.get(id.as_usize()));
+                lists.extend(posted.map(Vec::as_slice));
             }
             By::Headers(names) => {
                 for name in reader.request.headers.keys() {
@@ -162,7 +163,7 @@ fn postings(by: FxHashMap<&Anchor, Vec<RuleIdx>>, fields: &Fields) -> Vec<Postin
             }
             Anchor::Pattern(set, id) => {
                 let lists = patterns.entry(*set).or_default();
-                lists.resize(lists.len().max(fields.patterns[*set as usize].len()), Vec::new());
+                lists.resize(lists.len().max(id + 1), Vec::new());
                 lists[*id] = rules;
             }
         }

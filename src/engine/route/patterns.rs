@@ -8,12 +8,8 @@ use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
 use super::scratch::SetCache;
 
-/// What one pattern may take, compiled.
-pub const PATTERN_LIMIT: usize = 1 << 20;
 /// What all patterns of all files may take together, compiled.
 pub const TOTAL_LIMIT: usize = 64 << 20;
-/// Groups within groups.
-const NEST_LIMIT: u32 = 64;
 
 /// The patterns that are asked of one field.
 #[derive(Debug)]
@@ -26,16 +22,15 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Compiles the patterns together, each against the whole value.
+    /// Compiles patterns together; each is anchored and bounded already (`expr::pattern`).
     ///
     /// # Errors
-    /// When they are too large together; each of them has been through [`check`].
-    pub fn new(index: usize, slot: u32, patterns: &[&str]) -> Result<Self, Box<BuildError>> {
-        let whole: Vec<String> = patterns.iter().map(|pattern| whole(pattern)).collect();
+    /// When they are too large together.
+    pub fn new(index: usize, slot: u32, patterns: &[String]) -> Result<Self, Box<BuildError>> {
         let regex = Regex::builder()
             .configure(config(TOTAL_LIMIT).match_kind(MatchKind::All))
-            .syntax(syntax())
-            .build_many(&whole)
+            .syntax(syntax::Config::new().utf8(false))
+            .build_many(patterns)
             .map_err(Box::new)?;
         Ok(Self { index, slot, regex })
     }
@@ -75,31 +70,9 @@ impl Patterns {
     }
 }
 
-/// Whether a pattern can be compiled within [`PATTERN_LIMIT`]; its memory.
-///
-/// # Errors
-/// What is wrong with it, in a sentence.
-pub fn check(pattern: &str) -> Result<usize, String> {
-    let built = Regex::builder().configure(config(PATTERN_LIMIT)).syntax(syntax()).build(&whole(pattern));
-    match built {
-        Ok(regex) if regex.memory_usage() <= 2 * PATTERN_LIMIT => Ok(regex.memory_usage()),
-        Ok(_) => Err("the pattern takes more than 1 MiB compiled".into()),
-        Err(error) if error.size_limit().is_some() => Err("the pattern takes more than 1 MiB compiled".into()),
-        Err(error) => Err(error.syntax_error().map_or_else(|| error.to_string(), |syntax| syntax.to_string())),
-    }
-}
-
-fn whole(pattern: &str) -> String {
-    format!(r"\A(?:{pattern})\z")
-}
-
 /// No prefilters: a value is short and matched from its start.
 fn config(limit: usize) -> Config {
     Config::new().nfa_size_limit(Some(limit)).auto_prefilter(false).utf8_empty(false)
-}
-
-fn syntax() -> syntax::Config {
-    syntax::Config::new().utf8(false).nest_limit(NEST_LIMIT)
 }
 
 #[cfg(test)]
@@ -109,7 +82,8 @@ mod tests {
     use super::*;
 
     fn matching(patterns: &[&str], value: &[u8]) -> Vec<usize> {
-        let set = Arc::new(Patterns::new(0, 0, patterns).unwrap());
+        let patterns: Vec<String> = patterns.iter().map(|text| crate::engine::expr::pattern(text).unwrap()).collect();
+        let set = Arc::new(Patterns::new(0, 0, &patterns).unwrap());
         let mut cache = set.cache();
         Patterns::run(&mut cache, value);
         cache.matched.iter().map(|id| id.as_usize()).collect()
@@ -122,13 +96,5 @@ mod tests {
         assert_eq!(matching(&[".*"], b"a\nb"), [] as [usize; 0]);
         assert_eq!(matching(&["(?s-u:.)*", ".*"], b"\xff"), [0]);
         assert_eq!(matching(&["", "x*"], b""), [0, 1]);
-    }
-
-    #[test]
-    fn an_oversized_pattern_is_refused_with_a_reason() {
-        assert!(check(r"[a-z]{3}-\d+").is_ok());
-        assert!(check(r"(\pL{1000}){1000}").unwrap_err().contains("1 MiB"));
-        assert!(check(r"(a").unwrap_err().contains("unclosed"));
-        assert!(check(&format!("{}a{}", "(".repeat(100), ")".repeat(100))).is_err());
     }
 }

@@ -1,7 +1,12 @@
 //! The router: rule files as used. Immutable; hangs off the table.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::condition::Condition;
+use super::hosts::Hosts;
+use super::index::RuleIndex;
+use super::reader::Fields;
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Check, Eject, Locality, Min, Panic, Retry, Timeouts};
@@ -21,6 +26,10 @@ pub type ArmIdx = u32;
 pub struct Router {
     /// In the order of the rule set.
     pub files: Vec<Arc<RouterFile>>,
+    /// Who claims which host and path.
+    pub(super) hosts: Hosts,
+    /// Some file says whom it trusts.
+    pub(super) guarded: bool,
 }
 
 /// One rule file, compiled.
@@ -48,10 +57,16 @@ pub struct RouterFile {
     pub lanes: Option<Lanes>,
     /// The name of the cookie that a split of this file mints.
     pub cookie: Text,
+    /// What its conditions, keys and labels read.
+    pub fields: Fields,
+    /// Which rules can match at all.
+    pub(super) index: RuleIndex,
     /// Headers that only a trusted peer may send: what `labels:` reads and `propagate:` sets.
     pub control_headers: Vec<http::HeaderName>,
     /// Cookies that `labels:` reads; as `control_headers`.
     pub control_cookies: Vec<Text>,
+    /// Members of the `baggage` header that `propagate:` sets; as `control_headers`.
+    pub control_baggage: Vec<Text>,
     /// The file as written.
     pub ruleset: Arc<RuleFile>,
 }
@@ -68,6 +83,8 @@ pub struct RouterPool {
     /// `field == label.NAME` terms of `select`, at most two, in written order: the table keeps a variant of the pool
     /// for each combination of values that the catalog holds. The slot itself then stands for "no such value".
     pub refers: Vec<(Field, Text)>,
+    /// The labels of `refers`, as places in [`Fields::labels`].
+    pub(super) labels: Vec<u32>,
     /// Minimum of routable endpoints.
     pub min: Min,
     /// Statuses that may take traffic: (passing, warning).
@@ -89,14 +106,18 @@ pub struct RouterPool {
 pub struct RouterRule {
     /// Its name.
     pub name: Text,
+    /// When it applies.
+    pub condition: Condition,
     /// What it does.
     pub action: Action,
     /// The rule's own last resort.
     pub fallback: Option<Else>,
     /// Policies in force: a rule's object replaces the file's whole.
     pub policies: Arc<RulePolicies>,
-    /// The pool that may panic for this rule: the only one that nothing backs, if it has `panic`.
-    pub panic: Option<PoolSlot>,
+    /// The pool that nothing backs, if it has `panic`.
+    pub panic: Option<(PoolSlot, Panic)>,
+    /// Its pools that name request labels.
+    pub(super) labelled: Vec<PoolSlot>,
 }
 
 /// What a rule does.
@@ -165,10 +186,38 @@ pub struct RulePolicies {
     pub message: MessagePolicies,
 }
 
+impl Router {
+    /// Whether a peer may send control headers to the file that claims this host and path. `peer` is the TCP peer or
+    /// the PROXY protocol's source, never what X-Forwarded-For says. True where no file claims it.
+    #[must_use]
+    pub fn trusts(&self, host: &str, path: &str, peer: IpAddr) -> bool {
+        !self.guarded || self.file(host, path).is_none_or(|file| self.files[file as usize].trusts(peer))
+    }
+
+    /// The file that claims a normalised host and path.
+    #[must_use]
+    pub fn file(&self, host: &str, path: &str) -> Option<FileIdx> {
+        self.hosts.find(host, path).map(|claim| claim.file)
+    }
+}
+
 impl RouterFile {
     /// The slot of `any`: every routable instance of the service.
     #[must_use]
     pub fn any(&self) -> PoolSlot {
         (self.pools.len() - 1) as PoolSlot
+    }
+
+    /// Whether a peer may send control headers. Without `trusted:` everybody may.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.ruleset.trusted.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
+    }
+
+    /// The name of an arm or pool as people and metrics see it.
+    #[must_use]
+    pub fn pool_name(&self, pool: PoolSlot) -> &Text {
+        &self.pools[(pool as usize).min(self.pools.len() - 1)].name
     }
 }
