@@ -4,4 +4,5 @@ pub mod engine;
 pub mod files;
 pub mod forward;
 pub mod observe;
+pub mod server;
 pub mod upstream;
