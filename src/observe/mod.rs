@@ -9,3 +9,4 @@ pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod timestamp;
+pub mod transitions;
