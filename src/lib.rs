@@ -7,4 +7,5 @@ pub mod dry_run;
 pub mod engine;
 pub mod files;
 pub mod observe;
+pub mod server;
 pub mod upstream;
