@@ -20,7 +20,7 @@ demo:
 	$(CARGO) run --locked --release -- demo
 
 bench:
-	$(CARGO) bench --locked --benches
+	$(CARGO) bench --locked --bench '*'
 
 compare:
 	$(CARGO) build --locked --release

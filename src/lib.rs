@@ -1,6 +1,11 @@
 //! Pointsman: a reverse proxy that routes by what instances *are*.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod dry_run;
 pub mod engine;
 pub mod files;
 pub mod observe;
+pub mod server;
 pub mod upstream;

@@ -87,6 +87,8 @@ impl<T> Lines<T> {
 #[derive(Debug)]
 pub struct LineThread {
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
     shared: Arc<Shared>,
 }
 
@@ -95,12 +97,8 @@ impl LineThread {
     pub fn close(&mut self, limit: Duration) -> bool {
         self.shared.stop.store(true, Relaxed);
         let Some(thread) = self.thread.take() else { return true };
-        let until = Instant::now() + limit;
-        while !thread.is_finished() {
-            if Instant::now() >= until {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if self.ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            return false;
         }
         thread.join().is_ok()
     }
@@ -136,8 +134,13 @@ fn spawn_into<T: Send + 'static>(
     let (sender, receiver) = sync_channel(capacity.max(1));
     let shared = Arc::new(Shared::default());
     let mut writer = Writer { receiver, shared: Arc::clone(&shared), sink, format };
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || writer.run())?;
-    Ok((Lines { sender, shared: Arc::clone(&shared) }, LineThread { thread: Some(thread), shared }))
+    let (running, ended) = sync_channel(0);
+    let run = move || {
+        let _running: SyncSender<()> = running;
+        writer.run();
+    };
+    let thread = Some(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
+    Ok((Lines { sender, shared: Arc::clone(&shared) }, LineThread { thread, ended, shared }))
 }
 
 struct Sink {
@@ -218,10 +221,9 @@ fn append(path: &PathBuf) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
 
     /// A target that takes a line only when it is let.
-    struct Gate(Receiver<()>, mpsc::Sender<usize>);
+    struct Gate(Receiver<()>, SyncSender<usize>);
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -240,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_blocked_target_costs_lines_and_no_waiting() {
-        let (open_gate, gate) = mpsc::channel();
-        let (entered, in_write) = mpsc::channel();
+        let (open_gate, gate) = sync_channel(64);
+        let (entered, in_write) = sync_channel(64);
         let sink = Sink { target: Target::Stderr, out: Some(Box::new(Gate(gate, entered))), failed_at: None };
         let (lines, mut thread) = spawn_into("t", sink, 4, copy).unwrap();
         lines.send(b"x\n".to_vec());

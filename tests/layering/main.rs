@@ -51,6 +51,7 @@ const FORBIDDEN_TO_ENGINE: &[&str] = &[
 ];
 
 const PURE_CRATES: &[&str] = &[
+    "bytes",
     "http",
     "ipnet",
     "regex",
@@ -68,6 +69,7 @@ const PURE_CRATES: &[&str] = &[
 
 const LAYERS: &[Layer] = &[
     Layer { module: "engine", may: &[], not: &[], outside: Outside::Pure(PURE_CRATES) },
+    Layer { module: "files", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
     Layer { module: "observe", may: &["engine"], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
     Layer {
         module: "config",
@@ -77,7 +79,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "catalog",
-        may: &["engine", "observe"],
+        may: &["engine", "files", "observe"],
         not: &["engine::rules", "engine::route", "engine::table", "engine::balance"],
         outside: Outside::Not(&["axum"]),
     },
@@ -89,7 +91,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "publish",
-        may: &["engine", "catalog", "observe", "dry_run"],
+        may: &["engine", "files", "catalog", "observe", "dry_run"],
         not: &[],
         outside: Outside::Not(&["hyper", "axum"]),
     },

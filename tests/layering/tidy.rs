@@ -8,9 +8,16 @@ use super::{files, read, root, scan};
 /// Lines a source file may have, tests and all.
 const MOST_LINES: usize = 500;
 
-/// A source file that is all tests: `tests.rs`, or under a folder `tests`.
+/// A source file that is all tests: `tests.rs`, `…_tests.rs`, or under a folder `tests`.
 pub fn is_test(path: &Path) -> bool {
-    path.iter().any(|part| part == "tests" || part == "tests.rs")
+    let is_one = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
+    path.iter().any(|part| part.to_str().is_some_and(is_one))
+}
+
+/// The files that a source names by `#[path = "…"]`, without their extension.
+fn named_by_path(text: &str) -> impl Iterator<Item = String> {
+    let attributes = text.lines().filter_map(|line| line.trim_start().strip_prefix("#[path"));
+    attributes.filter_map(|rest| rest.split('"').nth(1)).map(|name| name.trim_end_matches(".rs").to_owned())
 }
 
 /// What a source text has that it must not, as `line: what`.
@@ -44,19 +51,30 @@ fn is_vague(name: &str) -> bool {
     ["manager", "helper", "helpers", "util", "utils"].iter().any(|word| name.ends_with(word))
 }
 
-/// Sources beside a `mod.rs` (or `lib.rs`) that it does not list: they would never be compiled.
+/// Sources of a folder that its parent (`lib.rs`, `mod.rs`, or `name.rs` beside `name/`) does not list: they would
+/// never be compiled.
 fn unlisted(folder: &Path) -> Vec<String> {
-    let home = if folder == Path::new("src") { folder.join("lib.rs") } else { folder.join("mod.rs") };
+    let homes = [folder.join("lib.rs"), folder.join("mod.rs"), folder.with_extension("rs")];
+    let Some(home) = homes.into_iter().find(|home| root().join(home).exists()) else {
+        return vec![format!("{}: no mod.rs", folder.display())];
+    };
+    let siblings = files(&folder.to_string_lossy(), "rs").into_iter().filter(|path| path.parent() == Some(folder));
+    let by_path = siblings.flat_map(|path| named_by_path(&read(&path)).collect::<Vec<_>>());
     let listed: HashSet<String> = scan::tokens(&read(&home))
         .windows(3)
         .filter(|three| three[0].text == "mod" && matches!(three[2].text.as_str(), ";" | "{"))
         .map(|three| three[1].text.clone())
+        .chain(by_path)
         .collect();
     let mut out = Vec::new();
     for entry in root().join(folder).read_dir().expect("a folder that can be read").flatten() {
         let name = PathBuf::from(entry.file_name());
         let stem = name.with_extension("").to_string_lossy().into_owned();
-        let is_module = entry.path().is_dir() || name.extension().is_some_and(|ext| ext == "rs");
+        // A folder without sources (of recorded answers, say) is no module.
+        let is_module = match entry.path().is_dir() {
+            true => !files(&folder.join(&name).to_string_lossy(), "rs").is_empty(),
+            false => name.extension().is_some_and(|ext| ext == "rs"),
+        };
         if is_module && !matches!(stem.as_str(), "mod" | "lib" | "main") && !listed.contains(&stem) {
             out.push(format!("{}: `mod {stem};` is missing", home.display()));
         }

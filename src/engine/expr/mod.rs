@@ -86,7 +86,7 @@ pub fn pattern(text: &str) -> Result<String, String> {
             last.trim_start_matches("error: ").to_owned()
         }
     };
-    let compile = |text: &str| regex::bytes::RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
+    let compile = |text: &str| regex::bytes::RegexBuilder::new(text).size_limit(MAX_PATTERN).nest_limit(64).build();
     compile(text).map_err(sentence)?;
     let anchored = format!(r"\A(?:{text})\z");
     compile(&anchored).map_err(sentence)?;

@@ -162,7 +162,7 @@ fn one_run_finds_every_unknown_name() {
 
 #[test]
 fn a_pattern_is_anchored_at_both_ends() {
-    let whole = regex::Regex::new(&pattern("a|b").unwrap()).unwrap();
+    let whole = regex::RegexBuilder::new(&pattern("a|b").unwrap()).build().unwrap();
     assert!(whole.is_match("b") && !whole.is_match("ab") && !whole.is_match("b\n"));
 }
 

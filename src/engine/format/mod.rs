@@ -1,1 +1,4 @@
 //! Formats that several commands read and write: catalog file, traffic line, explanation.
+
+pub mod catalog_file;
+pub mod traffic;

@@ -1,6 +1,7 @@
 //! A rule's condition as used: fields are slots, patterns are numbers in a set.
 
 use regex_automata::PatternID;
+use rustc_hash::FxHashSet;
 
 use super::reader::Reader;
 use super::split;
@@ -47,6 +48,8 @@ pub enum Condition {
 pub enum Ask {
     /// What the value alone answers.
     Value(Op),
+    /// One of many texts; a list of users may have a hundred thousand.
+    OneOf(FxHashSet<Text>),
     /// A pattern of a set.
     Pattern {
         /// Place in `Fields::patterns`.
@@ -65,6 +68,10 @@ impl Condition {
             Self::And(parts) => parts.iter().all(|part| part.holds(reader)),
             Self::Not(part) => !part.holds(reader),
             Self::Test { slot, ask: Ask::Value(op), negated } => test(reader, *slot, op) != *negated,
+            Self::Test { slot, ask: Ask::OneOf(texts), negated } => {
+                let text = reader.value(*slot).and_then(|value| std::str::from_utf8(value).ok());
+                text.is_some_and(|text| texts.contains(text)) != *negated
+            }
             Self::Test { ask: Ask::Pattern { set, id }, negated, .. } => reader.matches(*set, *id) != *negated,
             Self::Percent { key, salt, at_least, share } => match split::keyed_hash(reader, key, salt) {
                 Some(hash) => (split::scaled(hash, u64::from(WHOLE)) < u64::from(*share)) != *at_least,

@@ -234,12 +234,13 @@ fn test_anchors(slot: u32, ask: &Ask, fields: &Fields) -> Option<Vec<Anchor>> {
         Ask::Pattern { set, id } => Some(vec![Anchor::Pattern(*set, id.as_usize())]),
         Ask::Value(_) if matches!(field, Field::TlsClientSan) => None,
         Ask::Value(Op::Equal(Operand::Text(text))) => Some(vec![value(text)]),
-        Ask::Value(Op::In(texts)) if texts.len() <= MOST_ANCHORS => {
+        Ask::Value(Op::In(texts)) => {
             let mut all: Vec<&str> = texts.iter().map(|text| &**text).collect();
             all.sort_unstable();
             all.dedup();
             Some(all.into_iter().map(value).collect())
         }
+        Ask::OneOf(texts) if texts.len() <= MOST_ANCHORS => Some(texts.iter().map(|text| value(text)).collect()),
         Ask::Value(Op::Under(prefix)) if *field == Field::Path && prefix.starts_with('/') => {
             Some(vec![Anchor::Under(prefix.as_bytes().into())])
         }

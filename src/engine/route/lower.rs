@@ -18,11 +18,18 @@ use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Min, WHOLE};
 use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
 
+/// Above this many texts, `in` is a set.
+const FEW_TEXTS: usize = 16;
+
 /// Lowers a file. `sets` numbers the pattern sets of the whole router.
 pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics) -> RouterFile {
     let mut lowering = Lowering::new(file, out);
     if &*file.service.value == "*" {
         lowering.unsupported(file.service.span, "`service: \"*\"` (one file for every service that no file names)");
+    }
+    lowering.built(file.policies.balance.as_ref(), file.service.span);
+    for pool in &file.pools {
+        lowering.built(pool.balance.as_ref(), pool.name.span);
     }
     lowering.labels();
     let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule)).collect();
@@ -106,11 +113,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
     }
 
     fn rule(&mut self, rule: &rules::Rule) -> RouterRule {
-        let salt = match &rule.action {
-            rules::Action::Split(split) => &split.salt,
-            _ => &rule.name.value,
-        };
-        let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, salt));
+        let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, &rule.salt));
+        self.built(rule.policies.balance.as_ref(), rule.name.span);
         let policies = policies(&rule.policies, &self.file.policies);
         let (action, last) = self.action(rule, &policies.balance);
         let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
@@ -252,10 +256,12 @@ impl<'f, 'o> Lowering<'f, 'o> {
                 let slot = self.slot(&test.field, expr.span);
                 let ask = match &test.op {
                     Op::Matches(text) => self.pattern(slot, text),
-                    Op::InFile(_) => {
-                        self.unsupported(expr.span, "a list from `file(\"…\")`");
+                    Op::InFile(path) => {
+                        let message = format!("the list `{path}` was not read");
+                        self.out.push(Diagnostic::error("E032", &self.file.source, expr.span, message));
                         Ask::Value(test.op.clone())
                     }
+                    Op::In(texts) if texts.len() > FEW_TEXTS => Ask::OneOf(texts.iter().cloned().collect()),
                     op => Ask::Value(op.clone()),
                 };
                 Condition::Test { slot, ask, negated: test.negated }
@@ -319,6 +325,12 @@ impl<'f, 'o> Lowering<'f, 'o> {
             };
         }
         (headers, cookies)
+    }
+
+    fn built(&mut self, balance: Option<&Balance>, span: Span) {
+        if balance.is_some_and(|balance| !balance.supported()) {
+            self.unsupported(span, &format!("this `balance` (there are {})", Balance::SUPPORTED.join(", ")));
+        }
     }
 
     fn unsupported(&mut self, span: Span, what: &str) {

@@ -29,7 +29,7 @@ pub struct Router {
     /// Who claims which host and path.
     pub(super) hosts: Hosts,
     /// Some file says whom it trusts.
-    pub(super) guarded: bool,
+    pub guarded: bool,
 }
 
 /// One rule file, compiled.

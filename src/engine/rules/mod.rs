@@ -6,6 +6,7 @@ mod file;
 mod health;
 mod labels;
 pub mod lint;
+mod lists;
 mod messages;
 mod places;
 mod policies;
@@ -19,6 +20,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use lists::fill_lists;
 pub use ruleset::*;
 
 use super::diagnostic::{Diagnostics, Source};

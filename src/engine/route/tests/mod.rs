@@ -157,6 +157,7 @@ pub(super) fn web() -> RuleFile {
         eject: None,
         check: None,
         slow_start: 0,
+        tests: Vec::new(),
     }
 }
 
@@ -170,6 +171,7 @@ pub(super) fn pool(name: &str, select: &str) -> PoolSpec {
         balance: None,
         max_ejection_percent: None,
         min_routable: None,
+        from_map: false,
     }
 }
 
@@ -181,6 +183,7 @@ pub(super) fn rule(name: &str, when: &str, to: &[&str]) -> Rule {
         action: rules::Action::To(to.iter().map(|name| spanned((*name).into())).collect()),
         fallback: None,
         policies: Policies::default(),
+        salt: name.into(),
     }
 }
 
@@ -197,6 +200,7 @@ pub(super) fn split(name: &str, arms: &[(&str, u64)], key: &[&str]) -> Rule {
         mint: true,
         salt: name.into(),
         epoch: 0,
+        from_map: false,
     };
     Rule { action: rules::Action::Split(split), ..rule(name, "", &[]) }
 }

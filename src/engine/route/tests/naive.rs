@@ -7,17 +7,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Request;
 use crate::engine::expr::ast::{Expr, ExprKind, Field, Op, Operand, Test, Version};
-use crate::engine::rules::{Action, RuleFile};
+use crate::engine::rules::RuleFile;
 
 /// The first rule that matches, trying all in order.
 pub(super) fn first_match(file: &RuleFile, request: &Request) -> Option<usize> {
-    file.rules.iter().position(|rule| {
-        let salt = match &rule.action {
-            Action::Split(split) => &split.salt,
-            _ => &rule.name.value,
-        };
-        rule.when.as_ref().is_none_or(|when| holds(when, salt, request))
-    })
+    file.rules.iter().position(|rule| rule.when.as_ref().is_none_or(|when| holds(when, &rule.salt, request)))
 }
 
 fn holds(expr: &Expr, salt: &str, request: &Request) -> bool {

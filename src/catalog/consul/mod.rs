@@ -1,0 +1,3 @@
+//! Consul.
+mod settings;
+pub use settings::Settings;

@@ -1,0 +1,1 @@
+//! The copy on disk for a warm start.
