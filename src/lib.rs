@@ -1,5 +1,6 @@
 //! Pointsman: a reverse proxy that routes by what instances *are*.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dry_run;
@@ -7,4 +8,5 @@ pub mod engine;
 pub mod files;
 pub mod forward;
 pub mod observe;
+pub mod server;
 pub mod upstream;

@@ -62,7 +62,8 @@ impl Report {
     /// `limits.head: 10s   # default`, one a line.
     #[must_use]
     pub fn render(&self) -> String {
-        let width = self.0.iter().map(|line| line.key.len() + line.value.len() + 2).filter(|w| *w < 70).max().unwrap_or(0);
+        let width =
+            self.0.iter().map(|line| line.key.len() + line.value.len() + 2).filter(|w| *w < 70).max().unwrap_or(0);
         let line = |line: &Line| {
             let text = format!("{}: {}", line.key, line.value);
             format!("{text:width$}  # {}\n", line.origin)

@@ -101,7 +101,8 @@ impl<'l> Scope<'l> {
             self.note(key, "[]".to_owned(), place.layer.origin.clone(), context);
         }
         let prefix = &self.prefix;
-        let item = |(at, node)| Item { place: Place { node, layer: place.layer }, prefix: format!("{prefix}{key}[{at}].") };
+        let item =
+            |(at, node)| Item { place: Place { node, layer: place.layer }, prefix: format!("{prefix}{key}[{at}].") };
         Some(nodes.into_iter().enumerate().map(item).collect())
     }
 

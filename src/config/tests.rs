@@ -37,7 +37,8 @@ fn load_all(file: &str, flags: Flags, environment: &[(&str, &str)]) -> Result<Lo
 
 fn origin_of(loaded: &Loaded, key: &str) -> String {
     let text = loaded.report.render();
-    let line = text.lines().find(|line| line.starts_with(&format!("{key}: "))).unwrap_or_else(|| panic!("{key}: {text}"));
+    let line =
+        text.lines().find(|line| line.starts_with(&format!("{key}: "))).unwrap_or_else(|| panic!("{key}: {text}"));
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -117,7 +118,8 @@ fn the_stronger_layer_names_the_catalog() {
     let flags = Flags { catalog: Some("c.yaml".into()), ..Flags::default() };
     let settings = load_all("catalog: {consul: {address: http://c:1}}", flags, &[]).unwrap().settings;
     assert_eq!(settings.catalog.source, CatalogSource::File("c.yaml".into()));
-    let settings = load_all("catalog: {file: c.yaml}", Flags::default(), &[("CONSUL_HTTP_ADDR", "c:1")]).unwrap().settings;
+    let settings =
+        load_all("catalog: {file: c.yaml}", Flags::default(), &[("CONSUL_HTTP_ADDR", "c:1")]).unwrap().settings;
     assert_eq!(settings.catalog.source, CatalogSource::File("c.yaml".into()));
     let both = load_all("catalog: {file: c.yaml, consul: {dc: x}}", Flags::default(), &[]).unwrap_err();
     assert!(both.contains("both `consul` and `file`"), "{both}");

@@ -3,9 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -244,8 +244,7 @@ mod tests {
     fn a_blocked_target_costs_lines_and_no_waiting() {
         let (open_gate, gate) = sync_channel(64);
         let (entered, in_write) = sync_channel(64);
-        let sink =
-            Sink { target: Target::Stderr, out: Some(Box::new(Gate(gate, entered))), failed_at: None };
+        let sink = Sink { target: Target::Stderr, out: Some(Box::new(Gate(gate, entered))), failed_at: None };
         let (lines, mut thread) = spawn_into("t", sink, 4, copy).unwrap();
         lines.send(b"x\n".to_vec());
         in_write.recv().unwrap();

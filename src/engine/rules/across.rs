@@ -8,9 +8,12 @@ use super::ruleset::HostPattern;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 use crate::engine::label::Text;
 
+/// A host (`None`: any) and a path.
+type Pair = (Option<HostPattern>, Text);
+
 /// A (host, path) pair is claimed once (E017).
 pub(super) fn pairs(files: &[(Parsed, bool)], out: &mut Diagnostics) {
-    let mut claimed: HashMap<(Option<HostPattern>, Text), (&Arc<Source>, Span)> = HashMap::new();
+    let mut claimed: HashMap<Pair, (&Arc<Source>, Span)> = HashMap::new();
     for (parsed, _) in files.iter().filter(|(parsed, _)| parsed.claims) {
         let file = &parsed.file;
         let hosts: Vec<_> = match file.hosts.as_slice() {

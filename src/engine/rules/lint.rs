@@ -13,6 +13,7 @@ use super::ruleset::{RuleFile, RuleSet};
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 use crate::engine::instance::Instance;
 use crate::engine::label::Text;
+use crate::engine::yaml;
 
 /// The instances of each service, for the lints that look at labels.
 pub type Catalog = BTreeMap<Text, Vec<Arc<Instance>>>;
@@ -74,6 +75,14 @@ impl<'a> Findings<'a> {
     fn report(&mut self, span: Span, message: impl Into<String>, label: impl Into<String>) {
         let found = Diagnostic::error(self.lint.code, &self.file.source, span, message).label(label);
         self.out.push(Diagnostic { severity: self.lint.severity, ..found });
+    }
+
+    /// Where a key of the file's top stands.
+    fn key(&self, name: &str) -> Span {
+        let root = yaml::parse(&self.file.source, &mut Diagnostics::default());
+        let pairs = root.as_ref().and_then(|root| root.map()).unwrap_or(&[]);
+        let key = pairs.iter().find(|(key, _)| key.text() == Some(name));
+        key.map_or(self.file.service.span, |(key, _)| key.span)
     }
 
     /// The service's instances; none when there is no catalog or the catalog lacks the service.

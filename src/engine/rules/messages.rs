@@ -124,7 +124,7 @@ fn limit(r: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Limit> {
     let rate = fields.take("rate").and_then(|node| match node.text().and_then(units::rate) {
         Some(rate) if rate > 0 => Some(rate),
         _ => {
-            let problem = r.error("E007", node.span, "must be a rate above 0");
+            let problem = r.error("E007", node.span, "this must be a rate above 0");
             r.push(problem.label("such as `100/s`, `30/m` or `10/h`"));
             None
         }

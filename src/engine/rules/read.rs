@@ -146,7 +146,7 @@ impl<'n> Reader<'_> {
         match node.text().and_then(units::duration) {
             Some(ms) if range.contains(&ms) => Some(ms),
             Some(_) => {
-                let message = format!("must be from {} to {}", in_words(*range.start()), in_words(*range.end()));
+                let message = format!("this must be from {} to {}", in_words(*range.start()), in_words(*range.end()));
                 self.push(self.error("E006", node.span, message));
                 None
             }
@@ -170,7 +170,7 @@ impl<'n> Reader<'_> {
         }
         let words = || known.iter().map(|(word, _)| *word);
         let listed = words().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
-        let mut problem = self.error("E006", node.span, format!("must be one of {listed}"));
+        let mut problem = self.error("E006", node.span, format!("this must be one of {listed}"));
         if let Some(near) = nearest(text, words()) {
             problem = problem.label(format!("did you mean `{near}`?"));
         }
@@ -217,14 +217,14 @@ impl<'n> Reader<'_> {
 
     /// Reports (E006) what should stand here; always `None`.
     pub(super) fn malformed<T>(&mut self, node: &Node, expected: &str) -> Option<T> {
-        self.push(self.error("E006", node.span, format!("must be {expected}")));
+        self.push(self.error("E006", node.span, format!("this must be {expected}")));
         None
     }
 
     fn unitless<T>(&mut self, node: &Node, what: &str, such: &str) -> Option<T> {
         let bare = node.text().is_some_and(|text| units::decimal(text, 9).is_some());
         let label = if bare { format!("its unit is missing; {such}") } else { such.to_owned() };
-        self.push(self.error("E007", node.span, format!("must be {what}")).label(label));
+        self.push(self.error("E007", node.span, format!("this must be {what}")).label(label));
         None
     }
 
@@ -236,7 +236,7 @@ impl<'n> Reader<'_> {
 
 fn in_words(ms: u64) -> String {
     for (unit, word) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if ms >= unit && ms % unit == 0 {
+        if ms >= unit && ms.is_multiple_of(unit) {
             return format!("{}{word}", ms / unit);
         }
     }

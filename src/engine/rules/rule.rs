@@ -12,6 +12,22 @@ use crate::engine::yaml::{Fields, Node};
 
 const ACTIONS: &str = "`to`, `split`, `redirect` and `respond`";
 
+/// Keys of a file that rules do not have.
+const OF_THE_FILE: [&str; 12] = [
+    "service",
+    "hosts",
+    "paths",
+    "pools",
+    "lanes",
+    "locality",
+    "labels",
+    "propagate",
+    "trusted",
+    "check",
+    "eject",
+    "slow_start",
+];
+
 /// All rules in order; names are unique.
 pub(super) fn rules(r: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<Rule> {
     let Some(items) = node.list() else {
@@ -39,6 +55,7 @@ pub(super) fn rules(r: &mut Reader<'_>, node: &Node, names: &Names) -> Vec<Rule>
 
 fn rule(r: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Rule> {
     let mut fields = r.fields(node, "a rule")?;
+    fields.misplaced(&OF_THE_FILE, "belongs at the file's top");
     let name = match fields.take("name") {
         Some(node) => r.name(node, "a rule's name"),
         None => {

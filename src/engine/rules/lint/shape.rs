@@ -71,7 +71,7 @@ pub(super) fn finer_first(found: &mut Findings<'_>) {
         locality.prefer.iter().filter_map(|label| Some((width(label)?, &**label))).collect();
     if let Some(pair) = known.windows(2).find(|pair| pair[0].0 > pair[1].0) {
         let message = format!("`{}` stands before the wider `{}` in `prefer`", pair[0].1, pair[1].1);
-        found.report(found.file.service.span, message, "`prefer` is written widest first");
+        found.report(found.key("locality"), message, "`prefer` is written widest first");
     }
 }
 
