@@ -49,7 +49,13 @@ pub fn decide(
         }
     }
     if matches!(action, None | Some(Action::To(_) | Action::Split(_))) {
-        let walk = Walk { table, file_idx: claim.file, file, rule: rule.map(|rule| &file.rules[rule as usize]), decision: &decision };
+        let walk = Walk {
+            table,
+            file_idx: claim.file,
+            file,
+            rule: rule.map(|rule| &file.rules[rule as usize]),
+            decision: &decision,
+        };
         let outcome = walk.outcome(None);
         decision.settle(outcome);
     }

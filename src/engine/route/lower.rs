@@ -286,7 +286,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
     fn patterns(&mut self, sets: &mut usize) {
         for (slot, texts) in std::mem::take(&mut self.texts) {
             let anchored: Result<Vec<String>, String> = texts.iter().map(|text| pattern(text)).collect();
-            let built = anchored.and_then(|texts| Patterns::new(*sets, slot, &texts).map_err(|error| error.to_string()));
+            let built =
+                anchored.and_then(|texts| Patterns::new(*sets, slot, &texts).map_err(|error| error.to_string()));
             match built {
                 Ok(patterns) => self.fields.patterns.push(Arc::new(patterns)),
                 Err(error) => {
