@@ -50,6 +50,8 @@ pub async fn answer(
         Err(Detail::Internal.into())
     });
     let response = outcome.unwrap_or_else(|refusal| {
+        let early = refusal.detail == Detail::NoRoutableInstance && !worker.is_ready();
+        let refusal = if early { Detail::NotReady.into() } else { refusal };
         exchange.detail = Some(refusal.detail);
         exchange.count(&names::ERRORS, refusal.detail.word());
         if refusal.detail.closes() {
