@@ -94,6 +94,27 @@ fn the_cap_keeps_the_latest_ejected_in_and_a_backed_pool_lets_all_go() {
 }
 
 #[test]
+fn a_refusal_is_new_once() {
+    let first = table(RULES, vec![web(&["1.2", "1.2"])]).unwrap();
+    let second = eject(&first, &[0], 10);
+    assert_eq!(second.newly_refused(&first), [], "one of two may go");
+    let third = eject(&second, &[1], 20);
+    let slots: Vec<_> = third.newly_refused(&second).iter().map(|new| (new.slot, new.endpoint)).collect();
+    let unbacked = |slot: &usize| third.router.files[0].pools[*slot].max_ejection_percent < 1_000_000;
+    let expected: Vec<_> = (0..third.files[0].pools.len())
+        .filter(unbacked)
+        .filter(|slot| third.pool(0, *slot as u32).members.contains(&1))
+        .map(|slot| (slot as u32, 1))
+        .collect();
+    assert!(!expected.is_empty());
+    assert_eq!(slots, expected);
+    let fourth = third.with_health(9, &[Arc::clone(&third.endpoint(0, 1).live)], Millis(30));
+    assert_eq!(fourth.newly_refused(&third), []);
+    let (fifth, _) = third.with_service(10, web(&["1.2", "1.2"]), Millis(40));
+    assert_eq!(fifth.newly_refused(&third), [], "fresh live states");
+}
+
+#[test]
 fn with_health_touches_only_pools_that_hold_the_endpoint() {
     let before = table(RULES, vec![web(&["1.2", "1.2", "1.3"])]).unwrap();
     let after = eject(&before, &[2], 10);
