@@ -119,7 +119,7 @@ pub fn spawn<T: Send + 'static>(
     name: &str,
     target: &Target,
     capacity: usize,
-    format: impl FnMut(&T, &mut Vec<u8>) + Send + 'static,
+    format: impl FnMut(T, &mut Vec<u8>) + Send + 'static,
 ) -> io::Result<(Lines<T>, LineThread)> {
     let sink = Sink { target: target.clone(), out: Some(open(target)?), failed_at: None };
     spawn_into(name, sink, capacity, format)
@@ -129,7 +129,7 @@ fn spawn_into<T: Send + 'static>(
     name: &str,
     sink: Sink,
     capacity: usize,
-    format: impl FnMut(&T, &mut Vec<u8>) + Send + 'static,
+    format: impl FnMut(T, &mut Vec<u8>) + Send + 'static,
 ) -> io::Result<(Lines<T>, LineThread)> {
     let (sender, receiver) = sync_channel(capacity.max(1));
     let shared = Arc::new(Shared::default());
@@ -156,7 +156,7 @@ struct Writer<T, F> {
     format: F,
 }
 
-impl<T, F: FnMut(&T, &mut Vec<u8>)> Writer<T, F> {
+impl<T, F: FnMut(T, &mut Vec<u8>)> Writer<T, F> {
     fn run(&mut self) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         loop {
@@ -169,11 +169,11 @@ impl<T, F: FnMut(&T, &mut Vec<u8>)> Writer<T, F> {
                 Err(_) => return,
             };
             batch.clear();
-            (self.format)(&first, &mut batch);
+            (self.format)(first, &mut batch);
             let mut lines = 1;
             while batch.len() < BATCH_BYTES {
                 let Ok(item) = self.receiver.try_recv() else { break };
-                (self.format)(&item, &mut batch);
+                (self.format)(item, &mut batch);
                 lines += 1;
             }
             let counts = &self.shared.counts;
@@ -236,8 +236,8 @@ mod tests {
         }
     }
 
-    fn copy(item: &Vec<u8>, out: &mut Vec<u8>) {
-        out.extend_from_slice(item);
+    fn copy(item: Vec<u8>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&item);
     }
 
     #[test]

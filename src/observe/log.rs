@@ -57,8 +57,8 @@ impl Log {
 pub fn init(format: Format, directives: &str) -> io::Result<Log> {
     let written = std::env::var("POINTSMAN_LOG").unwrap_or_else(|_| directives.to_owned());
     let filter = EnvFilter::builder().parse(&written).map_err(|e| io::Error::other(format!("log filter: {e}")))?;
-    let (lines, thread) = line_writer::spawn("log", &Target::Stderr, CAPACITY, |line: &Vec<u8>, out: &mut Vec<u8>| {
-        out.extend_from_slice(line);
+    let (lines, thread) = line_writer::spawn("log", &Target::Stderr, CAPACITY, |line: Vec<u8>, out: &mut Vec<u8>| {
+        out.extend_from_slice(&line);
     })?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(ToLines(lines.clone())).with_ansi(false);
@@ -116,8 +116,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let (lines, mut thread) =
-            line_writer::spawn("t", &Target::File(path.clone()), 8, |line: &Vec<u8>, out: &mut Vec<u8>| {
-                out.extend_from_slice(line);
+            line_writer::spawn("t", &Target::File(path.clone()), 8, |line: Vec<u8>, out: &mut Vec<u8>| {
+                out.extend_from_slice(&line);
             })
             .unwrap();
         let layer = tracing_subscriber::fmt::layer().with_writer(ToLines(lines)).with_ansi(false).json();

@@ -56,7 +56,7 @@ impl AccessLog {
             "access-log",
             &settings.target,
             settings.capacity,
-            move |record: &Box<Record>, out: &mut Vec<u8>| formatter.line(record, out),
+            move |record: Box<Record>, out: &mut Vec<u8>| formatter.line(&record, out),
         )?;
         Ok((Self { lines, sample: settings.sample }, thread))
     }
