@@ -1,5 +1,6 @@
 //! A thread that writes lines, so that a slow disk or a blocked pipe costs lines and never a request.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,6 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use super::metrics::{Samples, Source};
+use super::names;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +84,24 @@ impl<T> Lines<T> {
     #[must_use]
     pub fn counts(&self) -> &LineCounts {
         &self.shared.counts
+    }
+}
+
+/// A log's counts as metrics: give it to [`Metrics::add_source`](super::metrics::Metrics::add_source).
+#[derive(Debug)]
+pub struct LineFigures<T> {
+    /// The value of the label `log`.
+    pub log: &'static str,
+    /// Whose lines.
+    pub lines: Lines<T>,
+}
+
+impl<T: Send + fmt::Debug> Source for LineFigures<T> {
+    fn collect(&self, out: &mut Samples) {
+        let counts = self.lines.counts();
+        for (result, count) in [("written", &counts.written), ("dropped", &counts.dropped), ("failed", &counts.failed)] {
+            out.counter(&names::LOG_LINES, &[self.log, result], count.load(Relaxed));
+        }
     }
 }
 
@@ -221,6 +243,7 @@ fn append(path: &PathBuf) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::metrics::{Metrics, Settings};
 
     /// A target that takes a line only when it is let.
     struct Gate(Receiver<()>, SyncSender<usize>);
@@ -282,6 +305,9 @@ mod tests {
         let (lines, mut thread) = spawn("t", &Target::File("/dev/full".into()), 16, copy).unwrap();
         lines.send(b"x\n".to_vec());
         assert!(thread.close(Duration::from_secs(10)));
-        assert_eq!(lines.counts().failed.load(Relaxed), 1);
+        let metrics = Metrics::new(1, Settings::default());
+        metrics.add_source(Arc::new(LineFigures { log: "access", lines }));
+        let text = metrics.render();
+        assert!(text.contains(r#"pointsman_log_lines_total{log="access",result="failed"} 1"#), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::line_writer::{self, LineCounts, LineThread, Lines, Target};
+use super::line_writer::{self, LineCounts, LineFigures, LineThread, Lines, Target};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +37,10 @@ impl Log {
         self.lines.counts()
     }
 
-    /// The sender, for the metrics' source.
+    /// The counts as metrics, under the label `process`.
     #[must_use]
-    pub fn lines(&self) -> Lines<Vec<u8>> {
-        self.lines.clone()
+    pub fn figures(&self) -> LineFigures<Vec<u8>> {
+        LineFigures { log: "process", lines: self.lines.clone() }
     }
 
     /// Writes what waits, for at most a second. Whether all was written.
