@@ -51,13 +51,6 @@ impl CatalogView for Parts {
     }
 }
 
-impl Explainer for Parts {
-    fn explain(&self, table: &Table, line: &str) -> Result<serde_json::Value, String> {
-        let line: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        Ok(json!({ "generation": table.generation, "method": line["method"] }))
-    }
-}
-
 struct Running {
     address: SocketAddr,
     parts: Arc<Parts>,
@@ -97,7 +90,6 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
         ready: Arc::clone(&parts) as _,
         actions: Arc::clone(&parts) as _,
         catalog: Arc::clone(&parts) as _,
-        explainer: Arc::clone(&parts) as _,
         access: Arc::new(Access {
             loopback,
             token: Arc::new(ArcSwapOption::from_pointee(token.map(str::to_owned))),
@@ -237,8 +229,12 @@ async fn the_last_reload_is_shown_with_its_diagnostics() {
 #[tokio::test]
 async fn explaining_uses_the_table_in_force_and_needs_no_token() {
     let running = start(false, Some("s3cret")).await;
-    let (status, body) = running.post("/v1/explain", JSON, r#"{"method":"GET"}"#).await;
-    assert_eq!((status, body.as_str()), (200, r#"{"generation":7,"method":"GET"}"#));
+    let line = r#"{"method":"GET","host":"shop.example.com","path":"/cart","draw":"00000000000000ff"}"#;
+    let (status, body) = running.post("/v1/explain", JSON, line).await;
+    assert_eq!(status, 200, "{body}");
+    let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&told["generation"], &told["draw"]), (&7.into(), &"00000000000000ff".into()));
+    assert!(body.contains("no_route"), "no rule file claims the host: {body}");
     assert_eq!(running.post("/v1/explain", JSON, "{").await.0, 400);
     let large = "x".repeat(BODY_LIMIT + 1);
     assert_eq!(running.post("/v1/explain", JSON, &large).await.0, 413);
