@@ -252,6 +252,7 @@ async fn a_start_without_the_catalog_is_warm_from_the_copy_on_disk() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    assert!(disk.path.as_ref().is_some_and(|path| path.exists()), "the copy is written");
     subscriber.stop().await;
     consul.stop();
 
