@@ -1,6 +1,8 @@
 //! Diagnostics: what is wrong, where, and what to do about it. Collected, never thrown at the first one.
 
-use std::fmt::Write as _;
+mod draw;
+mod report;
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -141,34 +143,6 @@ impl Diagnostic {
         self
     }
 
-    /// As RULES.md draws it: the message, the place, the line, the carets. No colour.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        let (line, column) = self.source.position(self.span.start);
-        let mut out = format!("{severity}[{}]: {}\n", self.code, self.message);
-        let text = self.source.text.lines().nth(line - 1).unwrap_or("");
-        let gutter = line.to_string().len();
-        let _ = writeln!(out, "{:gutter$}┌─ {}:{line}:{column}", "", self.source.name);
-        let _ = writeln!(out, "{line}│ {text}");
-        let rest = text.chars().count().saturating_sub(column - 1).max(1);
-        let wide = self.source.text.get(self.span.start..self.span.end).map_or(1, |s| s.chars().count());
-        let carets = "^".repeat(wide.clamp(1, rest));
-        let label = self.label.as_deref().map_or(String::new(), |l| format!(" {l}"));
-        let _ = writeln!(out, "{:gutter$}│ {:pad$}{carets}{label}", "", "", pad = column - 1);
-        for (source, span, word) in &self.related {
-            let (line, column) = source.position(span.start);
-            let _ = writeln!(out, "{:gutter$}= {word}: {}:{line}:{column}", "", source.name);
-        }
-        if let Some(help) = &self.help {
-            let _ = writeln!(out, "{:gutter$}= help: {help}", "");
-        }
-        out
-    }
-
     /// One line for logs: place, code and message.
     #[must_use]
     pub fn one_line(&self) -> String {
@@ -194,10 +168,10 @@ impl Diagnostics {
         self.0.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// All of them as RULES.md draws them, separated by empty lines.
+    /// How many of this severity there are.
     #[must_use]
-    pub fn render(&self) -> String {
-        self.0.iter().map(Diagnostic::render).collect::<Vec<_>>().join("\n")
+    pub fn count(&self, severity: Severity) -> usize {
+        self.0.iter().filter(|d| d.severity == severity).count()
     }
 }
 

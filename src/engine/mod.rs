@@ -19,6 +19,9 @@ pub mod rules;
 pub mod selector;
 pub mod snapshot;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod trace;
+pub mod units;
 pub mod yaml;

@@ -1,8 +1,11 @@
 //! YAML (and so JSON) as a tree with byte spans, so that every problem of a file is found in one run.
 //! A syntax error ends its own file only.
 
+mod places;
+
 use std::sync::Arc;
 
+pub use places::Places;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Source, Span, nearest};
@@ -86,6 +89,7 @@ pub struct Fields<'n> {
     pairs: &'n [(Node, Node)],
     known: Vec<&'static str>,
     what: &'static str,
+    misplaced: (&'static [&'static str], &'static str),
     /// The whole map's place.
     pub span: Span,
 }
@@ -102,13 +106,18 @@ impl<'n> Fields<'n> {
             ));
             return None;
         };
-        Some(Self { pairs, known: Vec::new(), what, span: node.span })
+        Some(Self { pairs, known: Vec::new(), what, misplaced: (&[], ""), span: node.span })
     }
 
     /// The value of a key, if it is there. A key that is there with null counts as there.
     pub fn take(&mut self, key: &'static str) -> Option<&'n Node> {
         self.known.push(key);
         self.pairs.iter().find(|(k, _)| k.text() == Some(key)).map(|(_, value)| value)
+    }
+
+    /// Names keys that people write here though they belong elsewhere, and where that is.
+    pub fn misplaced(&mut self, keys: &'static [&'static str], elsewhere: &'static str) {
+        self.misplaced = (keys, elsewhere);
     }
 
     /// Where a key itself stands.
@@ -126,6 +135,10 @@ impl<'n> Fields<'n> {
             }
             let mut error =
                 Diagnostic::error("E001", source, key.span, format!("unknown key `{text}` in {}", self.what));
+            if self.misplaced.0.contains(&text) {
+                out.push(error.label(self.misplaced.1));
+                continue;
+            }
             error = match nearest(text, self.known.iter().copied()) {
                 Some(near) => error.label(format!("did you mean `{near}`?")),
                 None => error.help(format!("known keys: {}", self.known.join(", "))),
@@ -147,7 +160,13 @@ pub fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Node> {
             }
             Err(error) => {
                 let at = offsets.byte(error.marker().index()).min(source.text.len());
-                out.push(Diagnostic::error("E000", source, Span::new(at, at), format!("not YAML: {}", error.info())));
+                let mut problem =
+                    Diagnostic::error("E000", source, Span::new(at, at), format!("not YAML: {}", error.info()));
+                if error.info().contains("trailing content after") {
+                    problem =
+                        problem.help("a value that begins with a quote is quoted as a whole: '\"canary\" in tags'");
+                }
+                out.push(problem);
                 return None;
             }
         }

@@ -1,1 +1,35 @@
 //! Routing: rule set to router (as used); request to decision.
+//!
+//! In reading order: [`router`] (what a rule set becomes), [`decide()`] (what a request gets), [`resort`] (what happens
+//! when a pool has nobody), and what they stand on.
+
+pub mod condition;
+pub mod cookie;
+pub mod decide;
+pub mod decision;
+pub mod host;
+pub mod hosts;
+pub mod index;
+pub mod path;
+pub mod patterns;
+pub mod reader;
+pub mod resolved;
+pub mod resort;
+pub mod router;
+pub mod scratch;
+pub mod split;
+pub mod visited;
+
+mod compile;
+mod lower;
+#[cfg(test)]
+mod tests;
+
+pub use decide::decide;
+pub use decision::{Choice, Decision, Detail, Mint, Outcome, Step};
+pub use resolved::{PoolState, Resolved};
+pub use resort::{after_empty, next_choice, reached};
+pub use router::{
+    Action, Arm, ArmIdx, FileIdx, PoolSlot, Router, RouterFile, RouterPool, RouterRule, RuleIdx, RulePolicies, Split,
+};
+pub use scratch::Scratch;

@@ -1,5 +1,6 @@
 //! Rule files as written: order, names and spans kept. `route` compiles it into a router (as used).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -51,6 +52,8 @@ pub struct RuleFile {
     pub check: Option<Check>,
     /// Slow start in ms; 0: off.
     pub slow_start: u64,
+    /// The cases beside the rules, in written order.
+    pub tests: Vec<TestCase>,
 }
 
 /// `shop.example.com` or `*.shop.example.com`; lower case, no trailing dot.
@@ -81,6 +84,8 @@ pub struct PoolSpec {
     pub max_ejection_percent: Option<u32>,
     /// Explicit floor of endpoints kept.
     pub min_routable: Option<u32>,
+    /// Written as a map of equalities.
+    pub from_map: bool,
 }
 
 /// `lanes: {label: lane, base: [base]}`.
@@ -132,6 +137,8 @@ pub struct Rule {
     pub when: Option<Expr>,
     /// What it does.
     pub action: Action,
+    /// What its hashes are salted with, `percent(…)` included. Default: the rule's name.
+    pub salt: Text,
     /// The rule's last resort.
     pub fallback: Option<Spanned<Else>>,
     /// Policies in place of the file's: an object given here replaces the file's whole.
@@ -253,6 +260,8 @@ pub struct Split {
     pub salt: Text,
     /// Default 0.
     pub epoch: u32,
+    /// Written as a map, whose order a formatter may change.
+    pub from_map: bool,
 }
 
 /// One arm of a split.
@@ -273,4 +282,38 @@ pub enum Else {
     Any,
     /// A status from 400 to 599.
     Status(u16),
+}
+
+/// One entry of `tests:`: a request and what must become of it.
+#[derive(Clone, Debug)]
+pub struct TestCase {
+    /// The whole entry's place.
+    pub span: Span,
+    /// As written.
+    pub method: http::Method,
+    /// `https` when the request line says so, `http` otherwise.
+    pub scheme: Text,
+    /// Lower case; `None`: the file's first host.
+    pub host: Option<Text>,
+    /// Path and query.
+    pub target: Text,
+    /// In written order.
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// The client's address; default 127.0.0.1.
+    pub client: Option<IpAddr>,
+    /// What must be so; at least one thing.
+    pub expect: Expect,
+}
+
+/// What a case expects; what is not written is not looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Expect {
+    /// The rule that decides.
+    pub rule: Option<Spanned<Text>>,
+    /// The pool that answers.
+    pub pool: Option<Spanned<Text>>,
+    /// Shares of pools over many draws, parts per million.
+    pub share: Vec<(Spanned<Text>, u32)>,
+    /// The status of an answer that no instance gives.
+    pub status: Option<u16>,
 }

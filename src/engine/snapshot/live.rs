@@ -1,27 +1,335 @@
 //! Live state of one endpoint: the only mutable things reachable from a table. Atomics, no lock.
 //!
-//! Writers: any worker (evidence, in-flight), the checks and the admin side (through `record`). The publisher reads.
+//! Writers: any worker (evidence, in-flight, permits), the checks and the admin side. The publisher reads.
+//! All that decides whether it may take traffic is one word, so that a pick reads it with one load, and each of its
+//! changes has exactly one winner.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::latency::Cost;
+use super::window::Window;
+use super::word::{AWAITING, DRAINED, OUT, UNAVAILABLE, Word};
+use crate::engine::health::check::{self, CheckState, Verdict};
+use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
+use crate::engine::label::Text;
+use crate::engine::policy::{Check, Eject};
+use crate::engine::time::{Draw, Millis};
 
 /// Health, in-flight and latency of one endpoint, keyed by identity and address.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Live {
     /// Unique in the process; never reused. Workers key their own per-endpoint state (connections, metrics) by it.
     pub id: u64,
-    /// Requests (and tunnels) between pick and the end of the answer.
-    in_flight: AtomicU32,
-    // helper B: packed health word, consecutive counters, check verdict, drained, window, dirty flag …
-    #[allow(dead_code)]
-    health: AtomicU64,
-    #[allow(dead_code)]
+    /// The catalog's service name.
+    pub service: Text,
+    word: AtomicU64,
+    /// High half: requests that ended. Low half: requests in flight.
+    requests: AtomicU64,
+    streak: AtomicU64,
+    /// When the word last changed between in and out of traffic.
+    changed: AtomicU64,
+    /// Answers of the active check in a row against its verdict.
+    check_against: AtomicU32,
     dirty: AtomicBool,
+    /// A [`Cost`].
+    latency: AtomicU64,
+    window: Window,
 }
 
 impl Live {
-    /// Requests in flight.
+    /// A healthy endpoint of no service, without history, since the origin.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self::of_service(id, Text::default(), false, Millis(0))
+    }
+
+    /// An endpoint without history. `probing`: it must prove itself first (its address or version changed).
+    #[must_use]
+    pub fn of_service(id: u64, service: Text, probing: bool, now: Millis) -> Self {
+        let state = if probing { State::Probing { permit_until: Millis(0) } } else { State::Healthy { since: now } };
+        Self {
+            id,
+            service,
+            word: AtomicU64::new(Word::default().with_state(state, 0).0),
+            requests: AtomicU64::new(0),
+            streak: AtomicU64::new(0),
+            changed: AtomicU64::new(now.0),
+            check_against: AtomicU32::new(0),
+            dirty: AtomicBool::new(false),
+            latency: AtomicU64::new(0),
+            window: Window::default(),
+        }
+    }
+
+    /// Requests (and tunnels) between pick and the end of the answer.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.requests.load(Relaxed) as u32
+    }
+
+    /// A request goes to it. Each `begin` has one `end`.
+    pub fn begin(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// A request to it ended, after its evidence was recorded.
+    pub fn end(&self) {
+        self.requests.fetch_add((1 << 32) - 1, Relaxed);
+    }
+
+    /// Whether our own knowledge lets it take traffic: not ejected, not probing, not drained, check not failing, not
+    /// held. One relaxed load. The catalog's side (status, weight) is the pool's.
+    #[must_use]
+    pub fn available(&self) -> bool {
+        self.word.load(Relaxed) & UNAVAILABLE == 0
+    }
+
+    /// As [`Live::available`], but passive ejection does not count: what a pool asks that refused the ejection.
+    #[must_use]
+    pub fn available_but_for_ejection(&self) -> bool {
+        self.word.load(Relaxed) & (UNAVAILABLE & !OUT) == 0
+    }
+
+    /// An unpacked copy, without the window: see [`Live::recent`].
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.word().health(Streak::unpack(self.streak.load(Relaxed)), Tally::default())
+    }
+
+    /// Requests that ended, and those of them that failed, in the window before `now`.
+    #[must_use]
+    pub fn recent(&self, now: Millis, window_ms: u64) -> Tally {
+        self.window.tally(now, window_ms, self.finished())
+    }
+
+    /// The state alone.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.word().state()
+    }
+
+    /// When it last left or re-entered traffic by evidence.
+    #[must_use]
+    pub fn changed(&self) -> Millis {
+        Millis(self.changed.load(Relaxed))
+    }
+
+    /// Whether an operator took it out.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.word.load(Relaxed) & DRAINED != 0
+    }
+
+    /// Takes it out of (or back into) traffic without a verdict. True when that changed something.
+    pub fn set_drained(&self, drained: bool) -> bool {
+        self.set_bit(DRAINED, drained)
+    }
+
+    /// The active check's verdict.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.word().verdict()
+    }
+
+    /// Whether it waits for its first passing check (`hold_new`).
+    #[must_use]
+    pub fn awaits_check(&self) -> bool {
+        self.word.load(Relaxed) & AWAITING != 0
+    }
+
+    /// Not routable before the first pass of the active check, unless it passed already. True when that changed.
+    pub fn set_awaits_check(&self, awaits: bool) -> bool {
+        self.set_bit(AWAITING, awaits && self.verdict() != Verdict::Passing)
+    }
+
+    /// Takes evidence of one exchange, before its [`Live::end`]. Returns the transition that this caller won, if any.
+    /// Every failure is counted; of several callers that reach a threshold exactly one wins.
+    pub fn record(&self, evidence: Evidence, now: Millis, policy: &Eject, jitter: Draw) -> Option<Transition> {
+        self.window.touch(now, policy.window, || self.finished());
+        if evidence == Evidence::Success && self.word.load(Relaxed) & OUT == 0 {
+            if self.streak.load(Relaxed) != 0 {
+                self.streak.store(0, Relaxed);
+            }
+            return None;
+        }
+        let streak = self.count(evidence);
+        if evidence.is_against() {
+            self.window.fail(now, policy.window);
+        }
+        let window = self.window.tally(now, policy.window, self.finished().wrapping_add(1));
+        self.change(|word| health::step(word.health(streak, window), evidence, now, policy, jitter))
+    }
+
+    /// Takes one answer of the active check. A pass also ends probing, and, with `check_readmits`, an ejection before
+    /// its time; a failure while probing ejects again. Returns the transition that this caller won; the verdict's own
+    /// change comes first.
+    pub fn record_check(
+        &self,
+        passed: bool,
+        now: Millis,
+        check: &Check,
+        policy: &Eject,
+        jitter: Draw,
+    ) -> Option<Transition> {
+        let turned = self.turn_verdict(passed, now, check);
+        let count = if passed { check.rise } else { check.fall };
+        let reason = Reason::Check { count };
+        let judged = self.change(|word| {
+            let health = word.health(Streak::default(), Tally::default());
+            match health.state {
+                State::Probing { .. } if passed => health::readmit(health, reason, now),
+                State::Probing { .. } => health::eject(health, reason, now, policy, jitter),
+                State::Ejected { until } if passed && (check.check_readmits || until <= now) => {
+                    health::readmit(health, reason, now)
+                }
+                State::Ejected { .. } | State::Healthy { .. } => (health, None),
+            }
+        });
+        turned.or(judged)
+    }
+
+    /// An operator ejects it for `ms`. It counts against the pool's cap as any ejection; to take it out for good,
+    /// drain it. `None` when it was out already.
+    pub fn eject(&self, now: Millis, ms: u64) -> Option<Transition> {
+        let policy = Eject { base_ejection_time: ms, max_ejection_time: ms, ..Eject::default() };
+        self.change(|word| {
+            let health = word.health(Streak::default(), Tally::default());
+            if health.is_out() {
+                (health, None)
+            } else {
+                health::eject(health, Reason::Operator, now, &policy, Draw(0))
+            }
+        })
+    }
+
+    /// An operator readmits it. `None` when it was in.
+    pub fn readmit(&self, now: Millis) -> Option<Transition> {
+        self.change(|word| health::readmit(word.health(Streak::default(), Tally::default()), Reason::Operator, now))
+    }
+
+    /// Whether a request may prove it: out by evidence, its time over, no permit out, and nothing else against it.
+    #[must_use]
+    pub fn wants_probe(&self, now: Millis) -> bool {
+        self.word().wants_probe(now)
+    }
+
+    /// Takes the one permit to prove it. It lapses after `lapse_ms`, lest a lost request keep it out for ever.
+    /// Exactly one caller wins.
+    pub fn take_probe_permit(&self, now: Millis, lapse_ms: u64) -> bool {
+        let word = self.word();
+        let probing = State::Probing { permit_until: now.plus(lapse_ms.max(1)) };
+        word.wants_probe(now) && self.swap(word, word.with_state(probing, word.times()))
+    }
+
+    /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten.
+    /// `None` when it is out already.
+    pub fn distrust(&self, now: Millis) -> Option<Transition> {
+        self.latency.store(0, Relaxed);
+        self.change(|word| {
+            let health = word.health(Streak::default(), Tally::default());
+            if health.is_out() {
+                return (health, None);
+            }
+            let transition = Transition { kind: Kind::Probing, reason: Reason::Changed, at: now, enforced: true };
+            (Health { state: State::Probing { permit_until: Millis(0) }, ..health }, Some(transition))
+        })
+    }
+
+    /// Feeds the moving cost with the time from sending a request to the answer's head, in microseconds.
+    /// Call it where the pool's algorithm is `ewma`; it writes at each call.
+    pub fn observe_latency(&self, rtt_micros: u64, now: Millis) {
+        let next = |word: u64| Some(Cost::unpack(word).after(rtt_micros, now).pack());
+        let _ = self.latency.fetch_update(Relaxed, Relaxed, next);
+    }
+
+    /// The moving cost in microseconds; `None` before the first answer.
+    #[must_use]
+    pub fn latency_micros(&self) -> Option<u64> {
+        Cost::unpack(self.latency.load(Relaxed)).micros()
+    }
+
+    /// Marks it for the publisher. True for the first marker, who puts it into the queue: it is in there at most once.
+    pub fn mark_dirty(&self) -> bool {
+        !self.dirty.load(Relaxed) && !self.dirty.swap(true, Relaxed)
+    }
+
+    /// The publisher took it out of the queue; call it before reading the state.
+    pub fn clear_dirty(&self) {
+        self.dirty.store(false, Relaxed);
+    }
+
+    /// Counts the evidence in the streak; the value returned is this caller's own.
+    fn count(&self, evidence: Evidence) -> Streak {
+        let mut seen = self.streak.load(Relaxed);
+        loop {
+            let next = Streak::unpack(seen).after(evidence);
+            if next.pack() == seen {
+                return next;
+            }
+            match self.streak.compare_exchange_weak(seen, next.pack(), Relaxed, Relaxed) {
+                Ok(_) => return next,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Applies a pure judgement by compare-and-swap, judging anew when somebody else was faster.
+    fn change(&self, judge: impl Fn(Word) -> (Health, Option<Transition>)) -> Option<Transition> {
+        loop {
+            let word = self.word();
+            let (next, transition) = judge(word);
+            let transition = transition?;
+            let next = word.with_state(next.state, next.times);
+            if next == word || self.swap(word, next) {
+                self.streak.store(0, Relaxed);
+                self.window.clear();
+                if word.state() != next.state() {
+                    self.changed.store(transition.at.0, Relaxed);
+                }
+                return Some(transition);
+            }
+        }
+    }
+
+    fn turn_verdict(&self, passed: bool, now: Millis, check: &Check) -> Option<Transition> {
+        loop {
+            let word = self.word();
+            let against = self.check_against.load(Relaxed);
+            let state = check::step(CheckState { verdict: word.verdict(), against }, passed, check.rise, check.fall);
+            let next = word.with_verdict(state.verdict);
+            if next != word && !self.swap(word, next) {
+                continue;
+            }
+            self.check_against.store(state.against, Relaxed);
+            let kind = match state.verdict {
+                Verdict::Failing => Kind::CheckFailing,
+                Verdict::Passing | Verdict::Unknown => Kind::CheckPassing,
+            };
+            let count = if passed { check.rise } else { check.fall };
+            let transition = Transition { kind, reason: Reason::Check { count }, at: now, enforced: true };
+            return (next != word).then_some(transition);
+        }
+    }
+
+    fn finished(&self) -> u32 {
+        (self.requests.load(Relaxed) >> 32) as u32
+    }
+
+    fn word(&self) -> Word {
+        Word(self.word.load(Relaxed))
+    }
+
+    fn swap(&self, from: Word, to: Word) -> bool {
+        self.word.compare_exchange(from.0, to.0, Relaxed, Relaxed).is_ok()
+    }
+
+    fn set_bit(&self, bit: u64, on: bool) -> bool {
+        let before = if on { self.word.fetch_or(bit, Relaxed) } else { self.word.fetch_and(!bit, Relaxed) };
+        (before & bit != 0) != on
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

@@ -1,0 +1,27 @@
+# What a person or a machine may want to do here. `make test` is the whole gate; .ci/run calls it and nothing else.
+
+CARGO ?= cargo
+
+.PHONY: help test fmt demo bench compare
+help:
+	@echo "make test     everything that must hold before a change lands; ends with how many tests ran"
+	@echo "make fmt      format the sources"
+	@echo "make demo     the proxy, a catalog and sample instances in one process"
+	@echo "make bench    the engine's own benchmarks (criterion)"
+	@echo "make compare  pointsman beside nginx, HAProxy and Envoy; options in COMPARE=\"--rounds 3 --seconds 5 …\""
+
+test:
+	@scripts/test.sh
+
+fmt:
+	$(CARGO) fmt
+
+demo:
+	$(CARGO) run --locked --release -- demo
+
+bench:
+	$(CARGO) bench --locked --bench '*'
+
+compare:
+	$(CARGO) build --locked --release
+	python3 benches/compare/compare.py $(COMPARE)

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# `make test`: every check in turn, cheapest first, each with its time. Goes on after a failure, so that one run
+# shows everything that is wrong; the last line is how many tests ran. Needs Rust (with rustfmt and clippy), cc, make.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+CARGO=${CARGO:-cargo}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed=()
+times=()
+
+step() { # step NAME COMMAND…
+    local name=$1 began=$SECONDS code=0
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || code=$?
+    times+=("$(printf '%5d s  %s' $((SECONDS - began)) "$name")")
+    [ $code -eq 0 ] || failed+=("$name")
+    return $code
+}
+
+# The tests against a real Consul get its path in POINTSMAN_CONSUL; scripts/consul.sh prints it, fetching it if need be.
+consul() {
+    POINTSMAN_CONSUL=${POINTSMAN_CONSUL:-$(scripts/consul.sh | tail -n 1)} || return
+    [ -x "$POINTSMAN_CONSUL" ] || { echo "scripts/consul.sh gave no program: '$POINTSMAN_CONSUL'" >&2; return 1; }
+    export POINTSMAN_CONSUL
+    echo "POINTSMAN_CONSUL=$POINTSMAN_CONSUL"
+}
+
+tests() {
+    "$CARGO" test --locked --no-fail-fast 2>&1 | tee "$log"
+}
+
+documentation() {
+    RUSTDOCFLAGS="-D warnings" "$CARGO" doc --locked --no-deps --quiet
+}
+
+# Each benchmark's body once, in the test profile: that it works, not how fast it is.
+benches() {
+    local names=() file
+    for file in benches/*.rs; do
+        [ -e "$file" ] && names+=(--bench "$(basename "$file" .rs)")
+    done
+    [ ${#names[@]} -eq 0 ] || "$CARGO" test --locked --quiet "${names[@]}"
+}
+
+for part in fmt clippy; do
+    "$CARGO" "$part" --version >/dev/null 2>&1 || {
+        echo "cargo $part is missing: rustup component add rustfmt clippy" >&2
+        exit 1
+    }
+done
+
+step "dependencies" "$CARGO" fetch --locked || exit 1
+step "consul" consul
+step "format" "$CARGO" fmt --check
+step "clippy" "$CARGO" clippy --locked --all-targets --quiet -- -D warnings
+step "tests" tests
+step "documentation" documentation
+step "benches" benches
+
+printf '\n'
+printf '%s\n' "${times[@]}"
+[ ${#failed[@]} -eq 0 ] || printf 'failed: %s\n' "${failed[@]}"
+awk '/^test result:/ {
+        for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) }
+     }
+     END { printf "%d passed, %d failed\n", p, f; exit p == 0 }' "$log" || failed+=("no test ran")
+[ ${#failed[@]} -eq 0 ]

@@ -1,0 +1,154 @@
+//! `pointsman check PATH… [--catalog FILE] [--deny warnings] [--format text|json|sarif]`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::dry_run::check::{Verdict, check as verdict};
+use crate::dry_run::load::{self, Unreadable};
+use crate::engine::rules::lint::{Catalog, LINTS};
+
+/// Nothing to say against the rules.
+const CLEAN: u8 = 0;
+/// Errors, or warnings that are denied.
+const WRONG: u8 = 1;
+/// Something could not be read.
+const UNREADABLE: u8 = 2;
+
+/// How the findings are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One object.
+    Json,
+    /// SARIF 2.1.0.
+    Sarif,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Rule files and folders of them; `-` is standard input.
+    pub paths: &'a [PathBuf],
+    /// The instances, for the lints that look at labels.
+    pub catalog: Option<&'a Catalog>,
+    /// Warnings count as errors.
+    pub deny_warnings: bool,
+    /// How to write.
+    pub format: Format,
+    /// Whether text is coloured.
+    pub colour: bool,
+}
+
+/// Checks and writes the findings. Gives the exit status: 0 clean, 1 errors (or denied warnings), 2 unreadable input.
+pub fn check(asked: &Asked<'_>, out: &mut impl Write) -> io::Result<u8> {
+    let loaded = load::rules(asked.paths);
+    let files = loaded.sources.len();
+    let found = verdict(&loaded.rules, loaded.diagnostics, asked.catalog);
+    match asked.format {
+        Format::Text => text(&found, &loaded.unreadable, files, asked.colour, out)?,
+        Format::Json => json(&found, &loaded.unreadable, files, out)?,
+        Format::Sarif => {
+            let about = |code: &str| LINTS.iter().find(|lint| lint.code == code).map(|lint| lint.looks_for);
+            let mut log = found.diagnostics.to_sarif(about);
+            let notes = loaded.unreadable.iter().map(|u| json!({"level": "error", "message": {"text": u.to_string()}}));
+            log["runs"][0]["invocations"] = json!([{
+                "executionSuccessful": loaded.unreadable.is_empty(),
+                "toolExecutionNotifications": notes.collect::<Vec<_>>(),
+            }]);
+            writeln!(out, "{log:#}")?;
+        }
+    }
+    Ok(match () {
+        () if !loaded.unreadable.is_empty() => UNREADABLE,
+        () if found.passes(asked.deny_warnings) => CLEAN,
+        () => WRONG,
+    })
+}
+
+fn text(
+    found: &Verdict,
+    unreadable: &[Unreadable],
+    files: usize,
+    colour: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let drawn = if colour { found.diagnostics.render_in_colour() } else { found.diagnostics.render() };
+    if !drawn.is_empty() {
+        writeln!(out, "{drawn}")?;
+    }
+    for path in unreadable {
+        writeln!(out, "error: {path}")?;
+    }
+    writeln!(
+        out,
+        "{}: {}, {}",
+        counted(files, "file"),
+        counted(found.errors + unreadable.len(), "error"),
+        counted(found.warnings, "warning")
+    )
+}
+
+fn json(found: &Verdict, unreadable: &[Unreadable], files: usize, out: &mut impl Write) -> io::Result<()> {
+    let unreadable: Vec<_> = unreadable
+        .iter()
+        .map(|u| json!({"file": u.path.display().to_string(), "message": u.source.to_string()}))
+        .collect();
+    let report = json!({
+        "files": files,
+        "errors": found.errors,
+        "warnings": found.warnings,
+        "diagnostics": found.diagnostics.to_json(),
+        "unreadable": unreadable,
+    });
+    writeln!(out, "{report:#}")
+}
+
+fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str, deny_warnings: bool, format: Format) -> (u8, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yaml");
+        std::fs::write(&path, text).unwrap();
+        let mut out = Vec::new();
+        let asked = Asked { paths: &[path], catalog: None, deny_warnings, format, colour: false };
+        let status = check(&asked, &mut out).unwrap();
+        (status, String::from_utf8(out).unwrap())
+    }
+
+    const ODD: &str = "service: web\npools: {a: id exists}\n";
+
+    #[test]
+    fn the_status_says_clean_wrong_or_unreadable() {
+        assert_eq!(run("service: web\n", true, Format::Text), (0, "1 file: 0 errors, 0 warnings\n".to_owned()));
+        assert_eq!(run(ODD, false, Format::Text).0, 0);
+        assert_eq!(run(ODD, true, Format::Text).0, 1);
+        assert_eq!(run("servce: web\n", false, Format::Text).0, 1);
+        let asked = Asked {
+            paths: &[PathBuf::from("no/such/file.yaml")],
+            catalog: None,
+            deny_warnings: false,
+            format: Format::Text,
+            colour: false,
+        };
+        assert_eq!(check(&asked, &mut Vec::new()).unwrap(), 2);
+    }
+
+    #[test]
+    fn programs_get_the_same_findings() {
+        let json: serde_json::Value = serde_json::from_str(&run(ODD, false, Format::Json).1).unwrap();
+        assert_eq!((&json["warnings"], &json["diagnostics"][0]["code"]), (&1.into(), &"W005".into()));
+        let sarif: serde_json::Value = serde_json::from_str(&run(ODD, false, Format::Sarif).1).unwrap();
+        assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "W005");
+        assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], true);
+    }
+}

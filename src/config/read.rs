@@ -1,0 +1,247 @@
+//! Layers to [`Settings`]: which keys there are, and their defaults.
+
+use crate::engine::diagnostic::Diagnostics;
+use crate::engine::policy::WHOLE;
+use crate::engine::yaml::Value;
+
+use super::consul;
+use super::layers::Layer;
+use super::report::{Origin, Report};
+use super::scope::{Context, Item, Place, Scope};
+use super::settings::{
+    AccessLog, Admin, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat, Metrics,
+    Settings, Upstream,
+};
+use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
+
+/// Reads everything; on errors the settings hold defaults in the places of what is wrong.
+pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
+    let cx = &mut Context { out, report: Report::default() };
+    let mut at = Scope::root(layers, cx);
+    let settings = Settings {
+        listen: listeners(&mut at, cx),
+        admin: admin(at.map("admin", cx), cx),
+        catalog: catalog(at.map("catalog", cx), layers, cx),
+        rules: at.optional("rules", text, cx),
+        region: at.optional("region", text, cx),
+        zone: at.optional("zone", text, cx),
+        workers: at.value("workers", "auto", auto(|text| whole(1, 1_024)(text).map(|n| n as usize)), cx),
+        limits: limits(at.map("limits", cx), cx),
+        upstream: upstream(at.map("upstream", cx), cx),
+        drain: drain(at.map("drain", cx), cx),
+        trusted_proxies: at.list("trusted_proxies", "", network, cx),
+        request_id: at.value("request_id", "true", flag, cx),
+        via: at.value("via", "false", flag, cx),
+        error_header: at.value("error_header", "true", flag, cx),
+        host_header: at.value(
+            "host_header",
+            "client",
+            choice(&[("client", HostHeader::Client), ("instance", HostHeader::Instance)]),
+            cx,
+        ),
+        access_log: access_log(&mut at, cx),
+        label_keys: label_keys(&mut at, cx),
+        debug_headers: at.value("debug_headers", "false", flag, cx),
+        log: log(at.map("log", cx), cx),
+        metrics: metrics(at.map("metrics", cx), cx),
+    };
+    at.finish(cx);
+    (settings, std::mem::take(&mut cx.report))
+}
+
+fn listeners(at: &mut Scope<'_>, cx: &mut Context<'_>) -> Vec<Listen> {
+    let Some(items) = at.items("listen", cx) else {
+        at.note("listen", "[{address: 0.0.0.0:8080}]".to_owned(), Origin::Default, cx);
+        return vec![Listen {
+            address: ([0, 0, 0, 0], 8080).into(),
+            tls: None,
+            proxy_protocol: false,
+            half_close: false,
+        }];
+    };
+    items.into_iter().filter_map(|item| listener(item, cx)).collect()
+}
+
+/// A map, or only the address.
+fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
+    let place = item.place;
+    if let Some(text) = place.node.text() {
+        return match address(text) {
+            Ok(address) => {
+                item.note(text, cx);
+                Some(Listen { address, tls: None, proxy_protocol: false, half_close: false })
+            }
+            Err(why) => {
+                cx.out.push(place.error("E901", format!("`listen`: {why}")));
+                None
+            }
+        };
+    }
+    let mut at = item.scope(cx);
+    let address = at.required("address", address, place, cx);
+    let tls = at.map("tls", cx);
+    let tls = if tls.is_written() { listen_tls(tls, place, cx) } else { None };
+    let proxy_protocol = at.value("proxy_protocol", "false", flag, cx);
+    let half_close = at.value("half_close", "false", flag, cx);
+    at.finish(cx);
+    Some(Listen { address: address?, tls, proxy_protocol, half_close })
+}
+
+fn listen_tls(mut at: Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Option<ListenTls> {
+    let cert = at.required("cert", text, place, cx);
+    let key = at.required("key", text, place, cx);
+    let client_ca = at.optional("client_ca", text, cx);
+    let required = if client_ca.is_some() { "true" } else { "false" };
+    let client_required = at.value("client_required", required, flag, cx);
+    if client_required && client_ca.is_none() {
+        cx.out.push(place.error("E903", "`client_required` needs `client_ca`: whose certificates are believed?"));
+    }
+    at.finish(cx);
+    Some(ListenTls { cert: cert?, key: key?, client_ca, client_required })
+}
+
+fn admin(mut at: Scope<'_>, cx: &mut Context<'_>) -> Admin {
+    let bind = |text: &str| if text == "off" { Ok(None) } else { address(text).map(Some) };
+    let admin = Admin {
+        address: at.value("address", "127.0.0.1:9900", bind, cx),
+        token_file: at.optional("token_file", text, cx),
+        hosts: at.list("hosts", "", text, cx),
+    };
+    at.finish(cx);
+    admin
+}
+
+/// Consul or a file. Where both are written, the stronger layer's counts; both in one layer is a contradiction.
+fn catalog(mut at: Scope<'_>, layers: &[Layer], cx: &mut Context<'_>) -> Catalog {
+    let strength = |place: &Place<'_>| layers.iter().position(|layer| std::ptr::eq(layer, place.layer));
+    let file = at.find("file");
+    let consul = at.find("consul");
+    let by_file = match (&file, &consul) {
+        (Some(file), Some(consul)) if strength(file) == strength(consul) => {
+            cx.out.push(file.error("E903", "`catalog` names both `consul` and `file`; keep one"));
+            true
+        }
+        (Some(file), Some(consul)) => strength(file) < strength(consul),
+        (file, _) => file.is_some(),
+    };
+    let consul = at.map("consul", cx);
+    let source = if by_file {
+        // What is written for Consul is still checked.
+        consul::read(consul, &mut Context { out: cx.out, report: Report::default() });
+        at.optional("file", text, cx).map(CatalogSource::File)
+    } else {
+        Some(CatalogSource::Consul(Box::new(consul::read(consul, cx))))
+    };
+    let debounce = at.value("debounce", "100ms", duration, cx);
+    at.finish(cx);
+    // `file` that is no text has been reported; the source is then never used.
+    Catalog { source: source.unwrap_or_else(|| CatalogSource::File(String::new())), debounce }
+}
+
+fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
+    let count = |max| move |text: &str| whole(1, max)(text).map(|n| n as u32);
+    let limits = Limits {
+        head: at.value("head", "10s", duration, cx),
+        tls_handshake: at.value("tls_handshake", "10s", duration, cx),
+        body_idle: at.value("body_idle", "30s", duration, cx),
+        write_idle: at.value("write_idle", "30s", duration, cx),
+        keep_alive: at.value("keep_alive", "60s", duration, cx),
+        connection_age: at.value("connection_age", "1h", duration, cx),
+        head_size: at.value("head_size", "64KiB", size_from(8 * 1_024), cx),
+        target_size: at.value("target_size", "8KiB", size_from(256), cx),
+        fields: at.value("fields", "100", count(10_000), cx),
+        connections: at.value("connections", "auto", auto(count(10_000_000)), cx),
+        memory: at.value("memory", "auto", auto(size_from(1_024 * 1_024)), cx),
+        backlog: at.value("backlog", "4096", count(1 << 20), cx),
+        h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
+    };
+    at.finish(cx);
+    limits
+}
+
+fn size_from(min: u64) -> impl Fn(&str) -> Result<u64, String> {
+    move |text| match size(text)? {
+        bytes if bytes < min => Err(format!("`{text}` is below {min} bytes")),
+        bytes => Ok(bytes),
+    }
+}
+
+fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
+    let upstream = Upstream {
+        idle: at.value("idle", "auto", auto(duration), cx),
+        max_connections: at.value("max_connections", "0", |text| whole(0, 1 << 20)(text).map(|n| n as u32), cx),
+    };
+    at.finish(cx);
+    upstream
+}
+
+fn drain(mut at: Scope<'_>, cx: &mut Context<'_>) -> Drain {
+    let drain =
+        Drain { delay: at.value("delay", "5s", duration, cx), timeout: at.value("timeout", "30s", duration, cx) };
+    at.finish(cx);
+    drain
+}
+
+/// Off unless written; `off` says so.
+fn access_log(root: &mut Scope<'_>, cx: &mut Context<'_>) -> Option<AccessLog> {
+    if let Some(place) = root.find("access_log") {
+        if place.node.text() == Some("off") {
+            root.note("access_log", "off".to_owned(), place.layer.origin.clone(), cx);
+            return None;
+        }
+    } else {
+        root.note("access_log", "off".to_owned(), Origin::Default, cx);
+        return None;
+    }
+    let mut at = root.map("access_log", cx);
+    let log = AccessLog {
+        path: at.value("path", "stdout", text, cx),
+        sample: at.value("sample", "100%", share, cx),
+        queue: at.value("queue", "16384", |text| whole(1, 1 << 24)(text).map(|n| n as usize), cx),
+        redact: at.list("redact", "", redactable, cx),
+    };
+    at.finish(cx);
+    debug_assert!(log.sample <= WHOLE);
+    Some(log)
+}
+
+fn redactable(field: &str) -> Result<String, String> {
+    let named = |prefix| field.strip_prefix(prefix).is_some_and(|name: &str| !name.is_empty());
+    if field == "client" || field == "query" || named("cookie.") || named("header.") {
+        return Ok(field.to_owned());
+    }
+    Err(format!("`{field}` is none of `cookie.NAME`, `header.NAME`, `client`, `query`"))
+}
+
+fn label_keys(at: &mut Scope<'_>, cx: &mut Context<'_>) -> Vec<(String, Vec<String>)> {
+    let mut labels = Vec::new();
+    for (label, value) in at.open_map("label_keys", cx) {
+        let nodes = match &value.node.value {
+            Value::List(items) => items.iter().collect(),
+            Value::Scalar { .. } | Value::Map(_) => vec![value.node],
+        };
+        let spellings: Vec<_> = nodes.iter().filter_map(|node| node.text().map(str::to_owned)).collect();
+        if spellings.len() < nodes.len() || spellings.is_empty() {
+            cx.out.push(value.error("E002", "a label's spellings are a list of the catalog's keys"));
+        }
+        labels.extend(label.node.text().map(|label| (label.to_owned(), spellings)));
+    }
+    labels
+}
+
+fn log(mut at: Scope<'_>, cx: &mut Context<'_>) -> Log {
+    let format = choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let log = Log { format: at.value("format", "text", format, cx), level: at.value("level", "info", text, cx) };
+    at.finish(cx);
+    log
+}
+
+fn metrics(mut at: Scope<'_>, cx: &mut Context<'_>) -> Metrics {
+    let count = |text: &str| whole(1, 1 << 24)(text).map(|n| n as usize);
+    let metrics = Metrics {
+        label_values: at.value("label_values", "200", count, cx),
+        series: at.value("series", "20000", count, cx),
+    };
+    at.finish(cx);
+    metrics
+}

@@ -1,0 +1,229 @@
+//! Settings as used. Durations in milliseconds, sizes in bytes, shares in parts per million. Plain: other parts
+//! translate them into their own types and destructure them whole.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use super::consul::Consul;
+
+/// A path as written.
+pub type PathText = String;
+
+/// Chosen by the proxy, or by the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auto<T> {
+    /// By the proxy.
+    Auto,
+    /// By the operator.
+    Set(T),
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// Everything that `run` needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Where clients connect; never empty. Default 0.0.0.0:8080.
+    pub listen: Vec<Listen>,
+    /// The operators' listener.
+    pub admin: Admin,
+    /// Where instances come from.
+    pub catalog: Catalog,
+    /// The rule files: a folder or a file.
+    pub rules: Option<PathText>,
+    /// The proxy's own region.
+    pub region: Option<String>,
+    /// The proxy's own zone.
+    pub zone: Option<String>,
+    /// Data-plane threads; auto: one a core.
+    pub workers: Auto<usize>,
+    /// Towards clients.
+    pub limits: Limits,
+    /// Towards instances.
+    pub upstream: Upstream,
+    /// Stopping.
+    pub drain: Drain,
+    /// Who may send X-Forwarded-*, Forwarded and PROXY protocol.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether `x-request-id` is kept or made. Default true.
+    pub request_id: bool,
+    /// Whether `Via` is added. Default false.
+    pub via: bool,
+    /// Whether `x-pointsman-error` is added to our own errors. Default true.
+    pub error_header: bool,
+    /// Whose Host the instance sees.
+    pub host_header: HostHeader,
+    /// `None`: off.
+    pub access_log: Option<AccessLog>,
+    /// A label's spellings in the catalog, first one present wins; in written order.
+    pub label_keys: Vec<(String, Vec<String>)>,
+    /// Whether answers carry x-pointsman-rule, -pool, -instance, -draw. Default false.
+    pub debug_headers: bool,
+    /// The process's own log.
+    pub log: Log,
+    /// Bounds on metrics.
+    pub metrics: Metrics,
+}
+
+/// One client-side listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// IP and port; port 0: chosen by the system.
+    pub address: SocketAddr,
+    /// `None`: plain.
+    pub tls: Option<ListenTls>,
+    /// Whether a PROXY protocol head (v1 or v2) is expected from `trusted_proxies`. Default false.
+    pub proxy_protocol: bool,
+    /// Whether a client that has closed its sending side before the answer still gets it. Default false.
+    pub half_close: bool,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenTls {
+    /// The chain, PEM.
+    pub cert: PathText,
+    /// The key, PEM.
+    pub key: PathText,
+    /// Whose certificates clients may show; `None`: none are asked for.
+    pub client_ca: Option<PathText>,
+    /// Whether a client must show one. Default true where `client_ca` is set.
+    pub client_required: bool,
+}
+
+/// The operators' listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Default 127.0.0.1:9900. `None`: no admin listener (`admin: {address: off}`).
+    pub address: Option<SocketAddr>,
+    /// Holds the token that actions need off loopback.
+    pub token_file: Option<PathText>,
+    /// Host names that requests may name beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+}
+
+/// Where instances come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalog {
+    /// The source.
+    pub source: CatalogSource,
+    /// Changes within this time go together. Default 100 ms.
+    pub debounce: u64,
+}
+
+/// The kinds of catalog.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CatalogSource {
+    /// Consul, by blocking queries.
+    Consul(Box<Consul>),
+    /// A catalog file, watched.
+    File(PathText),
+}
+
+/// Towards clients (HARDENING.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a request's head. Default 10 s.
+    pub head: u64,
+    /// For the TLS handshake. Default 10 s.
+    pub tls_handshake: u64,
+    /// Between two pieces of a request body. Default 30 s.
+    pub body_idle: u64,
+    /// Without progress in writing. Default 30 s.
+    pub write_idle: u64,
+    /// Idle between requests. Default 60 s.
+    pub keep_alive: u64,
+    /// A connection's age. Default 1 h.
+    pub connection_age: u64,
+    /// A request's head, bytes. Default 64 KiB.
+    pub head_size: u64,
+    /// A request's target, bytes. Default 8 KiB.
+    pub target_size: u64,
+    /// Fields of a head. Default 100.
+    pub fields: u32,
+    /// Client connections; auto: from the descriptor limit.
+    pub connections: Auto<u32>,
+    /// Bytes of buffers; auto: 70 % of what there is.
+    pub memory: Auto<u64>,
+    /// Of the listening sockets. Default 4096.
+    pub backlog: u32,
+    /// Streams of one HTTP/2 connection. Default 100.
+    pub h2_streams: u32,
+}
+
+/// Towards instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// How long an idle connection is kept; auto: learned per endpoint.
+    pub idle: Auto<u64>,
+    /// Connections to one endpoint, over all workers; 0: no limit.
+    pub max_connections: u32,
+}
+
+/// Stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Accepting goes on for this long after `/ready` turned 503. Default 5 s.
+    pub delay: u64,
+    /// Then what runs may take this long. Default 30 s.
+    pub timeout: u64,
+}
+
+/// Whose Host the instance sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's.
+    Client,
+    /// The instance's own address.
+    Instance,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `stdout`, `stderr` or a file.
+    pub path: String,
+    /// Share of requests. Default 100 %.
+    pub sample: u32,
+    /// Lines that may wait for the writer. Default 16,384.
+    pub queue: usize,
+    /// Fields written as a keyed hash.
+    pub redact: Vec<String>,
+}
+
+/// The process's own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Default text.
+    pub format: LogFormat,
+    /// Filter directives; `POINTSMAN_LOG` wins. Default `info`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Bounds on metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Distinct values of one catalog label within a service. Default 200.
+    pub label_values: usize,
+    /// Series of one family. Default 20,000.
+    pub series: usize,
+}

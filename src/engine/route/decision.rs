@@ -1,0 +1,124 @@
+//! What a request gets, decided without a pick. Small and `Clone`: `forward` keeps it for retries.
+
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use super::router::{ArmIdx, FileIdx, PoolSlot, RuleIdx};
+
+/// The decision for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The file that claims host and path.
+    pub file: Option<FileIdx>,
+    /// The rule that matched.
+    pub rule: Option<RuleIdx>,
+    /// The arm that the outcome's pool belongs to.
+    pub arm: Option<ArmIdx>,
+    /// The request's own arm had nobody routable, so another one took it.
+    pub rerouted: bool,
+    /// What to do.
+    pub outcome: Outcome,
+    /// The cookie to set on the answer.
+    pub mint: Option<Mint>,
+    /// The split's arms in the order in which they take this request: its own, then by the second hash.
+    /// Arms of weight 0 are not in it. Empty without a split.
+    pub(super) arms: SmallVec<[u16; 4]>,
+    /// Pools with request labels: the slot as compiled, and the variant for this request.
+    pub(super) variants: SmallVec<[(PoolSlot, Option<PoolSlot>); 2]>,
+}
+
+/// What to do with the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Pick from this pool.
+    Pool(Choice),
+    /// Answer with the rule's redirect.
+    Redirect,
+    /// Answer with the rule's text.
+    Respond,
+    /// Answer with this status.
+    Refuse {
+        /// The status.
+        status: u16,
+        /// Why.
+        detail: Detail,
+    },
+}
+
+/// A pool, and how it came to be chosen. Opaque enough to continue from: see `next_choice`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The pool, or a variant of it.
+    pub slot: PoolSlot,
+    /// The pool as compiled: an index into the file's `pools`, for its name and policies.
+    pub pool: PoolSlot,
+    /// Which step of the order of resort gave it.
+    pub step: Step,
+    /// Place in the order of arms; 0 without a split.
+    pub(super) turn: u16,
+    /// Place in that arm's list.
+    pub(super) place: u16,
+}
+
+/// The order of resort (RULES.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// (1) A pool of the list or arm with at least `min` routable.
+    Preferred,
+    /// (2) The same with at least one.
+    AtLeastOne,
+    /// (3) The last pool's panic: any member, whatever its health.
+    Panic,
+    /// (4) The rule's `else: any`.
+    RuleElse,
+    /// (5) The file's `else: any`.
+    FileElse,
+}
+
+impl Step {
+    /// The word for logs and `explain`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Preferred => "preferred",
+            Self::AtLeastOne => "at_least_one",
+            Self::Panic => "panic",
+            Self::RuleElse => "rule_else",
+            Self::FileElse => "file_else",
+        }
+    }
+}
+
+/// Why the engine refuses a request: the words of SEMANTICS.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// No file claims this host and path.
+    NoRoute,
+    /// No rule matched.
+    NoRule,
+    /// Nobody is routable.
+    NoRoutableInstance,
+}
+
+impl Detail {
+    /// The word for logs, metrics and `x-pointsman-error`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::NoRule => "no_rule",
+            Self::NoRoutableInstance => "no_routable_instance",
+        }
+    }
+}
+
+/// A new stickiness cookie's value. The name is the file's `cookie`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mint {
+    /// The split's epoch.
+    pub epoch: u32,
+    /// 26 base32 characters (RFC 4648, lower case).
+    pub id: [u8; 26],
+}

@@ -1,0 +1,361 @@
+//! One rule file to its part of the router: names become slots, policies are resolved, patterns are gathered.
+
+use std::sync::Arc;
+
+use regex_automata::PatternID;
+use rustc_hash::FxHashMap;
+
+use super::condition::{Ask, Condition};
+use super::cookie;
+use super::index::RuleIndex;
+use super::patterns::Patterns;
+use super::reader::{Fields, Label, Slot, Source};
+use super::router::{Action, Arm, PoolSlot, RouterFile, RouterPool, RouterRule, RulePolicies, Split};
+use crate::engine::diagnostic::{Diagnostic, Diagnostics, Span, Spanned};
+use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
+use crate::engine::expr::pattern;
+use crate::engine::label::Text;
+use crate::engine::policy::{Balance, Min, WHOLE};
+use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
+
+/// Above this many texts, `in` is a set.
+const FEW_TEXTS: usize = 16;
+
+/// Lowers a file. `sets` numbers the pattern sets of the whole router.
+pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics) -> RouterFile {
+    let mut lowering = Lowering::new(file, out);
+    if &*file.service.value == "*" {
+        lowering.unsupported(file.service.span, "`service: \"*\"` (one file for every service that no file names)");
+    }
+    lowering.built(file.policies.balance.as_ref(), file.service.span);
+    for pool in &file.pools {
+        lowering.built(pool.balance.as_ref(), pool.name.span);
+    }
+    lowering.labels();
+    let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule)).collect();
+    lowering.remaining_pools();
+    lowering.patterns(sets);
+    let (control_headers, control_cookies) = lowering.control();
+    let Lowering { fields, pools, .. } = lowering;
+    let index = RuleIndex::new(rules.iter().map(|rule| &rule.condition), &fields);
+    RouterFile {
+        service: Text::clone(&file.service.value),
+        pools,
+        rules,
+        fallback: file.fallback.as_ref().map(|fallback| fallback.value),
+        policies: Arc::new(policies(&Policies::default(), &file.policies)),
+        eject: file.eject.clone().unwrap_or_default(),
+        check: file.check.clone(),
+        slow_start: file.slow_start,
+        locality: file.locality.clone().unwrap_or_default(),
+        lanes: file.lanes.clone(),
+        cookie: cookie::name(&file.service.value),
+        fields,
+        index,
+        control_headers,
+        control_cookies,
+        control_baggage: file.propagate.iter().filter_map(|propagate| propagate.baggage.clone()).collect(),
+        ruleset: Arc::clone(file),
+    }
+}
+
+struct Lowering<'f, 'o> {
+    file: &'f RuleFile,
+    fields: Fields,
+    slots: FxHashMap<Field, u32>,
+    /// Patterns by field: each text once.
+    texts: Vec<(u32, Vec<Text>)>,
+    pools: Vec<RouterPool>,
+    out: &'o mut Diagnostics,
+}
+
+impl<'f, 'o> Lowering<'f, 'o> {
+    fn new(file: &'f RuleFile, out: &'o mut Diagnostics) -> Self {
+        let (fields, slots) = (Fields::default(), FxHashMap::default());
+        Self { file, fields, slots, texts: Vec::new(), pools: Vec::new(), out }
+    }
+
+    fn labels(&mut self) {
+        for label in &self.file.labels {
+            let sources = label.sources.iter().map(|source| match source {
+                LabelSource::Fixed(text) => Source::Fixed(Text::clone(text)),
+                LabelSource::Field(field) => Source::Slot(self.slot(field, label.name.span)),
+            });
+            let sources = sources.collect();
+            self.fields.labels.push(Label { name: Text::clone(&label.name.value), sources });
+        }
+    }
+
+    /// The slot of a field. A request label may only read what was declared before it.
+    fn slot(&mut self, field: &Field, span: Span) -> u32 {
+        if let Some(slot) = self.slots.get(field) {
+            return *slot;
+        }
+        let label = match field {
+            Field::RequestLabel(name) => self.label(name, span),
+            _ => 0,
+        };
+        let slot = self.fields.slots.len() as u32;
+        self.fields.slots.push(Slot { field: field.clone(), control: false, label });
+        self.slots.insert(field.clone(), slot);
+        slot
+    }
+
+    fn label(&mut self, name: &Text, span: Span) -> u32 {
+        match self.fields.labels.iter().position(|label| label.name == *name) {
+            Some(at) => at as u32,
+            None => {
+                let message = format!("no request label is named `{name}` at this place");
+                self.out.push(Diagnostic::error("E134", &self.file.source, span, message));
+                0
+            }
+        }
+    }
+
+    fn rule(&mut self, rule: &rules::Rule) -> RouterRule {
+        let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, &rule.salt));
+        self.built(rule.policies.balance.as_ref(), rule.name.span);
+        let policies = policies(&rule.policies, &self.file.policies);
+        let (action, last) = self.action(rule, &policies.balance);
+        let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
+        let labelled = |slot: &PoolSlot| !self.pools[*slot as usize].refers.is_empty();
+        let labelled = match &action {
+            Action::To(list) => list.iter().copied().filter(labelled).collect(),
+            Action::Split(split) => split.arms.iter().flat_map(|arm| arm.to.iter().copied()).filter(labelled).collect(),
+            Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),
+        };
+        RouterRule {
+            name: Text::clone(&rule.name.value),
+            condition,
+            action,
+            fallback: rule.fallback.as_ref().map(|fallback| fallback.value),
+            policies: Arc::new(policies),
+            panic,
+            labelled,
+        }
+    }
+
+    /// The action, and the one pool that nothing backs.
+    fn action(&mut self, rule: &rules::Rule, balance: &Balance) -> (Action, Option<PoolSlot>) {
+        match &rule.action {
+            rules::Action::To(names) => {
+                let list = self.list(names, false, balance);
+                let last = list.last().copied();
+                (Action::To(list), last)
+            }
+            rules::Action::Split(split) => {
+                let heaviest = heaviest(&split.arms);
+                let arm = |(at, arm): (usize, &rules::Arm)| Arm {
+                    name: arm.to.iter().map(|name| &*name.value).collect::<Vec<_>>().join(",").into(),
+                    to: self.list(&arm.to, at != heaviest, balance),
+                    weight: arm.weight,
+                };
+                let arms: Vec<Arm> = split.arms.iter().enumerate().map(arm).collect();
+                let last = arms.get(heaviest).and_then(|arm| arm.to.last().copied());
+                let total: u64 = arms.iter().map(|arm| arm.weight).sum();
+                if total == 0 {
+                    let message = format!("no arm of rule `{}` has a weight", rule.name.value);
+                    self.out.push(Diagnostic::error("E135", &self.file.source, rule.name.span, message));
+                }
+                let key = split.key.iter().map(|field| self.slot(&field.value, field.span)).collect();
+                let salt = Text::clone(&split.salt);
+                (Action::Split(Split { arms, total, key, mint: split.mint, salt, epoch: split.epoch }), last)
+            }
+            rules::Action::Redirect { status, location } => {
+                (Action::Redirect { status: *status, location: Text::clone(location) }, None)
+            }
+            rules::Action::Respond { status, body, content_type } => {
+                let (body, content_type) = (Text::clone(body), Text::clone(content_type));
+                (Action::Respond { status: *status, body, content_type }, None)
+            }
+        }
+    }
+
+    /// Slots of a list; all but the last are backed by what follows.
+    fn list(&mut self, names: &[Spanned<Text>], backed: bool, balance: &Balance) -> Vec<PoolSlot> {
+        let last = names.len().saturating_sub(1);
+        names.iter().enumerate().map(|(at, name)| self.pool(name, backed || at < last, balance)).collect()
+    }
+
+    fn pool(&mut self, name: &Spanned<Text>, backed: bool, balance: &Balance) -> PoolSlot {
+        let Some(spec) = self.file.pools.iter().position(|pool| pool.name.value == name.value) else {
+            let message = format!("no pool is named `{}`", name.value);
+            self.out.push(Diagnostic::error("E012", &self.file.source, name.span, message));
+            return 0;
+        };
+        self.pool_slot(spec, backed, balance)
+    }
+
+    /// The slot for one way of using a pool.
+    fn pool_slot(&mut self, spec: usize, backed: bool, balance: &Balance) -> PoolSlot {
+        let file = self.file;
+        let pool = &file.pools[spec];
+        let balance = pool.balance.as_ref().unwrap_or(balance);
+        let same = |known: &RouterPool| known.spec == Some(spec) && known.backed == backed && known.balance == *balance;
+        if let Some(slot) = self.pools.iter().position(same) {
+            return slot as PoolSlot;
+        }
+        let refers: Vec<(Field, Text)> =
+            pool.select.references().into_iter().map(|(field, name)| (field.clone(), name.into())).collect();
+        let labels = refers.iter().map(|(_, name)| self.label(name, pool.name.span)).collect();
+        let eject = file.eject.as_ref();
+        let percent = pool.max_ejection_percent.or_else(|| eject.and_then(|eject| eject.max_ejection_percent));
+        let floor = pool.min_routable.or_else(|| eject.and_then(|eject| eject.min_routable));
+        self.pools.push(RouterPool {
+            name: Text::clone(&pool.name.value),
+            spec: Some(spec),
+            select: Some(pool.select.clone()),
+            refers,
+            labels,
+            min: pool.min,
+            accept: pool.accept,
+            panic: pool.panic.filter(|_| !backed),
+            balance: balance.clone(),
+            backed,
+            max_ejection_percent: percent.unwrap_or(if backed { WHOLE } else { WHOLE / 2 }),
+            min_routable: floor.unwrap_or(u32::from(!backed)),
+        });
+        (self.pools.len() - 1) as PoolSlot
+    }
+
+    /// Pools that no rule uses, so that they can be seen; and `any`.
+    fn remaining_pools(&mut self) {
+        let balance = self.file.policies.balance.clone().unwrap_or_default();
+        for spec in 0..self.file.pools.len() {
+            if !self.pools.iter().any(|pool| pool.spec == Some(spec)) {
+                self.pool_slot(spec, false, &balance);
+            }
+        }
+        let eject = self.file.eject.as_ref();
+        self.pools.push(RouterPool {
+            name: "any".into(),
+            spec: None,
+            select: None,
+            refers: Vec::new(),
+            labels: Vec::new(),
+            min: Min::default(),
+            accept: (true, true),
+            panic: None,
+            balance,
+            backed: false,
+            max_ejection_percent: eject.and_then(|eject| eject.max_ejection_percent).unwrap_or(WHOLE / 2),
+            min_routable: eject.and_then(|eject| eject.min_routable).unwrap_or(1),
+        });
+    }
+
+    fn condition(&mut self, expr: &Expr, salt: &Text) -> Condition {
+        match &expr.kind {
+            ExprKind::Or(parts) => Condition::Or(parts.iter().map(|part| self.condition(part, salt)).collect()),
+            ExprKind::And(parts) => Condition::And(parts.iter().map(|part| self.condition(part, salt)).collect()),
+            ExprKind::Not(part) => Condition::Not(Box::new(self.condition(part, salt))),
+            ExprKind::Percent { fields, at_least, share } => {
+                let key = fields.iter().map(|field| self.slot(field, expr.span)).collect();
+                Condition::Percent { key, salt: Text::clone(salt), at_least: *at_least, share: *share }
+            }
+            ExprKind::Test(test) => {
+                let slot = self.slot(&test.field, expr.span);
+                let ask = match &test.op {
+                    Op::Matches(text) => self.pattern(slot, text),
+                    Op::InFile(path) => {
+                        let message = format!("the list `{path}` was not read");
+                        self.out.push(Diagnostic::error("E032", &self.file.source, expr.span, message));
+                        Ask::Value(test.op.clone())
+                    }
+                    Op::In(texts) if texts.len() > FEW_TEXTS => Ask::OneOf(texts.iter().cloned().collect()),
+                    op => Ask::Value(op.clone()),
+                };
+                Condition::Test { slot, ask, negated: test.negated }
+            }
+        }
+    }
+
+    fn pattern(&mut self, slot: u32, text: &Text) -> Ask {
+        let set = self.texts.iter().position(|(of, _)| *of == slot).unwrap_or_else(|| {
+            self.texts.push((slot, Vec::new()));
+            self.texts.len() - 1
+        });
+        let texts = &mut self.texts[set].1;
+        let id = texts.iter().position(|known| known == text).unwrap_or_else(|| {
+            texts.push(Text::clone(text));
+            texts.len() - 1
+        });
+        Ask::Pattern { set: set as u32, id: PatternID::must(id) }
+    }
+
+    /// Compiles what was gathered.
+    fn patterns(&mut self, sets: &mut usize) {
+        for (slot, texts) in std::mem::take(&mut self.texts) {
+            let anchored: Result<Vec<String>, String> = texts.iter().map(|text| pattern(text)).collect();
+            let built =
+                anchored.and_then(|texts| Patterns::new(*sets, slot, &texts).map_err(|error| error.to_string()));
+            match built {
+                Ok(patterns) => self.fields.patterns.push(Arc::new(patterns)),
+                Err(error) => {
+                    let span = self.file.service.span;
+                    let message = format!("the patterns of this file cannot be compiled together: {error}");
+                    self.out.push(Diagnostic::error("E133", &self.file.source, span, message));
+                }
+            }
+            *sets += 1;
+        }
+    }
+
+    /// What only a trusted peer may send; marks the fields that read it.
+    fn control(&mut self) -> (Vec<http::HeaderName>, Vec<Text>) {
+        let (mut headers, mut cookies) = (Vec::new(), Vec::new());
+        if self.file.trusted.is_none() {
+            return (headers, cookies);
+        }
+        for source in self.fields.labels.iter().flat_map(|label| &label.sources) {
+            match source {
+                Source::Slot(slot) => match &self.fields.slots[*slot as usize].field {
+                    Field::Header(name) => headers.push(name.clone()),
+                    Field::Cookie(name) => cookies.push(Text::clone(name)),
+                    _ => {}
+                },
+                Source::Fixed(_) => {}
+            }
+        }
+        headers.extend(self.file.propagate.iter().filter_map(|propagate| propagate.header.clone()));
+        for slot in &mut self.fields.slots {
+            slot.control = match &slot.field {
+                Field::Header(name) => headers.contains(name),
+                Field::Cookie(name) => cookies.contains(name),
+                _ => false,
+            };
+        }
+        (headers, cookies)
+    }
+
+    fn built(&mut self, balance: Option<&Balance>, span: Span) {
+        if balance.is_some_and(|balance| !balance.supported()) {
+            self.unsupported(span, &format!("this `balance` (there are {})", Balance::SUPPORTED.join(", ")));
+        }
+    }
+
+    fn unsupported(&mut self, span: Span, what: &str) {
+        let message = format!("{what} is not supported yet");
+        self.out.push(Diagnostic::error("E132", &self.file.source, span, message));
+    }
+}
+
+/// A rule's object replaces the file's whole.
+fn policies(rule: &Policies, file: &Policies) -> RulePolicies {
+    let (ours, theirs) = (&rule.message, &file.message);
+    RulePolicies {
+        timeouts: rule.timeout.or(file.timeout).unwrap_or_default(),
+        retry: rule.retry.as_ref().or(file.retry.as_ref()).cloned().unwrap_or_default(),
+        balance: rule.balance.as_ref().or(file.balance.as_ref()).cloned().unwrap_or_default(),
+        message: rules::MessagePolicies {
+            headers: ours.headers.as_ref().or(theirs.headers.as_ref()).cloned(),
+            rewrite: ours.rewrite.as_ref().or(theirs.rewrite.as_ref()).cloned(),
+            mirror: ours.mirror.as_ref().or(theirs.mirror.as_ref()).cloned(),
+            limit: ours.limit.as_ref().or(theirs.limit.as_ref()).cloned(),
+        },
+    }
+}
+
+/// The arm with the largest weight; of equals the last written.
+fn heaviest(arms: &[rules::Arm]) -> usize {
+    arms.iter().enumerate().max_by_key(|(_, arm)| arm.weight).map_or(0, |(at, _)| at)
+}

@@ -1,1 +1,0 @@
-//! The table: snapshot, router and resolved pools behind one pointer.

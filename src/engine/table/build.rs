@@ -1,0 +1,168 @@
+//! Making tables: everything at once, or only what a change touches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::resolve::Resolving;
+use super::{FilePools, Plan, PoolSelector, Table, TableError};
+use crate::engine::expr::ast::Field;
+use crate::engine::label::Text;
+use crate::engine::locality::Place;
+use crate::engine::route::{FileIdx, Router, RouterFile};
+use crate::engine::selector::Selector;
+use crate::engine::snapshot::{Bitset, Live, ServiceSnapshot, Snapshot};
+use crate::engine::time::Millis;
+
+impl Table {
+    /// A table of everything.
+    pub fn build(
+        generation: u64,
+        snapshot: Snapshot,
+        router: Arc<Router>,
+        place: Place,
+        now: Millis,
+    ) -> Result<Self, TableError> {
+        let plan = Arc::new(Plan::of(&router)?);
+        let files = Vec::with_capacity(router.files.len());
+        let mut table = Self { generation, published: now, snapshot, router, files, place, plan };
+        table.files = (0..table.router.files.len() as FileIdx)
+            .map(|file| table.resolve(file).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        Ok(table)
+    }
+
+    /// One service changed; all else is shared. The error keeps the file's last pools, as [`Table::with_services`].
+    #[must_use]
+    pub fn with_service(&self, generation: u64, service: Arc<ServiceSnapshot>, now: Millis) -> (Self, Vec<TableError>) {
+        self.with_services(generation, vec![service], &[], now)
+    }
+
+    /// One service left the catalog.
+    #[must_use]
+    pub fn without_service(&self, generation: u64, service: &Text, now: Millis) -> Self {
+        self.with_services(generation, Vec::new(), std::slice::from_ref(service), now).0
+    }
+
+    /// Some services changed and some are gone; all else is shared. A file whose pools cannot be resolved any more
+    /// keeps its last ones, with the instances of then; its error is in the list.
+    #[must_use]
+    pub fn with_services(
+        &self,
+        generation: u64,
+        changed: Vec<Arc<ServiceSnapshot>>,
+        gone: &[Text],
+        now: Millis,
+    ) -> (Self, Vec<TableError>) {
+        let mut names: Vec<Text> = changed.iter().map(|service| &service.name).chain(gone).cloned().collect();
+        names.sort_unstable();
+        names.dedup();
+        let snapshot = self.snapshot.with_services(changed, gone);
+        let mut table = Self { snapshot, ..self.next(generation, now) };
+        let mut errors = Vec::new();
+        for name in &names {
+            for file in table.files_of(name) {
+                match table.resolve(file) {
+                    Ok(pools) => table.files[file as usize] = Arc::new(pools),
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        (table, errors)
+    }
+
+    /// Other rules over the same instances.
+    pub fn with_router(&self, generation: u64, router: Arc<Router>, now: Millis) -> Result<Self, TableError> {
+        Self::build(generation, self.snapshot.clone(), router, self.place.clone(), now)
+    }
+
+    /// Live states moved: caps, minimums and levels of the pools that hold them are computed anew.
+    #[must_use]
+    pub fn with_health(&self, generation: u64, changed: &[Arc<Live>], now: Millis) -> Self {
+        let mut by_service: BTreeMap<&Text, FxHashSet<u64>> = BTreeMap::new();
+        for live in changed {
+            by_service.entry(&live.service).or_default().insert(live.id);
+        }
+        let mut table = self.next(generation, now);
+        for (name, ids) in by_service {
+            for file in table.files_of(name) {
+                let old = &table.files[file as usize];
+                let mut touched = Bitset::none(old.endpoints().len());
+                for (at, endpoint) in old.endpoints().iter().enumerate() {
+                    if ids.contains(&endpoint.live.id) {
+                        touched.insert(at as u32);
+                    }
+                }
+                if !touched.is_empty() {
+                    let refreshed = table.resolving(file).refreshed(old, &touched);
+                    table.files[file as usize] = Arc::new(refreshed);
+                }
+            }
+        }
+        table
+    }
+
+    /// The next table, all parts shared.
+    fn next(&self, generation: u64, now: Millis) -> Self {
+        Self {
+            generation,
+            published: now,
+            snapshot: self.snapshot.clone(),
+            router: Arc::clone(&self.router),
+            files: self.files.clone(),
+            place: self.place.clone(),
+            plan: Arc::clone(&self.plan),
+        }
+    }
+
+    /// Files for a service.
+    fn files_of(&self, service: &str) -> Vec<FileIdx> {
+        self.plan.by_service.get(service).cloned().unwrap_or_default()
+    }
+
+    fn resolve(&self, file: FileIdx) -> Result<FilePools, TableError> {
+        let resolving = self.resolving(file);
+        resolving.all(self.snapshot.service(&resolving.file.service).cloned())
+    }
+
+    pub(super) fn resolving(&self, file: FileIdx) -> Resolving<'_> {
+        let selectors = &self.plan.selectors[file as usize];
+        Resolving { file: &self.router.files[file as usize], selectors, place: &self.place }
+    }
+}
+
+impl Plan {
+    fn of(router: &Router) -> Result<Self, TableError> {
+        let mut by_service: FxHashMap<Text, Vec<FileIdx>> = FxHashMap::default();
+        let mut selectors = Vec::with_capacity(router.files.len());
+        for (at, file) in router.files.iter().enumerate() {
+            by_service.entry(Arc::clone(&file.service)).or_default().push(at as FileIdx);
+            selectors.push(compile(file)?);
+        }
+        Ok(Self { selectors, by_service })
+    }
+}
+
+fn compile(file: &RouterFile) -> Result<Box<[PoolSelector]>, TableError> {
+    file.pools
+        .iter()
+        .map(|pool| {
+            if !pool.balance.supported() {
+                let (service, pool_name) = (Arc::clone(&file.service), Arc::clone(&pool.name));
+                return Err(TableError::Balance { service, pool: pool_name, word: pool.balance.word() });
+            }
+            let Some(expr) = &pool.select else { return Ok(PoolSelector { select: None, isolated: false }) };
+            let mut mentioned = false;
+            if let Some(lanes) = &file.lanes {
+                expr.fields(&mut |field| mentioned |= matches!(field, Field::Label(key) if *key == lanes.label));
+            }
+            let select = Selector::compile(expr).map_err(|why| TableError::Selector {
+                service: Arc::clone(&file.service),
+                pool: Arc::clone(&pool.name),
+                why,
+            })?;
+            Ok(PoolSelector { select: Some(select), isolated: file.lanes.is_some() && !mentioned })
+        })
+        .collect()
+}

@@ -1,0 +1,183 @@
+//! An answer's body on its way to the client: an instance's, streamed, or a short text of our own.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::connection::NEVER;
+use super::error::Detail;
+use super::exchange::Exchange;
+use super::upgrade::Tunnel;
+use super::upload::UploadBody;
+use super::wait::after;
+use crate::engine::time::Millis;
+use crate::upstream::Link;
+use crate::upstream::link::Raw;
+
+/// The body of an answer. When it is dropped the exchange is over, and is accounted for.
+#[derive(Debug)]
+pub struct AnswerBody {
+    source: Source,
+    /// `None`: a tunnel has it.
+    exchange: Option<Exchange>,
+}
+
+/// Where an answer's body comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A text of our own; `None` once it was read, or when there is none.
+    Own(Option<Bytes>),
+    /// An instance.
+    Instance(Relay),
+    /// None: the connection leaves HTTP. The instance's side, and how long it may be silent (ms).
+    Tunnel(Raw, u64),
+}
+
+impl Source {
+    /// A text of our own; empty for none.
+    #[must_use]
+    pub fn own(text: Bytes) -> Self {
+        Self::Own((!text.is_empty()).then_some(text))
+    }
+}
+
+/// What an instance sends, and the connection it sends it on.
+#[derive(Debug)]
+pub struct Relay {
+    /// What comes.
+    pub incoming: Incoming,
+    /// Given back when the last byte came; dropped, and so closed, when something is left.
+    pub link: Option<Box<Link<UploadBody>>>,
+    /// Milliseconds between two pieces.
+    pub idle: u64,
+    /// Until when the whole may last.
+    pub total: Millis,
+    /// Since when the next piece is waited for.
+    pub waiting: Option<Millis>,
+}
+
+/// The answer cannot be completed. hyper cuts the connection, so that the client does not take it for whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut(pub Detail);
+
+impl AnswerBody {
+    /// A body and the account that is closed with it. A tunnel is left for the connection's driver, which takes it up
+    /// when HTTP has ended on the client's side.
+    #[must_use]
+    pub fn new(source: Source, exchange: Exchange) -> Self {
+        match source {
+            Source::Tunnel(raw, idle) => {
+                let connection = Rc::clone(exchange.connection());
+                connection.tunnel.replace(Some(Tunnel { raw, exchange, idle }));
+                Self { source: Source::Own(None), exchange: None }
+            }
+            Source::Own(_) | Source::Instance(_) => Self { source, exchange: Some(exchange) },
+        }
+    }
+
+    fn complete(&mut self) {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.complete();
+        let Source::Instance(relay) = &mut self.source else { return };
+        if let (Some(link), Some(peer)) = (relay.link.take(), exchange.peer()) {
+            peer.give_back(link, exchange.connection().clock.now());
+        }
+    }
+
+    fn poll_instance(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let (Source::Instance(relay), Some(exchange)) = (&mut self.source, &mut self.exchange) else {
+            return Poll::Ready(None);
+        };
+        let Some(link) = &mut relay.link else { return Poll::Ready(None) };
+        let clock = &exchange.connection().clock;
+        match link.poll_body(&mut relay.incoming, cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                relay.waiting = None;
+                exchange.sent(frame.data_ref().map_or(0, Bytes::len));
+                if relay.incoming.is_end_stream() {
+                    self.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => cut(exchange, Detail::UpstreamReset),
+            Poll::Ready(None) => {
+                self.complete();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let since = *relay.waiting.get_or_insert(clock.now());
+                let deadline = after(since, relay.idle).min(relay.total);
+                if clock.now() >= deadline {
+                    return cut(exchange, Detail::UpstreamTimeout);
+                }
+                exchange.connection().instance_deadline.set(deadline);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn cut(exchange: &mut Exchange, detail: Detail) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    exchange.cut(detail);
+    Poll::Ready(Some(Err(Cut(detail))))
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match &mut self.source {
+            Source::Instance(_) => self.poll_instance(cx),
+            Source::Own(text) => match text.take() {
+                Some(text) => {
+                    self.exchange.iter_mut().for_each(|exchange| exchange.sent(text.len()));
+                    Poll::Ready(Some(Ok(Frame::data(text))))
+                }
+                None => Poll::Ready(None),
+            },
+            Source::Tunnel(..) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(text) => text.is_none(),
+            Source::Tunnel(..) => true,
+            Source::Instance(relay) => relay.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Source::Instance(relay) => relay.incoming.size_hint(),
+            Source::Tunnel(..) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.connection().instance_deadline.set(NEVER);
+        }
+        match &self.source {
+            Source::Instance(relay) if !relay.incoming.is_end_stream() => {}
+            Source::Own(_) | Source::Instance(_) | Source::Tunnel(..) => self.complete(),
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.word())
+    }
+}
+
+impl std::error::Error for Cut {}

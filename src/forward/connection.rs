@@ -1,0 +1,125 @@
+//! A client's connection as the forwarding side and its driver share it: who it is, and what it waits for.
+//!
+//! All of it belongs to one task. The driver (`server::connection`) has one timer; an exchange that waits writes down
+//! until when, and looks at the clock when it is polled.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use http::HeaderValue;
+
+use super::clock::Clock;
+use super::upgrade::Tunnel;
+use crate::engine::time::Millis;
+
+/// No deadline.
+pub const NEVER: Millis = Millis(u64::MAX);
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Between requests; not a byte of the next one.
+    Idle,
+    /// Some of a request's head has come.
+    Head,
+    /// An exchange is going on.
+    Busy,
+    /// Bytes are passed on after a 101.
+    Tunnel,
+}
+
+/// What the handshake told. The listener's side fills it in.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The server name that the client asked for.
+    pub sni: Option<Arc<str>>,
+    /// The subject alternative names of the client's certificate.
+    pub san: Arc<[String]>,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The worker's clock.
+    pub clock: Rc<Clock>,
+    /// The TCP peer, or the PROXY protocol's source; IPv4-mapped addresses unmapped.
+    pub peer: SocketAddr,
+    /// `peer`'s address as a field value.
+    pub peer_field: HeaderValue,
+    /// Whether `peer` is one of the trusted proxies.
+    pub peer_trusted: bool,
+    /// `None`: not encrypted.
+    pub tls: Option<Tls>,
+    /// What it is doing.
+    pub phase: Cell<Phase>,
+    /// Since when.
+    pub since: Cell<Millis>,
+    /// Until when the exchange waits for the instance.
+    pub instance_deadline: Cell<Millis>,
+    /// Until when the exchange waits for the client's body.
+    pub upload_deadline: Cell<Millis>,
+    /// Since when a write has made no progress; `NEVER`: nothing waits to be written.
+    pub write_blocked: Cell<Millis>,
+    /// Some of the client's last request was not read: its socket is not closed at once.
+    pub lingers: Cell<bool>,
+    /// The answer under way is the last one.
+    pub closing: Cell<bool>,
+    /// Set with a 101; the driver takes it when HTTP has ended.
+    pub tunnel: RefCell<Option<Tunnel>>,
+    /// Wakes the driver's task.
+    pub waker: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(clock: Rc<Clock>, peer: SocketAddr, peer_trusted: bool, tls: Option<Tls>) -> Self {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let since = clock.now();
+        let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Self {
+            clock,
+            peer,
+            peer_field,
+            peer_trusted,
+            tls,
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(since),
+            instance_deadline: Cell::new(NEVER),
+            upload_deadline: Cell::new(NEVER),
+            write_blocked: Cell::new(NEVER),
+            lingers: Cell::new(false),
+            closing: Cell::new(false),
+            tunnel: RefCell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Changes what it is doing.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.clock.now());
+    }
+
+    /// The address that the rules see.
+    #[must_use]
+    pub fn client(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Wakes the driver, so that it looks at what has changed.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! One request's account: what it was, where it went, what came of it. Closed when the last byte left, or when the
+//! client did.
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::connection::{Connection, Phase};
+use super::error::Detail;
+use super::upload::{Upload, UploadBody};
+use super::view::{FileView, RouteNames};
+use super::worker::Worker;
+use crate::engine::health::Evidence;
+use crate::engine::time::Draw;
+use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
+use crate::observe::metrics::{Done, RequestKey, RouteKey, SeriesCache};
+use crate::observe::names::{self, Family};
+
+/// This worker's side of an endpoint.
+pub type Peer = crate::upstream::Peer<UploadBody>;
+
+/// One request's account.
+#[derive(Debug)]
+pub struct Exchange {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    /// Microseconds.
+    started: u64,
+    /// The request's luck.
+    pub draw: Draw,
+    /// Where it went; `None` before a file claimed it.
+    route: Option<Route>,
+    /// The endpoint of the last try.
+    on: Option<InFlight>,
+    /// The client's body.
+    pub upload: Option<Rc<Upload>>,
+    /// As sent to the client; 0: nothing yet.
+    pub status: u16,
+    /// Why the answer is ours, or was cut.
+    pub detail: Option<Detail>,
+    /// Tries.
+    pub attempts: u32,
+    /// The last try's connecting; microseconds.
+    pub connect_us: Option<u64>,
+    /// From the last try's start to the answer's head; microseconds.
+    pub first_byte_us: Option<u64>,
+    bytes_out: u64,
+    complete: bool,
+    /// What the access log copies; `None`: it is off.
+    log: Option<Box<Head>>,
+}
+
+/// Where a request went, without holding the table.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The worker's side of the file: policies and budget.
+    pub file: Rc<FileView>,
+    /// The counters of the router in force.
+    pub series: Rc<SeriesCache>,
+    /// Their key.
+    pub key: RouteKey,
+    /// Its names.
+    pub names: Rc<RouteNames>,
+    /// The table that decided.
+    pub generation: u64,
+    /// Another arm took it.
+    pub rerouted: bool,
+}
+
+/// A request's head, as far as the log wants it.
+#[derive(Debug)]
+pub struct Head {
+    /// When it came.
+    pub at: SystemTime,
+    /// As sent.
+    pub method: Method,
+    /// Without port, in lower case.
+    pub host: Box<str>,
+    /// As sent.
+    pub target: Box<str>,
+    /// The fields that rules read.
+    pub copied: Copied,
+    /// As sent on.
+    pub request_id: Option<HeaderValue>,
+}
+
+/// Counts a request at its endpoint while it lives.
+#[derive(Debug)]
+struct InFlight(Rc<Peer>);
+
+impl InFlight {
+    fn new(peer: Rc<Peer>) -> Self {
+        peer.live.begin();
+        Self(peer)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.live.end();
+    }
+}
+
+impl Exchange {
+    /// A request whose head has just come.
+    #[must_use]
+    pub fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Self {
+        connection.enter(Phase::Busy);
+        worker.metrics.cells().in_flight.add(1);
+        Self {
+            worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
+            started: connection.clock.micros(),
+            draw: worker.draw(),
+            route: None,
+            on: None,
+            upload: None,
+            status: 0,
+            detail: None,
+            attempts: 0,
+            connect_us: None,
+            first_byte_us: None,
+            bytes_out: 0,
+            complete: false,
+            log: None,
+        }
+    }
+
+    /// The client's connection.
+    #[must_use]
+    pub fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// The endpoint of the last try.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Rc<Peer>> {
+        self.on.as_ref().map(|on| &on.0)
+    }
+
+    /// Where it goes.
+    pub fn routed(&mut self, route: Route) {
+        self.route = Some(route);
+    }
+
+    /// Where it goes; `None` before a file claimed it.
+    #[must_use]
+    pub fn route(&self) -> Option<&Route> {
+        self.route.as_ref()
+    }
+
+    /// A try begins.
+    pub fn trying(&mut self, peer: Rc<Peer>) {
+        self.attempts += 1;
+        self.connect_us = None;
+        self.first_byte_us = None;
+        self.on = Some(InFlight::new(peer));
+    }
+
+    /// Keeps what the access log wants of the head, if it wants anything.
+    pub fn note_head(&mut self, method: &Method, host: &str, target: &str, headers: &HeaderMap) {
+        let Some(log) = &self.worker.access_log else { return };
+        let copied = log.fields.load().copy(headers);
+        self.log = Some(Box::new(Head {
+            at: SystemTime::now(),
+            method: method.clone(),
+            host: host.into(),
+            target: target.into(),
+            copied,
+            request_id: None,
+        }));
+    }
+
+    /// Keeps the request's id for the log.
+    pub fn note_request_id(&mut self, id: Option<&HeaderValue>) {
+        if let Some(head) = &mut self.log {
+            head.request_id = id.cloned();
+        }
+    }
+
+    /// Feeds evidence about the endpoint of the last try.
+    pub fn evidence(&self, evidence: Evidence) {
+        if let (Some(on), Some(route)) = (&self.on, &self.route) {
+            self.worker.evidence(&on.0, evidence, &route.file.eject);
+        }
+    }
+
+    /// Counts one in a family of routes.
+    pub fn count(&self, family: &'static Family, word: &'static str) {
+        if let Some(route) = &self.route {
+            route.series.count(family, route.key, word, || route.names.names(None));
+        }
+    }
+
+    /// Takes a retry from the service's budget. `share`: parts per million of requests.
+    #[must_use]
+    pub fn within_budget(&self, share: u32) -> bool {
+        let now = self.connection.clock.now();
+        self.route.as_ref().is_some_and(|route| route.file.budget.take(now, share))
+    }
+
+    /// Bytes of the body went to the client.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// Bytes of a tunnel, to the client.
+    pub fn tunnelled(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// The last byte of the answer came, or was ours.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The answer stays incomplete by the instance's fault.
+    pub fn cut(&mut self, detail: Detail) {
+        self.complete = true;
+        self.detail = Some(detail);
+        if let Some(evidence) = detail.evidence() {
+            self.evidence(evidence);
+        }
+        self.count(&names::ERRORS, detail.word());
+    }
+
+    fn close(&mut self) {
+        if !self.complete {
+            self.detail = Some(if std::thread::panicking() { Detail::Internal } else { Detail::ClientClosed });
+        }
+        if self.status == 0 {
+            self.status = self.detail.unwrap_or(Detail::ClientClosed).status().as_u16();
+        }
+        let now = self.connection.clock.micros();
+        let done = Done {
+            duration_us: now.saturating_sub(self.started),
+            first_byte_us: self.first_byte_us,
+            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_out: self.bytes_out,
+        };
+        if let Some(route) = &self.route {
+            let instance = self.on.as_ref().map(|on| &on.0.instance);
+            let key = RequestKey::new(route.key, instance, self.status);
+            route.series.request(key, || route.names.names(instance), &done);
+        } else {
+            self.worker.unrouted(self.status, &done);
+        }
+        if let Some(head) = self.log.take() {
+            self.send_to_log(*head, &done);
+        }
+    }
+
+    fn send_to_log(&self, head: Head, done: &Done) {
+        let Some(log) = &self.worker.access_log else { return };
+        if !log.lines.wants(self.draw, self.status) {
+            return;
+        }
+        let named = |text: &crate::engine::label::Text| (!text.is_empty()).then(|| text.clone());
+        let names = self.route.as_ref().map(|route| &route.names);
+        let tls = self.connection.tls.as_ref();
+        log.lines.send(Box::new(Record {
+            at: head.at,
+            method: head.method,
+            host: head.host,
+            target: head.target,
+            scheme: self.connection.scheme(),
+            copied: head.copied,
+            client: self.connection.client(),
+            sni: tls.and_then(|tls| tls.sni.clone()),
+            san: tls.map_or_else(|| [].into(), |tls| tls.san.clone()),
+            request_id: head.request_id,
+            generation: self.route.as_ref().map_or(0, |route| route.generation),
+            draw: self.draw,
+            place: Place {
+                service: names.and_then(|names| named(&names.service)),
+                rule: names.and_then(|names| named(&names.rule)),
+                pool: names.and_then(|names| named(&names.pool)),
+                instance: self.on.as_ref().map(|on| on.0.instance.clone()),
+            },
+            answer: Answer {
+                status: self.status,
+                detail: self.detail.map_or("", Detail::word),
+                attempts: self.attempts,
+                rerouted: self.route.as_ref().is_some_and(|route| route.rerouted),
+                bytes_in: done.bytes_in,
+                bytes_out: done.bytes_out,
+                durations: Durations {
+                    total_us: done.duration_us,
+                    connect_us: self.connect_us,
+                    first_byte_us: self.first_byte_us,
+                },
+            },
+        }));
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.upload.as_ref().is_some_and(|upload| !upload.is_whole()) {
+            self.connection.lingers.set(true);
+        }
+        self.close();
+        self.worker.metrics.cells().in_flight.sub(1);
+        self.connection.enter(Phase::Idle);
+    }
+}

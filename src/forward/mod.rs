@@ -1,0 +1,31 @@
+//! One request through its phases: accept → limits → labels → decide → pick → attempt → (retry) → respond → account.
+//!
+//! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`tries`], [`attempt`], [`retry`] and
+//! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes; [`exchange`] is a request's account;
+//! [`error`] is the table from what went wrong to what the client gets. [`worker`] and [`view`] are what a worker's
+//! requests share, [`connection`] what a connection shares with its driver.
+
+pub mod request;
+pub mod validate;
+pub mod headers;
+pub mod survey;
+pub mod tries;
+pub mod attempt;
+pub mod retry;
+pub mod respond;
+pub mod answer;
+pub mod upload;
+pub mod body;
+pub mod upgrade;
+pub mod exchange;
+pub mod error;
+pub mod settings;
+pub mod worker;
+pub mod view;
+pub mod connection;
+pub mod clock;
+pub mod wait;
+
+pub use connection::Connection;
+pub use settings::Settings;
+pub use worker::{Shared, Worker};

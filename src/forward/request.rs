@@ -1,0 +1,330 @@
+//! One request through its phases: limits, labels, decide, pick, attempt, retry, respond; the account closes itself.
+
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+
+use http::header::COOKIE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::answer::{Refusal, accepts_json, fixed, refuse};
+use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::body::{AnswerBody, Source};
+use super::connection::Connection;
+use super::error::Detail;
+use super::exchange::{Exchange, Route};
+use super::headers::{self, X_REQUEST_ID};
+use super::respond::{self, Extra};
+use super::retry::{Cause, Failure, backoff};
+use super::survey::Survey;
+use super::tries::{Tries, refusal};
+use super::upload::Upload;
+use super::validate::{Target, check, origin_form};
+use super::view::View;
+use super::wait::{after, until};
+use super::worker::Worker;
+use crate::engine::balance::Picked;
+use crate::engine::health::Evidence;
+use crate::engine::request::RequestView;
+use crate::engine::policy::Retry;
+use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, cookie, decide};
+use crate::engine::trace::NoTrace;
+use crate::observe::metrics::RouteKey;
+use crate::observe::names;
+
+/// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
+pub async fn answer(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let mut exchange = Exchange::begin(&worker, &connection);
+    let mut json = false;
+    let outcome = caught(phases(&worker, &mut exchange, &mut json, request)).await;
+    let outcome = outcome.unwrap_or_else(|| {
+        worker.metrics.word(&names::PANICS, "request");
+        Err(Detail::Internal.into())
+    });
+    let response = outcome.unwrap_or_else(|refusal| {
+        exchange.detail = Some(refusal.detail);
+        exchange.count(&names::ERRORS, refusal.detail.word());
+        if refusal.detail.closes() {
+            connection.closing.set(true);
+            connection.lingers.set(true);
+        }
+        refuse(refusal, json, &worker.settings)
+    });
+    exchange.status = response.status().as_u16();
+    let mut response = response.map(|source| AnswerBody::new(source, exchange));
+    if connection.closing.get() {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The phases in order.
+async fn phases(
+    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
+    json: &mut bool,
+    request: Request<Incoming>,
+) -> Result<Response<Source>, Refusal> {
+    // Limits: what may not be passed on at all.
+    let (head, body) = request.into_parts();
+    let seen = Survey::of(&head.headers);
+    *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
+    let target = check(&head, seen, worker.settings.target_size)?;
+
+    // Decide: file, rule, pool.
+    let view = worker.view();
+    let decision = decided(worker, &view, exchange, &head, &target);
+    note(worker, &view, exchange, &head, &target, &decision);
+    let (file, choice) = match (decision.file, decision.outcome) {
+        (Some(file), Outcome::Pool(choice)) => (file, choice),
+        (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
+        (_, Outcome::Redirect | Outcome::Respond) => return own_rule(&view, &decision),
+        (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
+    };
+    let policies = policies(&view, file, &decision);
+    let budget = Rc::clone(&view.file(file).budget);
+    budget.request(exchange.connection().clock.now());
+
+    // The request as instances get it.
+    drop(target);
+    let mut outbound = outbound(worker, exchange, head, body, seen, &view.table.router.files[file as usize]);
+    let limits = Limits {
+        timeouts: policies.timeouts,
+        total: after(exchange.connection().clock.now(), policies.timeouts.total),
+    };
+
+    // Pick, attempt; retry where it is safe, wanted and within the budget.
+    let mut tries = Tries::new(&view, file, &decision, choice, exchange.draw);
+    let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
+    let mut picked = tries.first(exchange.connection().clock.now(), may_retry)?;
+    let answered = loop {
+        tries.note(picked);
+        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
+        route(exchange, &view, &decision, Some(tries.choice.pool));
+        exchange.trying(peer);
+        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, worker.settings.host_of_instance).await;
+        let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
+        let now = exchange.connection().clock.now();
+        let last = exchange.attempts + 1 >= policies.retry.attempts;
+        let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
+        let Some(next) = again else { break result? };
+        exchange.count(&names::RETRIES, trouble.cause.word());
+        drop(result);
+        pause(exchange, limits).await;
+        picked = next;
+    };
+
+    // Respond. From here on no table is held.
+    outbound.settle();
+    let debug = worker.settings.debug_headers.then(|| respond::debug_fields(exchange, picked));
+    let cookie = decision.mint.map(|mint| {
+        let name = &view.table.router.files[file as usize].cookie;
+        cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
+    });
+    drop(view);
+    respond::pass_on(exchange, worker, answered, limits, Extra { cookie, debug }).await
+}
+
+/// A reason for another try.
+#[derive(Clone, Copy)]
+struct Trouble {
+    cause: Cause,
+    /// Some of the request may have reached the instance.
+    sent: bool,
+}
+
+/// Files, rules and splits; nothing is picked yet.
+fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, target: &Target<'_>) -> Decision {
+    let connection = exchange.connection();
+    let tls = connection.tls.as_ref();
+    let router = &*view.table.router;
+    let request = RequestView {
+        method: &head.method,
+        scheme: connection.scheme(),
+        host: &target.host,
+        path: &target.path,
+        query: head.uri.query(),
+        headers: &head.headers,
+        client: connection.client(),
+        sni: tls.and_then(|tls| tls.sni.as_deref()),
+        san: tls.map_or(&[], |tls| &tls.san),
+        trusted: router.trusts(&target.host, &target.path, connection.client()),
+    };
+    decide(&*view.table, &request, exchange.draw, &mut worker.scratch.borrow_mut(), &mut NoTrace)
+}
+
+/// Notes in the account what is known before a pick.
+fn note(
+    worker: &Worker,
+    view: &View,
+    exchange: &mut Exchange,
+    head: &Parts,
+    target: &Target<'_>,
+    decision: &Decision,
+) {
+    if worker.access_log.is_some() {
+        let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
+        exchange.note_head(&head.method, &target.host, sent, &head.headers);
+    }
+    if decision.file.is_some() {
+        route(exchange, view, decision, None);
+    }
+    if decision.rerouted {
+        exchange.count(&names::SPLIT_REROUTED, "");
+    }
+}
+
+/// Notes where it goes. `pool`: as compiled, once there is a choice.
+fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
+    let Some(file) = decision.file else { return };
+    let key = RouteKey::new(decision.file, decision.rule, pool);
+    exchange.routed(Route {
+        file: Rc::clone(view.file(file)),
+        series: Rc::clone(view.series()),
+        key,
+        names: view.names(key, decision, pool),
+        generation: view.table.generation,
+        rerouted: decision.rerouted,
+    });
+}
+
+/// A redirect or a text that the rule gives itself.
+fn own_rule(view: &View, decision: &Decision) -> Result<Response<Source>, Refusal> {
+    let file = decision.file.map(|file| &view.table.router.files[file as usize]);
+    let rule = file.zip(decision.rule).map(|(file, rule)| &file.rules[rule as usize]);
+    rule.and_then(|rule| fixed(&rule.action)).ok_or_else(|| Detail::Internal.into())
+}
+
+/// The policies in force: the rule's, or the file's when no rule matched.
+fn policies<'v>(view: &'v View, file: FileIdx, decision: &Decision) -> &'v RulePolicies {
+    let file = &view.table.router.files[file as usize];
+    decision.rule.map_or(&file.policies, |rule| &file.rules[rule as usize].policies)
+}
+
+/// The request as instances get it.
+fn outbound(
+    worker: &Worker,
+    exchange: &mut Exchange,
+    head: Parts,
+    body: Incoming,
+    seen: Survey,
+    file: &RouterFile,
+) -> Outbound {
+    let settings = &worker.settings;
+    let connection = Rc::clone(exchange.connection());
+    let upgrade = headers::wanted_upgrade(&head, seen, &settings.upgrades);
+    let upgrades = upgrade.is_some();
+    let mut fields = head.headers;
+    headers::towards_instance(&mut fields, seen, &connection, settings, upgrade);
+    if seen.has(Survey::COOKIE) {
+        strip_cookie(&mut fields, &file.cookie);
+    }
+    if !file.control_headers.is_empty() && !file.trusts(connection.client()) {
+        file.control_headers.iter().for_each(|name| {
+            fields.remove(name);
+        });
+    }
+    if settings.request_id {
+        if !seen.has(Survey::REQUEST_ID) {
+            fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
+        }
+        exchange.note_request_id(fields.get(X_REQUEST_ID));
+    }
+    exchange.upload = (!body.is_end_stream())
+        .then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
+    Outbound::new(head.method, origin_form(head.uri), fields, exchange.upload.clone(), upgrades)
+}
+
+/// Takes our own stickiness cookie out of the request.
+fn strip_cookie(fields: &mut HeaderMap, name: &str) {
+    let kept = |field: &HeaderValue| cookie::strip(field, &[name]);
+    if fields.get_all(COOKIE).iter().all(|field| kept(field).is_none()) {
+        return;
+    }
+    let left: Vec<HeaderValue> =
+        fields.get_all(COOKIE).iter().filter_map(|field| kept(field).unwrap_or_else(|| Some(field.clone()))).collect();
+    fields.remove(COOKIE);
+    left.into_iter().for_each(|field| {
+        fields.append(COOKIE, field);
+    });
+}
+
+/// What a try says about the instance, recorded; and whether it is a reason for another one.
+fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picked, retry: &Retry) -> Option<Trouble> {
+    let (evidence, word, trouble) = match result {
+        Ok(answered) => {
+            let status = answered.response.status().as_u16();
+            let trouble = Trouble { cause: Cause::Status(status), sent: true };
+            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
+        }
+        Err(failure) => {
+            let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
+            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
+        }
+    };
+    if let Some(evidence) = evidence {
+        exchange.evidence(evidence);
+    }
+    exchange.count(&names::ATTEMPTS, word);
+    if picked.probe {
+        let proved = evidence == Some(Evidence::Success);
+        exchange.count(&names::PROBES, if proved { "success" } else { "failure" });
+    }
+    if picked.panic {
+        exchange.count(&names::PANIC_PICKS, "");
+    }
+    trouble
+}
+
+/// Whether another try may follow: attempts are left, sending again is safe, the budget allows it.
+fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
+    let refused = if exchange.attempts >= retry.attempts {
+        "attempts"
+    } else if !outbound.can_follow(trouble.sent) {
+        "unsafe"
+    } else if !exchange.within_budget(retry.budget) {
+        "budget"
+    } else {
+        return true;
+    };
+    exchange.count(&names::RETRIES_REFUSED, refused);
+    false
+}
+
+fn class_word(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// The back-off before the next try.
+async fn pause(exchange: &Exchange, limits: Limits) {
+    let wait = backoff(exchange.attempts, exchange.draw);
+    if wait > 0 {
+        let connection = exchange.connection();
+        let until_then = connection.clock.read_millis().plus(wait).min(limits.total);
+        let _ = until(connection, until_then, pending::<()>()).await;
+    }
+}
+
+/// Runs the phases; `None` when they panicked. Only this request is lost then.
+async fn caught<F: Future>(phases: F) -> Option<F::Output> {
+    let mut phases = pin!(phases);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| phases.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => std::task::Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,117 @@
+//! An instance's answer on its way to the client: fields, body, or a tunnel.
+
+use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::answer::Refusal;
+use super::attempt::{Answered, Limits};
+use super::body::{Relay, Source};
+use super::error::Detail;
+use super::exchange::Exchange;
+use super::headers::towards_client;
+use super::survey::Survey;
+use super::wait::until;
+use super::worker::Worker;
+use crate::engine::balance::Picked;
+use crate::engine::policy::Timeouts;
+
+const X_RULE: HeaderName = HeaderName::from_static("x-pointsman-rule");
+const X_POOL: HeaderName = HeaderName::from_static("x-pointsman-pool");
+const X_LEVEL: HeaderName = HeaderName::from_static("x-pointsman-level");
+const X_INSTANCE: HeaderName = HeaderName::from_static("x-pointsman-instance");
+const X_DRAW: HeaderName = HeaderName::from_static("x-pointsman-draw");
+
+/// Fields that tell how the answer came about.
+pub type DebugFields = [(HeaderName, Option<HeaderValue>); 5];
+
+/// What `explain --draw` is compared with. Names that cannot stand in a field are left out.
+#[must_use]
+pub fn debug_fields(exchange: &Exchange, picked: Picked) -> DebugFields {
+    let text = |text: &str| HeaderValue::from_str(text).ok();
+    let names = exchange.route().map(|route| &route.names);
+    [
+        (X_RULE, names.and_then(|names| text(&names.rule))),
+        (X_POOL, names.and_then(|names| text(&names.pool))),
+        (X_LEVEL, Some(HeaderValue::from(u16::from(picked.level)))),
+        (X_INSTANCE, exchange.peer().and_then(|peer| text(&peer.instance.id))),
+        (X_DRAW, text(&format!("{:016x}", exchange.draw.0))),
+    ]
+}
+
+/// Fields that go on top of the instance's.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// A minted stickiness cookie.
+    pub cookie: Option<HeaderValue>,
+    /// How the answer came about.
+    pub debug: Option<DebugFields>,
+}
+
+/// Passes an instance's answer on.
+pub async fn pass_on(
+    exchange: &Exchange,
+    worker: &Worker,
+    answered: Answered,
+    limits: Limits,
+    extra: Extra,
+) -> Result<Response<Source>, Refusal> {
+    let Answered { response, seen, link } = answered;
+    let (mut head, incoming) = response.into_parts();
+    if seen.has(Survey::KEEP_ALIVE) && let Some(peer) = exchange.peer() {
+        peer.learn(&head.headers);
+    }
+    let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
+    towards_client(&mut head.headers, seen, &worker.settings);
+    add(&mut head.headers, extra);
+    head.version = http::Version::HTTP_11;
+    let source = match protocol {
+        None => Source::Instance(relay(incoming, &head.headers, link, limits)),
+        Some(protocol) => {
+            let connection = std::rc::Rc::clone(exchange.connection());
+            let raw = until(&connection, limits.total, link.into_raw()).await;
+            let raw = raw.map_err(|_| Refusal::from(Detail::UpstreamTimeout))?;
+            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            if let Some(protocol) = protocol {
+                head.headers.insert(UPGRADE, protocol);
+            }
+            Source::Tunnel(raw, limits.timeouts.stream_idle)
+        }
+    };
+    Ok(Response::from_parts(head, source))
+}
+
+fn relay(
+    incoming: Incoming,
+    headers: &HeaderMap,
+    link: Box<crate::upstream::Link<super::upload::UploadBody>>,
+    limits: Limits,
+) -> Relay {
+    Relay {
+        incoming,
+        link: Some(link),
+        idle: idle_limit(headers, &limits.timeouts),
+        total: limits.total,
+        waiting: None,
+    }
+}
+
+/// Server-sent events and gRPC streams may be silent for longer.
+fn idle_limit(headers: &HeaderMap, timeouts: &Timeouts) -> u64 {
+    let streams = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
+    });
+    if streams { timeouts.stream_idle } else { timeouts.idle }
+}
+
+fn add(headers: &mut HeaderMap, extra: Extra) {
+    if let Some(cookie) = extra.cookie {
+        headers.append(SET_COOKIE, cookie);
+    }
+    for (name, value) in extra.debug.into_iter().flatten() {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+}

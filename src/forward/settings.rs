@@ -1,0 +1,52 @@
+//! What the data plane is told about requests. Durations in milliseconds, sizes in bytes.
+
+use http::HeaderValue;
+use ipnet::IpNet;
+
+/// Settings of the forwarding side; the same for every worker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Peers whose X-Forwarded-* are kept and extended. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `x-request-id` is kept, or made where it is missing. Default on.
+    pub request_id: bool,
+    /// `Via` is added both ways. Default off.
+    pub via: bool,
+    /// Our own errors carry `x-pointsman-error`. Default on.
+    pub error_header: bool,
+    /// Answers carry `x-pointsman-rule`, `-pool`, `-level`, `-instance`, `-draw`. Default off.
+    pub debug_headers: bool,
+    /// The instance sees its own address as Host, not the client's. Default off.
+    pub host_of_instance: bool,
+    /// Field names with an underscore are passed on. Default off.
+    pub underscores: bool,
+    /// A request's target. Default 8 KiB; above it 414.
+    pub target_size: usize,
+    /// Between two pieces of a request's body. Default 30 s; past it 408.
+    pub body_idle: u64,
+    /// Protocols that `Upgrade` may name, lower case. Default `websocket`.
+    pub upgrades: Vec<String>,
+    /// Bytes of a request's body kept for a second try. Default 64 KiB.
+    pub replay_size: usize,
+    /// What `Retry-After` says on a 503 for want of instances. Default 1 s.
+    pub retry_after: HeaderValue,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            request_id: true,
+            via: false,
+            error_header: true,
+            debug_headers: false,
+            host_of_instance: false,
+            underscores: false,
+            target_size: 8 * 1024,
+            body_idle: 30_000,
+            upgrades: vec!["websocket".to_owned()],
+            replay_size: 64 * 1024,
+            retry_after: HeaderValue::from_static("1"),
+        }
+    }
+}

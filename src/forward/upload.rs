@@ -1,0 +1,267 @@
+//! A request's body on its way to an instance: streamed, and kept while a second try is possible and it is small.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::connection::{Connection, NEVER};
+use super::error::Detail;
+use super::wait::after;
+use crate::engine::time::Millis;
+
+/// The client's body; shared by the tries of one request.
+#[derive(Debug)]
+pub struct Upload {
+    source: RefCell<Incoming>,
+    size: SizeHint,
+    kept: RefCell<Kept>,
+    connection: Rc<Connection>,
+    /// Milliseconds between two pieces.
+    idle: u64,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+struct Progress {
+    bytes: Cell<u64>,
+    /// When the last piece came, or when the waiting began.
+    moved: Cell<Millis>,
+    /// An instance asked for more and nothing was there.
+    waiting: Cell<bool>,
+    ended: Cell<bool>,
+    fault: Cell<Option<Detail>>,
+}
+
+/// What was passed on and may be needed again.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Frames that were let go before those in `frames`.
+    gone: usize,
+    frames: Vec<KeptFrame>,
+    size: usize,
+    /// 0: nothing is kept any more.
+    limit: usize,
+}
+
+#[derive(Clone, Debug)]
+enum KeptFrame {
+    Data(Bytes),
+    Trailers(http::HeaderMap),
+}
+
+impl Upload {
+    /// A body that starts to be read when the first try asks for it. `keep`: bytes kept for another try.
+    #[must_use]
+    pub fn new(source: Incoming, connection: &Rc<Connection>, idle: u64, keep: usize) -> Rc<Self> {
+        let size = source.size_hint();
+        // A body that says it is larger will not fit: nothing of it need be held.
+        let limit = if size.lower() > keep as u64 { 0 } else { keep };
+        Rc::new(Self {
+            source: RefCell::new(source),
+            size,
+            kept: RefCell::new(Kept { limit, ..Kept::default() }),
+            connection: Rc::clone(connection),
+            idle,
+            progress: Progress {
+                bytes: Cell::new(0),
+                moved: Cell::new(connection.clock.now()),
+                waiting: Cell::new(false),
+                ended: Cell::new(false),
+                fault: Cell::new(None),
+            },
+        })
+    }
+
+    /// Whether another try would see the whole body.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.progress.fault.get().is_none() && self.kept.borrow().gone == 0
+    }
+
+    /// No other try will come: nothing is kept from here on.
+    pub fn forget(&self) {
+        let mut kept = self.kept.borrow_mut();
+        kept.limit = 0;
+        if !self.progress.ended.get() {
+            return;
+        }
+        kept.gone += kept.frames.len();
+        kept.frames.clear();
+    }
+
+    /// Bytes received from the client.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.progress.bytes.get()
+    }
+
+    /// Whether all of it was read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.progress.ended.get()
+    }
+
+    /// What the client did wrong with its body, if it did.
+    #[must_use]
+    pub fn fault(&self) -> Option<Detail> {
+        self.progress.fault.get()
+    }
+
+    /// Until when an instance has to answer or to take more: `first_byte` after the last piece, else `idle`
+    /// (between two pieces). While the client is the one waited for, its own limit counts.
+    #[must_use]
+    pub fn deadline(&self, first_byte: u64, idle: u64) -> Millis {
+        let progress = &self.progress;
+        match (progress.ended.get(), progress.waiting.get()) {
+            (true, _) => after(progress.moved.get(), first_byte),
+            (false, true) => NEVER,
+            (false, false) => after(progress.moved.get(), idle),
+        }
+    }
+
+    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let progress = &self.progress;
+        let now = self.connection.clock.now();
+        match Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx) {
+            Poll::Pending => {
+                if !progress.waiting.replace(true) {
+                    progress.moved.set(now);
+                }
+                let deadline = after(progress.moved.get(), self.idle);
+                if now >= deadline {
+                    return self.fail(Detail::ClientTimeout);
+                }
+                self.connection.upload_deadline.set(deadline);
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.moved(now);
+                if let Some(data) = frame.data_ref() {
+                    progress.bytes.set(progress.bytes.get() + data.len() as u64);
+                }
+                progress.ended.set(frame.is_trailers() || self.source.borrow().is_end_stream());
+                Poll::Ready(Some(Ok(self.keep(frame))))
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(Detail::ClientBody),
+            Poll::Ready(None) => {
+                self.moved(now);
+                progress.ended.set(true);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn moved(&self, now: Millis) {
+        self.progress.moved.set(now);
+        self.progress.waiting.set(false);
+        self.connection.upload_deadline.set(NEVER);
+    }
+
+    fn fail(&self, detail: Detail) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        self.progress.fault.set(Some(detail));
+        self.connection.upload_deadline.set(NEVER);
+        Poll::Ready(Some(Err(UploadFault(detail))))
+    }
+
+    fn keep(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let mut kept = self.kept.borrow_mut();
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        kept.size += size;
+        if kept.size > kept.limit {
+            kept.limit = 0;
+            kept.gone += kept.frames.len() + 1;
+            kept.frames.clear();
+            return frame;
+        }
+        match frame.into_data() {
+            Ok(data) => {
+                kept.frames.push(KeptFrame::Data(data.clone()));
+                Frame::data(data)
+            }
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => {
+                    kept.frames.push(KeptFrame::Trailers(trailers.clone()));
+                    Frame::trailers(trailers)
+                }
+                Err(frame) => frame,
+            },
+        }
+    }
+}
+
+/// One try's reading of the body. The default is no body.
+#[derive(Debug, Default)]
+pub struct UploadBody {
+    upload: Option<Rc<Upload>>,
+    /// Frames read.
+    at: usize,
+}
+
+impl UploadBody {
+    /// From the beginning.
+    #[must_use]
+    pub fn new(upload: Option<&Rc<Upload>>) -> Self {
+        Self { upload: upload.cloned(), at: 0 }
+    }
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = UploadFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let this = &mut *self;
+        let Some(upload) = &this.upload else { return Poll::Ready(None) };
+        let again = {
+            let kept = upload.kept.borrow();
+            this.at.checked_sub(kept.gone).and_then(|at| kept.frames.get(at).cloned())
+        };
+        if let Some(frame) = again {
+            this.at += 1;
+            return Poll::Ready(Some(Ok(match frame {
+                KeptFrame::Data(data) => Frame::data(data),
+                KeptFrame::Trailers(trailers) => Frame::trailers(trailers),
+            })));
+        }
+        if upload.progress.ended.get() {
+            return Poll::Ready(None);
+        }
+        let polled = upload.poll_source(cx);
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            this.at += 1;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| {
+            let kept = upload.kept.borrow();
+            upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.upload.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.size.clone())
+    }
+}
+
+/// The client's body ended in a way that is the client's fault.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadFault(pub Detail);
+
+impl fmt::Display for UploadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.word())
+    }
+}
+
+impl std::error::Error for UploadFault {}

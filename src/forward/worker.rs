@@ -1,0 +1,177 @@
+//! What one worker's requests share: table, peers, luck, counters. One thread; no lock, no reference count of others.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::clock::Clock;
+use super::exchange::Peer;
+use super::settings::Settings;
+use super::upload::UploadBody;
+use super::view::View;
+use crate::engine::health::{Evidence, Transition};
+use crate::engine::instance::Instance;
+use crate::engine::policy::Eject;
+use crate::engine::route::Scratch;
+use crate::engine::table::Table;
+use crate::engine::time::{Draw, Millis};
+use crate::observe::access_log::{AccessLog, ReadFields};
+use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
+use crate::upstream::Peers;
+
+/// What all workers are started from.
+#[derive(Clone)]
+pub struct Shared {
+    /// The published table.
+    pub table: Arc<ArcSwap<Table>>,
+    /// Settings.
+    pub settings: Arc<Settings>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The access log; `None`: off.
+    pub access_log: Option<Log>,
+    /// Who is told that an endpoint's health moved.
+    pub transitions: Arc<dyn Transitions>,
+    /// The origin of `Millis` in this process.
+    pub origin: Instant,
+    /// A seed from the system; each worker derives its own.
+    pub seed: u64,
+    /// How many workers there are.
+    pub workers: usize,
+}
+
+/// The access log, and what of a head it copies.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The writer.
+    pub lines: AccessLog,
+    /// Fields that the rules in force read.
+    pub fields: Arc<ArcSwap<ReadFields>>,
+}
+
+/// Told by the worker that won a transition. Must not block; the publisher is on the other side.
+pub trait Transitions: Send + Sync {
+    /// The endpoint's health moved.
+    fn moved(&self, peer: &Peer, transition: Transition);
+}
+
+/// One worker's part of the data plane.
+pub struct Worker {
+    /// Settings.
+    pub settings: Arc<Settings>,
+    /// The clock.
+    pub clock: Rc<Clock>,
+    /// Endpoints that this worker has talked to.
+    pub peers: Peers<UploadBody>,
+    /// Counters.
+    pub metrics: Rc<WorkerMetrics>,
+    /// The access log; `None`: off.
+    pub access_log: Option<Log>,
+    /// Caches of `decide`.
+    pub scratch: RefCell<Scratch>,
+    transitions: Arc<dyn Transitions>,
+    published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
+    view: RefCell<Rc<View>>,
+    /// Generation that the last sweep saw.
+    swept: Cell<u64>,
+    unrouted: SeriesCache,
+    luck: Cell<u64>,
+    workers: usize,
+}
+
+impl Worker {
+    /// The worker of this index, on the thread that will run it.
+    #[must_use]
+    pub fn new(shared: Shared, index: usize) -> Rc<Self> {
+        let metrics = Rc::new(shared.metrics.worker(index));
+        let mut published = Cache::new(shared.table);
+        let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
+        Rc::new(Self {
+            settings: shared.settings,
+            clock: Rc::new(Clock::new(shared.origin)),
+            peers: Peers::default(),
+            unrouted: SeriesCache::new(&metrics),
+            metrics,
+            access_log: shared.access_log,
+            scratch: RefCell::new(Scratch::new()),
+            transitions: shared.transitions,
+            published: RefCell::new(published),
+            view: RefCell::new(Rc::new(view)),
+            swept: Cell::new(0),
+            luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
+            workers: shared.workers,
+        })
+    }
+
+    /// The view of the table in force: one relaxed load unless a newer one was published.
+    pub fn view(&self) -> Rc<View> {
+        let mut published = self.published.borrow_mut();
+        let table = published.load();
+        if !Arc::ptr_eq(table, &self.view.borrow().table) {
+            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, self.workers);
+            self.view.replace(Rc::new(newer));
+        }
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// A request's luck.
+    pub fn draw(&self) -> Draw {
+        let mut stream = Draw(self.luck.get());
+        let draw = stream.advance();
+        self.luck.set(stream.0);
+        Draw(draw)
+    }
+
+    /// Feeds evidence about an endpoint; tells the publisher if its health moved.
+    pub fn evidence(&self, peer: &Peer, evidence: Evidence, policy: &Eject) {
+        let jitter = Draw(self.luck.get() ^ peer.live.id);
+        if let Some(transition) = peer.live.record(evidence, self.clock.now(), policy, jitter) {
+            self.transitions.moved(peer, transition);
+        }
+    }
+
+    /// Counts a request that no file claimed.
+    pub fn unrouted(&self, status: u16, done: &Done) {
+        let key = RequestKey::new(RouteKey::new(None, None, None), None, status);
+        let none = || crate::observe::metrics::Names { service: "", rule: "", pool: "", instance: None };
+        self.unrouted.request(key, none, done);
+    }
+
+    /// Once a second: closes idle connections that are too old, were closed by the instance, or lead to one that left.
+    /// Also lets go of an old table when no request comes to do it.
+    pub fn tick(&self) {
+        let now = self.clock.read_millis();
+        let view = self.view();
+        let changed = self.swept.replace(view.table.generation) != view.table.generation;
+        self.peers.sweep(now, |peer| !changed || is_listed(&view.table, peer));
+        let cells = self.metrics.cells();
+        let (open, counted) = (u64::from(self.peers.open()), cells.upstream_connections.value());
+        cells.upstream_connections.add(open.saturating_sub(counted));
+        cells.upstream_connections.sub(counted.saturating_sub(open));
+    }
+
+    /// The moment, for what has no connection at hand.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+}
+
+/// Whether the table's snapshot still lists the endpoint.
+fn is_listed(table: &Table, peer: &Peer) -> bool {
+    let key = |instance: &Instance| (Arc::clone(&instance.identity), instance.addr);
+    let wanted = key(&peer.instance);
+    table.snapshot.service(&peer.instance.service).is_some_and(|service| {
+        let found = service.endpoints.binary_search_by(|endpoint| key(&endpoint.instance).cmp(&wanted));
+        found.is_ok_and(|at| service.endpoints[at].live.id == peer.live.id)
+    })
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("generation", &self.view.borrow().table.generation).finish_non_exhaustive()
+    }
+}

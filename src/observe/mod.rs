@@ -1,0 +1,13 @@
+//! What the proxy lets people see: metrics, events, the access log, its own log; and the process's clock.
+//!
+//! The data plane only copies and counts; formatting, files and locks are on other threads. In reading order:
+pub mod access_log;
+pub mod clock;
+pub mod events;
+pub mod line_writer;
+pub mod log;
+pub mod metrics;
+pub mod names;
+pub mod reloads;
+pub mod timestamp;
+pub mod transitions;

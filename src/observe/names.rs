@@ -1,0 +1,176 @@
+//! Every metric name, with its help text and its labels. Names are a contract (docs/OPERATIONS.md): add, never rename.
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+/// One metric family.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// As scraped, `_total` included; the histograms' suffixes are not.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Label names in order.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $($(#[$doc])* #[doc = concat!("`", $name, "`: ", $help)]
+        pub static $id: Family = Family { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*] };)*
+        /// All of them, in the order of the page that lists them.
+        pub static ALL: &[&Family] = &[$(&$id),*];
+    };
+}
+
+families! {
+    // Requests.
+    REQUESTS = Counter "pointsman_requests_total" ["service", "rule", "pool", "version", "env", "region", "status"]
+        "Requests answered, by where they went and by status class.";
+    REQUEST_DURATION = Histogram "pointsman_request_duration_seconds" ["service", "rule", "pool"]
+        "From the request's head to the answer's last byte.";
+    FIRST_BYTE = Histogram "pointsman_upstream_first_byte_seconds" ["service", "rule", "pool"]
+        "From the attempt's start to the head of the instance's answer.";
+    REQUEST_BYTES = Counter "pointsman_request_bytes_total" ["service", "rule", "pool"]
+        "Body bytes received from clients.";
+    RESPONSE_BYTES = Counter "pointsman_response_bytes_total" ["service", "rule", "pool"]
+        "Body bytes sent to clients.";
+    ERRORS = Counter "pointsman_errors_total" ["service", "detail"]
+        "Answers that the proxy itself gave, by the detail word of its error table.";
+    REFUSALS = Counter "pointsman_refusals_total" ["reason"]
+        "Connections and heads refused before there was a request: malformed, too large, too slow.";
+    IN_FLIGHT = Gauge "pointsman_in_flight" ["worker"]
+        "Requests and tunnels between head and last byte.";
+    TUNNELS = Gauge "pointsman_tunnels" ["worker"]
+        "Upgraded connections that are open.";
+    // Attempts.
+    ATTEMPTS = Counter "pointsman_upstream_attempts_total" ["service", "pool", "result"]
+        "Tries at instances, by result.";
+    RETRIES = Counter "pointsman_retries_total" ["service", "rule", "reason"]
+        "Tries after the first, by what the try before met.";
+    RETRIES_REFUSED = Counter "pointsman_retries_refused_total" ["service", "reason"]
+        "Retries that were not made: budget spent, unsafe, no attempts left.";
+    SPLIT_REROUTED = Counter "pointsman_split_rerouted_total" ["service", "rule"]
+        "Requests whose arm had nobody routable and that went to another arm.";
+    PANIC_PICKS = Counter "pointsman_panic_picks_total" ["service", "pool"]
+        "Requests sent to anybody of a pool because nobody was routable.";
+    PROBES = Counter "pointsman_probes_total" ["service", "result"]
+        "Requests that tried an ejected instance for readmission.";
+    // Connections.
+    CONNECTIONS = Gauge "pointsman_connections" ["worker"]
+        "Client connections that are open.";
+    ACCEPTED = Counter "pointsman_connections_accepted_total" ["worker"]
+        "Client connections accepted.";
+    HANDED_OVER = Counter "pointsman_connections_handed_over_total" ["worker"]
+        "Client connections given to a worker with fewer.";
+    ACCEPT_ERRORS = Counter "pointsman_accept_errors_total" ["reason"]
+        "Failures to accept, such as no descriptors left.";
+    UPSTREAM_OPENED = Counter "pointsman_upstream_connections_opened_total" ["worker"]
+        "Connections made to instances.";
+    UPSTREAM_REUSED = Counter "pointsman_upstream_connections_reused_total" ["worker"]
+        "Requests that took a pooled connection.";
+    UPSTREAM_CONNECTIONS = Gauge "pointsman_upstream_connections" ["worker"]
+        "Connections to instances that are open.";
+    PANICS = Counter "pointsman_panics_total" ["where"]
+        "Faults of ours that were caught.";
+    // Health.
+    EJECTIONS = Counter "pointsman_ejections_total" ["service", "reason"]
+        "Instances taken out of routing by evidence or by an operator.";
+    READMISSIONS = Counter "pointsman_readmissions_total" ["service"]
+        "Instances taken back.";
+    EJECT_REFUSED = Counter "pointsman_eject_refused_total" ["service"]
+        "Verdicts not honoured in a pool because of its cap.";
+    CHECKS = Counter "pointsman_checks_total" ["service", "result"]
+        "Active checks, by result.";
+    ROUTABLE = Gauge "pointsman_pool_routable" ["service", "pool"]
+        "Routable endpoints as published.";
+    MEMBERS = Gauge "pointsman_pool_members" ["service", "pool"]
+        "Endpoints of the pool that the catalog names.";
+    // Catalog.
+    CATALOG_AGE = Gauge "pointsman_catalog_age_seconds" ["source", "service"]
+        "Since the service's last good answer.";
+    CATALOG_INDEX = Gauge "pointsman_catalog_index" ["source", "service"]
+        "The catalog's index of that answer.";
+    CATALOG_WAKEUPS = Counter "pointsman_catalog_wakeups_total" ["source", "service", "changed"]
+        "Answers to blocked queries, with and without a change.";
+    CATALOG_HELD = Gauge "pointsman_catalog_held_instances" ["source", "service"]
+        "Instances that the catalog no longer names and that the guard keeps.";
+    CATALOG_INSTANCES = Gauge "pointsman_catalog_instances" ["source", "service", "status"]
+        "Instances by the catalog's verdict.";
+    CATALOG_ERRORS = Counter "pointsman_catalog_errors_total" ["source", "kind"]
+        "Failed catalog calls, by kind.";
+    CATALOG_EVENTS = Counter "pointsman_catalog_events_total" ["source", "kind"]
+        "Resets, lower indexes, holds, accepted after a hold, skipped instances.";
+    CATALOG_BYTES = Counter "pointsman_catalog_bytes_total" ["source"]
+        "Bytes read from the catalog.";
+    // Tables and rules.
+    TABLE_GENERATION = Gauge "pointsman_table_generation" []
+        "The generation of the table in force.";
+    PUBLISH_SECONDS = Histogram "pointsman_publish_seconds" ["cause"]
+        "Time to build and publish a table.";
+    RELOADS = Counter "pointsman_reload_total" ["what", "result"]
+        "Reloads of rules, certificates, tokens and files, by result.";
+    READY = Gauge "pointsman_ready" []
+        "1 when ready to take traffic.";
+    DEGRADED = Gauge "pointsman_degraded" []
+        "1 when ready with something missing or stale.";
+    // The log writers themselves.
+    LOG_LINES = Counter "pointsman_log_lines_total" ["log", "result"]
+        "Lines of the access log and of the process log: written, dropped (writer behind), failed (disk).";
+    EVENTS = Counter "pointsman_events_total" ["kind"]
+        "Events, by kind.";
+    SERIES = Gauge "pointsman_metric_series" []
+        "Request series held.";
+    BUILD = Gauge "pointsman_build_info" ["version"]
+        "Always 1; the label names the build.";
+    UPTIME = Gauge "pointsman_uptime_seconds" []
+        "Since the process started.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_prefixed_and_counters_end_in_total() {
+        let names: BTreeSet<_> = ALL.iter().map(|f| f.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for family in ALL {
+            assert!(family.name.starts_with("pointsman_"), "{}", family.name);
+            assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
+            assert!(family.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+        }
+    }
+
+    #[test]
+    fn the_contract_of_the_command_line_page_is_kept() {
+        for name in [
+            "pointsman_requests_total",
+            "pointsman_request_duration_seconds",
+            "pointsman_upstream_attempts_total",
+            "pointsman_retries_total",
+            "pointsman_ejections_total",
+            "pointsman_split_rerouted_total",
+            "pointsman_catalog_age_seconds",
+            "pointsman_catalog_held_instances",
+            "pointsman_table_generation",
+            "pointsman_publish_seconds",
+            "pointsman_reload_total",
+            "pointsman_connections",
+            "pointsman_in_flight",
+        ] {
+            assert!(ALL.iter().any(|f| f.name == name), "{name}");
+        }
+    }
+}

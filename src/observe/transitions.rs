@@ -1,0 +1,175 @@
+//! How workers, checks and operators tell the publisher that an endpoint's live state moved.
+
+use tokio::sync::mpsc;
+
+use crate::engine::health::{Evidence, Kind, Reason, Transition};
+use crate::engine::snapshot::Endpoint;
+
+use super::events;
+
+/// An endpoint whose state moved, and the move that was noticed first. Further moves until the publisher has taken it
+/// out of the queue are found in its live state.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// Whose state; call `live.clear_dirty()` before reading it.
+    pub endpoint: Endpoint,
+    /// What the winner of the compare-and-swap saw; `None`: something else that the pools depend on (a drain).
+    pub transition: Option<Transition>,
+}
+
+/// The sending side: one clone a worker. Never waits; holds at most one entry an endpoint, because only the first
+/// marker of a dirty endpoint sends, so the queue needs no bound of its own.
+#[derive(Clone, Debug)]
+pub struct Transitions(mpsc::UnboundedSender<Moved>);
+
+impl Transitions {
+    /// The handle and the publisher's end.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "bounded by the number of endpoints: only a clean one may send")]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Moved>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Reports the transition that the caller won. When the publisher has gone (shutdown) nothing happens.
+    pub fn report(&self, endpoint: &Endpoint, transition: Transition) {
+        self.send(endpoint, Some(transition));
+    }
+
+    /// Reports that something else changed which the pools depend on.
+    pub fn touched(&self, endpoint: &Endpoint) {
+        self.send(endpoint, None);
+    }
+
+    fn send(&self, endpoint: &Endpoint, transition: Option<Transition>) {
+        if endpoint.live.mark_dirty() {
+            // The receiver is dropped only at shutdown, when no table is published any more.
+            let _ = self.0.send(Moved { endpoint: endpoint.clone(), transition });
+        }
+    }
+}
+
+/// The event that tells people of a transition.
+#[must_use]
+pub fn event_of(endpoint: &Endpoint, transition: &Transition) -> events::Report {
+    let kind = match transition.kind {
+        _ if !transition.enforced => events::Kind::EjectReported,
+        Kind::Ejected { .. } => events::Kind::Ejected,
+        Kind::Probing => events::Kind::Probing,
+        Kind::Readmitted => events::Kind::Readmitted,
+        Kind::CheckFailing => events::Kind::CheckFailing,
+        Kind::CheckPassing => events::Kind::CheckPassing,
+    };
+    let mut words = words(&transition.reason);
+    if let Kind::Ejected { until, times } = transition.kind {
+        let seconds = until.since(transition.at) as f64 / 1e3;
+        words.push_str(&format!("; out for {seconds:.1} s (step {times})"));
+    }
+    events::Report::new(kind, words).service(&endpoint.instance.service).instance(&endpoint.instance.id)
+}
+
+/// The label under which `EJECTIONS` counts a reason.
+#[must_use]
+pub fn reason_label(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Consecutive5xx { .. } => "consecutive_5xx",
+        Reason::ConsecutiveGatewayFailure { .. } => "consecutive_gateway_failure",
+        Reason::ConsecutiveLocalOriginFailure { .. } => "consecutive_local_origin_failure",
+        Reason::SuccessRate { .. } => "success_rate",
+        Reason::ProbeFailed { .. } => "probe_failed",
+        Reason::ProbeSucceeded => "probe_succeeded",
+        Reason::Check { .. } => "check",
+        Reason::Changed => "changed",
+        Reason::Operator => "operator",
+    }
+}
+
+/// A reason in words with its numbers.
+#[must_use]
+pub fn words(reason: &Reason) -> String {
+    match reason {
+        Reason::Consecutive5xx { count, last } => {
+            format!("{count} failures in a row, the last {}", evidence(*last))
+        }
+        Reason::ConsecutiveGatewayFailure { count, last } => {
+            format!("{count} gateway failures in a row, the last {}", evidence(*last))
+        }
+        Reason::ConsecutiveLocalOriginFailure { count, last } => {
+            format!("{count} connection failures in a row, the last {}", evidence(*last))
+        }
+        Reason::SuccessRate { failed, requests, last } => {
+            format!("{failed} of the last {requests} failed, the last {}", evidence(*last))
+        }
+        Reason::ProbeFailed { last } => format!("the trial request failed: {}", evidence(*last)),
+        Reason::ProbeSucceeded => "the trial request succeeded".to_owned(),
+        Reason::Check { count } => format!("{count} active checks in a row"),
+        Reason::Changed => "its address or version changed".to_owned(),
+        Reason::Operator => "an operator asked".to_owned(),
+    }
+}
+
+fn evidence(evidence: Evidence) -> String {
+    match evidence {
+        Evidence::Success => "a success".to_owned(),
+        Evidence::Status(status) => format!("with {status}"),
+        Evidence::Connect => "on connecting".to_owned(),
+        Evidence::Reset => "by a broken connection".to_owned(),
+        Evidence::Timeout => "by running out of time".to_owned(),
+        Evidence::Malformed => "by an answer that is no HTTP".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::instance::{Instance, Status, Weights};
+    use crate::engine::snapshot::Live;
+    use crate::engine::time::Millis;
+
+    fn endpoint() -> Endpoint {
+        let instance = Arc::new(Instance {
+            identity: "i".into(),
+            id: "web-1".into(),
+            service: "web".into(),
+            addr: ([127, 0, 0, 1], 1).into(),
+            host: "127.0.0.1".into(),
+            node: "".into(),
+            dc: "".into(),
+            labels: crate::engine::label::Labels::default(),
+            tags: Arc::from([]),
+            weights: Weights::default(),
+            status: Status::Passing,
+        });
+        Endpoint { instance, live: Arc::new(Live::new(1)), graced: false }
+    }
+
+    #[test]
+    fn a_dirty_endpoint_is_queued_once_until_it_is_taken() {
+        let (transitions, mut queue) = Transitions::channel();
+        let endpoint = endpoint();
+        for _ in 0..3 {
+            transitions.touched(&endpoint);
+        }
+        let moved = queue.try_recv().unwrap();
+        assert!(queue.try_recv().is_err(), "one entry an endpoint");
+        moved.endpoint.live.clear_dirty();
+        transitions.touched(&endpoint);
+        assert!(queue.try_recv().is_ok());
+    }
+
+    #[test]
+    fn an_ejection_is_told_with_its_numbers() {
+        let transition = Transition {
+            kind: Kind::Ejected { until: Millis(32_500), times: 1 },
+            reason: Reason::SuccessRate { failed: 6, requests: 7, last: Evidence::Status(503) },
+            at: Millis(2_500),
+            enforced: true,
+        };
+        let metrics = crate::observe::metrics::Metrics::new(1, crate::observe::metrics::Settings::default());
+        let event = events::Events::new(metrics).record(event_of(&endpoint(), &transition));
+        assert_eq!(event.reason, "6 of the last 7 failed, the last with 503; out for 30.0 s (step 1)");
+        assert_eq!((event.kind, event.instance.as_deref()), (events::Kind::Ejected, Some("web-1")));
+    }
+}

@@ -1,0 +1,174 @@
+//! One connection to an instance, driven by the request that uses it.
+//!
+//! There is no task behind a link: whoever holds it polls it, so a request costs no wake-up between tasks, and a
+//! request that is dropped takes its connection with it. An idle link is looked at when it is taken out and on each
+//! sweep of the worker.
+
+use std::cell::Cell;
+use std::error::Error as StdError;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::engine::time::Millis;
+
+/// Bytes of an answer's head, and of one read. HARDENING.md argues 16 KiB.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// One connection to an instance.
+#[derive(Debug)]
+pub struct Link<B: Body + 'static> {
+    sender: SendRequest<B>,
+    connection: Connection<TokioIo<TcpStream>, B>,
+    ended: bool,
+    /// Requests it was given.
+    served: u32,
+    idle_since: Millis,
+    open: Open,
+}
+
+/// A request that got no answer.
+#[derive(Debug)]
+pub struct Unanswered<B> {
+    /// The request, if not a byte of it was written: it is safe to send it elsewhere.
+    pub request: Option<Request<B>>,
+    /// What happened.
+    pub error: hyper::Error,
+}
+
+/// A connection that left HTTP after a 101.
+#[derive(Debug)]
+pub struct Raw {
+    /// The socket.
+    pub stream: TcpStream,
+    /// What was read behind the answer's head.
+    pub read: Bytes,
+    _open: Open,
+}
+
+impl<B> Link<B>
+where
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    /// Connects. The caller bounds the time. `open` counts the endpoint's connections while the link lives.
+    pub async fn connect(addr: SocketAddr, open: &Rc<Cell<u32>>) -> io::Result<Box<Self>> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = Builder::new()
+            .read_buf_exact_size(Some(READ_BUFFER))
+            .max_headers(128)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let open = Open::new(open);
+        Ok(Box::new(Self { sender, connection, ended: false, served: 0, idle_since: Millis(0), open }))
+    }
+
+    /// Requests it was given before; 0 for a fresh one.
+    #[must_use]
+    pub fn served(&self) -> u32 {
+        self.served
+    }
+
+    /// When its last answer ended.
+    #[must_use]
+    pub fn idle_since(&self) -> Millis {
+        self.idle_since
+    }
+
+    /// Sends a request and waits for the answer's head, driving the connection meanwhile.
+    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
+        self.served += 1;
+        let mut reply = pin!(self.sender.try_send_request(request));
+        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        poll_fn(|cx| {
+            drive(connection, ended, cx);
+            // The reply is filled by the line above and by nothing else, so it needs no waker of ours.
+            reply.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await
+        .map_err(|mut failed: TrySendError<Request<B>>| Unanswered {
+            request: failed.take_message(),
+            error: failed.into_error(),
+        })
+    }
+
+    /// The next piece of the answer's body, driving the connection meanwhile.
+    pub fn poll_body(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut quiet = Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
+            return Poll::Ready(frame);
+        }
+        drive(&mut self.connection, &mut self.ended, cx);
+        Pin::new(body).poll_frame(&mut quiet)
+    }
+
+    /// Whether it could take a request now: open, and nothing of an exchange left. Reads what the system has for it.
+    pub fn is_reusable(&mut self) -> bool {
+        drive(&mut self.connection, &mut self.ended, &mut Context::from_waker(Waker::noop()));
+        !self.ended && self.sender.is_ready()
+    }
+
+    /// Takes the socket out after a 101.
+    pub async fn into_raw(mut self: Box<Self>) -> Raw {
+        poll_fn(|cx| {
+            drive(&mut self.connection, &mut self.ended, cx);
+            if self.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let Self { connection, open, sender: _, .. } = *self;
+        let parts = connection.into_parts();
+        Raw { stream: parts.io.into_inner(), read: parts.read_buf, _open: open }
+    }
+
+    /// Notes that it became idle.
+    pub(super) fn rest(&mut self, now: Millis) {
+        self.idle_since = now;
+    }
+}
+
+/// Polls the connection unless it has ended. Its error goes to the exchange that it serves, or means nothing.
+fn drive<B>(connection: &mut Connection<TokioIo<TcpStream>, B>, ended: &mut bool, cx: &mut Context<'_>)
+where
+    B: Body + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    if !*ended {
+        *ended = connection.poll_without_shutdown(cx).is_ready();
+    }
+}
+
+/// Counts one open connection of an endpoint while it lives.
+#[derive(Debug)]
+pub struct Open(Rc<Cell<u32>>);
+
+impl Open {
+    pub(super) fn new(count: &Rc<Cell<u32>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,174 @@
+//! A worker's side of one endpoint: its names, its live state, its idle links.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error as StdError;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http_body::Body;
+
+use super::link::Link;
+use crate::engine::instance::Instance;
+use crate::engine::snapshot::{Endpoint, Live};
+use crate::engine::time::Millis;
+
+/// Idle links kept for one endpoint by one worker.
+const MAX_IDLE: usize = 256;
+/// How long an idle link is trusted before anything is known of the instance's own limit. HARDENING.md.
+const UNLEARNT_IDLE_MS: u64 = 30_000;
+/// The least that is learnt: below it a pool would be of no use.
+const LEAST_IDLE_MS: u64 = 500;
+/// A request that may not be repeated takes a link only this soon after its last answer. HARDENING.md.
+const FRESH_ENOUGH_MS: u64 = 1_000;
+
+/// One endpoint, as one worker sees it. What an exchange keeps once no retry can follow.
+#[derive(Debug)]
+pub struct Peer<B: Body + 'static> {
+    /// What the catalog says.
+    pub instance: Arc<Instance>,
+    /// What is known. Shared with the other workers and the publisher.
+    pub live: Arc<Live>,
+    /// Survives a change of the instance's labels.
+    links: Rc<Links<B>>,
+}
+
+#[derive(Debug)]
+struct Links<B: Body + 'static> {
+    idle: RefCell<Vec<Box<Link<B>>>>,
+    open: Rc<Cell<u32>>,
+    /// How long an idle link is trusted, ms.
+    trust: Cell<u64>,
+}
+
+impl<B> Peer<B>
+where
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    pub(super) fn new(endpoint: &Endpoint, known: Option<&Self>) -> Self {
+        let links = known.map_or_else(|| Rc::new(Links::new()), |known| Rc::clone(&known.links));
+        Self { instance: Arc::clone(&endpoint.instance), live: Arc::clone(&endpoint.live), links }
+    }
+
+    /// An idle link that is still open, the one used last. `repeatable`: whether the request may be sent again
+    /// when the link turns out to be dead.
+    pub fn take(&self, now: Millis, repeatable: bool) -> Option<Box<Link<B>>> {
+        loop {
+            let mut link = self.links.idle.borrow_mut().pop()?;
+            let idle = now.since(link.idle_since());
+            if idle > self.links.trust.get() {
+                // The ones below are older still.
+                self.links.idle.borrow_mut().clear();
+                return None;
+            }
+            if !repeatable && idle >= FRESH_ENOUGH_MS {
+                self.links.idle.borrow_mut().push(link);
+                return None;
+            }
+            if link.is_reusable() {
+                return Some(link);
+            }
+            self.links.learn_close(idle);
+        }
+    }
+
+    /// A new link. The caller bounds the time.
+    pub async fn connect(&self) -> io::Result<Box<Link<B>>> {
+        Link::connect(self.instance.addr, &self.links.open).await
+    }
+
+    /// Takes a link back after an exchange. One with anything left of the exchange is closed.
+    pub fn give_back(&self, mut link: Box<Link<B>>, now: Millis) {
+        if link.is_reusable() && self.links.idle.borrow().len() < MAX_IDLE {
+            link.rest(now);
+            self.links.idle.borrow_mut().push(link);
+        }
+    }
+
+    /// Learns from an answer's `Keep-Alive: timeout=N` how long the instance keeps an idle connection.
+    pub fn learn(&self, headers: &HeaderMap) {
+        let Some(value) = headers.get(KEEP_ALIVE) else { return };
+        if let Some(seconds) = value.to_str().ok().and_then(keep_alive_timeout) {
+            self.links.trust_at_most(seconds.saturating_mul(1_000));
+        }
+    }
+
+    /// How long an idle link to it is trusted, ms.
+    #[must_use]
+    pub fn trust(&self) -> u64 {
+        self.links.trust.get()
+    }
+
+    /// Connections to it from this worker, in use or idle.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.links.open.get()
+    }
+
+    /// Closes what is too old or was closed by the instance. Returns whether any link is left.
+    pub(super) fn sweep(&self, now: Millis) -> bool {
+        let trust = self.links.trust.get();
+        let mut idle = self.links.idle.take();
+        idle.retain_mut(|link| {
+            let age = now.since(link.idle_since());
+            if age > trust {
+                return false;
+            }
+            let open = link.is_reusable();
+            if !open {
+                self.links.learn_close(age);
+            }
+            open
+        });
+        self.links.idle.replace(idle);
+        self.links.open.get() > 0
+    }
+
+    /// Closes every idle link: the instance is no longer in the catalog.
+    pub(super) fn dismiss(&self) {
+        self.links.idle.borrow_mut().clear();
+    }
+}
+
+const KEEP_ALIVE: http::HeaderName = http::HeaderName::from_static("keep-alive");
+
+impl<B: Body + 'static> Links<B> {
+    fn new() -> Self {
+        Self { idle: RefCell::default(), open: Rc::default(), trust: Cell::new(UNLEARNT_IDLE_MS) }
+    }
+
+    /// The instance closed a link that had been idle this long. A link closed at once says nothing about a limit.
+    fn learn_close(&self, idle: u64) {
+        if idle >= LEAST_IDLE_MS {
+            self.trust_at_most(idle);
+        }
+    }
+
+    fn trust_at_most(&self, limit: u64) {
+        self.trust.set(self.trust.get().min((limit * 4 / 5).max(LEAST_IDLE_MS)));
+    }
+}
+
+/// The `timeout` of a `Keep-Alive` field, in seconds.
+fn keep_alive_timeout(value: &str) -> Option<u64> {
+    value.split(',').find_map(|part| {
+        let (name, number) = part.split_once('=')?;
+        if name.trim().eq_ignore_ascii_case("timeout") { number.trim().parse().ok() } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keep_alive_field_gives_its_timeout() {
+        assert_eq!(keep_alive_timeout("timeout=5, max=100"), Some(5));
+        assert_eq!(keep_alive_timeout("max=100, Timeout = 7"), Some(7));
+        assert_eq!(keep_alive_timeout("timeout=soon"), None);
+        assert_eq!(keep_alive_timeout("max=100"), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! All endpoints that a worker has talked to.
+
+use std::cell::RefCell;
+use std::error::Error as StdError;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http_body::Body;
+use rustc_hash::FxHashMap;
+
+use super::peer::Peer;
+use crate::engine::snapshot::Endpoint;
+use crate::engine::time::Millis;
+
+/// A worker's peers by the id of their live state.
+#[derive(Debug)]
+pub struct Peers<B: Body + 'static> {
+    known: RefCell<FxHashMap<u64, Rc<Peer<B>>>>,
+}
+
+impl<B: Body + 'static> Default for Peers<B> {
+    fn default() -> Self {
+        Self { known: RefCell::default() }
+    }
+}
+
+impl<B> Peers<B>
+where
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    /// The worker's side of an endpoint.
+    pub fn of(&self, endpoint: &Endpoint) -> Rc<Peer<B>> {
+        let mut known = self.known.borrow_mut();
+        let peer = known.entry(endpoint.live.id).or_insert_with(|| Rc::new(Peer::new(endpoint, None)));
+        if !Arc::ptr_eq(&peer.instance, &endpoint.instance) {
+            *peer = Rc::new(Peer::new(endpoint, Some(peer)));
+        }
+        Rc::clone(peer)
+    }
+
+    /// Closes idle links that are too old, were closed by their instance, or lead to an instance that `is_listed`
+    /// denies; forgets peers without links. Once a second.
+    pub fn sweep(&self, now: Millis, is_listed: impl Fn(&Peer<B>) -> bool) {
+        self.known.borrow_mut().retain(|_, peer| {
+            if !is_listed(peer) {
+                peer.dismiss();
+            }
+            peer.sweep(now) || Rc::strong_count(peer) > 1
+        });
+    }
+
+    /// Connections to instances from this worker, in use or idle.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.known.borrow().values().map(|peer| peer.open()).sum()
+    }
+}
