@@ -6,7 +6,7 @@ use pointsman::catalog::Note;
 use pointsman::catalog::consul::{Disk, Settings};
 use pointsman::catalog::watch::keeper::Doubt;
 
-use crate::harness::{SOON, Subscriber, held, settings};
+use crate::subscriber::{SOON, Subscriber, held, settings};
 use crate::scripted_consul::{Registration, ScriptedConsul};
 
 /// A Consul with `web` on a, b and c, and a subscriber that has seen them.
@@ -15,7 +15,7 @@ async fn three(change: impl FnOnce(Settings) -> Settings) -> (ScriptedConsul, Su
     for (id, port) in [("a", 9001), ("b", 9002), ("c", 9003)] {
         consul.register(Registration::new("web", id, port));
     }
-    let mut subscriber = Subscriber::start(change(settings(&consul)), &["web"]);
+    let mut subscriber = Subscriber::start(change(settings(consul.url())), &["web"]);
     subscriber.until_ids("web", &["a", "b", "c"]).await;
     consul.wait_for_requests("/health/service/web?index", 1).await;
     (consul, subscriber)
@@ -207,7 +207,7 @@ async fn the_agents_limit_of_connections_halves_ours_and_is_not_stormed() {
     }
     let names: Vec<String> = (0..8).map(|n| format!("s{n}")).collect();
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut subscriber = Subscriber::start(settings(&consul), &all);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &all);
     subscriber.until_counters(|counters| counters.congested >= 1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let asked = subscriber.source().counters.requests;
@@ -234,7 +234,7 @@ async fn answers_without_an_index_are_polled_slowly() {
     let consul = ScriptedConsul::start().await;
     consul.hide_index();
     consul.register(Registration::new("web", "a", 9001));
-    let mut subscriber = Subscriber::start(settings(&consul), &["web"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web"]);
     subscriber.until_ids("web", &["a"]).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(consul.requests().len() <= 4, "{:?}", consul.requests());
@@ -252,10 +252,11 @@ async fn a_start_without_the_catalog_is_warm_from_the_copy_on_disk() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    assert!(disk.path.as_ref().is_some_and(|path| path.exists()), "the copy is written");
     subscriber.stop().await;
     consul.stop();
 
-    let mut again = Subscriber::start(Settings { disk, ..settings(&consul) }, &["web"]);
+    let mut again = Subscriber::start(Settings { disk, ..settings(consul.url()) }, &["web"]);
     again.until_ids("web", ALL).await;
     let readiness = again.running.status.readiness();
     assert!(readiness.ready && readiness.degraded, "{readiness:?}");
@@ -273,7 +274,7 @@ async fn a_mass_removal_is_held_back_although_each_answer_is_trusted() {
     for n in 0..12 {
         consul.register(Registration::new("web", &format!("i{n:02}"), 9000 + n));
     }
-    let mut subscriber = Subscriber::start(settings(&consul), &["web"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web"]);
     subscriber.until("web", |state| state.instances.len() == 12).await;
     consul.wait_for_requests("/health/service/web?index", 1).await;
     for n in 0..12 {

@@ -7,14 +7,14 @@ use pointsman::catalog::consul::{Gzip, Select, Settings};
 use pointsman::catalog::status::Followed;
 use pointsman::engine::instance::{Status, Weights};
 
-use crate::harness::{SOON, Subscriber, ids, settings, wanted};
+use crate::subscriber::{SOON, Subscriber, ids, settings, wanted};
 use crate::scripted_consul::{Registration, ScriptedConsul};
 
 #[tokio::test]
 async fn changes_are_seen_as_they_happen() {
     let consul = ScriptedConsul::start().await;
     consul.register(Registration::new("web", "a", 9001).meta("version", "1.2").tag("env=prod").weights(10, 1));
-    let mut subscriber = Subscriber::start(settings(&consul), &["web"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web"]);
     let state = subscriber.until_ids("web", &["a"]).await;
     let first = state.instances[0].clone();
     assert_eq!((first.labels.value("version"), first.labels.value("env")), (Some("1.2"), Some("prod")));
@@ -40,7 +40,7 @@ async fn changes_are_seen_as_they_happen() {
 async fn a_quiet_catalog_costs_one_request_a_wait() {
     let consul = ScriptedConsul::start().await;
     consul.register(Registration::new("web", "a", 9001));
-    let quick = Settings { wait: Duration::from_secs(1), ..settings(&consul) };
+    let quick = Settings { wait: Duration::from_secs(1), ..settings(consul.url()) };
     let mut subscriber = Subscriber::start(quick, &["web"]);
     subscriber.until_ids("web", &["a"]).await;
     for _ in 0..20 {
@@ -57,7 +57,7 @@ async fn a_quiet_catalog_costs_one_request_a_wait() {
 async fn a_busy_service_is_read_once_a_second_and_its_last_state_arrives() {
     let consul = ScriptedConsul::start().await;
     consul.register(Registration::new("web", "a", 9001).meta("n", "0"));
-    let mut subscriber = Subscriber::start(settings(&consul), &["web"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web"]);
     subscriber.until_ids("web", &["a"]).await;
     for n in 1..=100 {
         consul.register(Registration::new("web", "a", 9001).meta("n", &n.to_string()));
@@ -71,7 +71,7 @@ async fn a_busy_service_is_read_once_a_second_and_its_last_state_arrives() {
 #[tokio::test]
 async fn a_name_that_is_not_in_the_list_is_not_watched_until_it_appears() {
     let consul = ScriptedConsul::start().await;
-    let mut subscriber = Subscriber::start(settings(&consul), &["web"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web"]);
     subscriber.until_ids("web", &[]).await;
     consul.wait_for_requests("/catalog/services?index", 1).await;
     for n in 0..20 {
@@ -89,7 +89,7 @@ async fn a_name_that_is_not_in_the_list_is_not_watched_until_it_appears() {
 async fn without_the_list_each_name_has_its_own_watch() {
     let consul = ScriptedConsul::start().await;
     consul.forbid_list();
-    let mut subscriber = Subscriber::start(settings(&consul), &["web"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web"]);
     subscriber.until_ids("web", &[]).await;
     consul.register(Registration::new("web", "a", 9001));
     subscriber.until_ids("web", &["a"]).await;
@@ -101,7 +101,7 @@ async fn selected_services_come_and_go_with_the_list() {
     consul.register(Registration::new("shop-web", "a", 9001));
     consul.register(Registration::new("bank-web", "b", 9002));
     let select = Select { prefixes: vec!["shop-".to_owned()], ..Select::default() };
-    let mut subscriber = Subscriber::start(Settings { select, ..settings(&consul) }, &[]);
+    let mut subscriber = Subscriber::start(Settings { select, ..settings(consul.url()) }, &[]);
     subscriber.until_ids("shop-web", &["a"]).await;
     consul.register(Registration::new("shop-api", "c", 9003));
     subscriber.until_ids("shop-api", &["c"]).await;
@@ -116,7 +116,7 @@ async fn a_changed_rule_set_keeps_the_watches_that_stay() {
     for (service, id, port) in [("web", "a", 9001), ("api", "b", 9002), ("old", "c", 9003)] {
         consul.register(Registration::new(service, id, port));
     }
-    let mut subscriber = Subscriber::start(settings(&consul), &["web", "old"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web", "old"]);
     subscriber.until_ids("web", &["a"]).await;
     subscriber.until_ids("old", &["c"]).await;
     consul.wait_for_requests("/health/service/web?index", 1).await;
@@ -133,7 +133,7 @@ async fn compressed_answers_are_read() {
     for n in 0..200 {
         consul.register(Registration::new("web", &format!("i{n:03}"), 9000 + n));
     }
-    let mut subscriber = Subscriber::start(Settings { gzip: Gzip::Always, ..settings(&consul) }, &["web"]);
+    let mut subscriber = Subscriber::start(Settings { gzip: Gzip::Always, ..settings(consul.url()) }, &["web"]);
     let state = subscriber.until("web", |state| state.instances.len() == 200).await;
     assert_eq!(ids(&state)[199], "i199");
     let bytes = subscriber.source().counters.bytes;
@@ -147,7 +147,7 @@ async fn an_instance_at_our_own_listener_is_dropped() {
     consul.register(Registration::new("web", "front", 8081).meta("pointsman-id", "p1").meta("pointsman-front", "true"));
     consul.register(Registration::new("web", "a", 9001));
     let surroundings = Surroundings { listeners: vec!["0.0.0.0:8080".parse().expect("an address")] };
-    let mut subscriber = Subscriber::among(settings(&consul), &["web"], &surroundings);
+    let mut subscriber = Subscriber::among(settings(consul.url()), &["web"], &surroundings);
     subscriber.until_ids("web", &["a"]).await;
 }
 
@@ -158,7 +158,7 @@ async fn more_services_than_connections_are_read_in_turn() {
     for (n, name) in names.iter().enumerate() {
         consul.register(Registration::new(name, "a", 9000 + n as u16));
     }
-    let narrow = Settings { max_connections: 8, ..settings(&consul) };
+    let narrow = Settings { max_connections: 8, ..settings(consul.url()) };
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut subscriber = Subscriber::start(narrow, &all);
     for name in &names {
@@ -179,7 +179,7 @@ async fn more_services_than_connections_are_read_in_turn() {
 async fn a_source_that_is_not_wanted_any_more_stops_asking() {
     let consul = ScriptedConsul::start().await;
     consul.register(Registration::new("web", "a", 9001));
-    let mut subscriber = Subscriber::start(settings(&consul), &["web"]);
+    let mut subscriber = Subscriber::start(settings(consul.url()), &["web"]);
     subscriber.until_ids("web", &["a"]).await;
     subscriber.stop().await;
     let asked = consul.requests().len();

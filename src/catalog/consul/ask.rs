@@ -49,7 +49,12 @@ impl Asker {
         self.sub.permit().await;
         let head_within = blocked + blocked / 16 + self.sub.settings.head_timeout;
         self.sub.figures.with(|figures| figures.counters.requests += 1);
-        let reply = match self.sub.client.get(path, head_within).await {
+        let outcome = if blocked.is_zero() {
+            self.sub.client.get(path, head_within).await
+        } else {
+            self.sub.client.block(path, head_within).await
+        };
+        let reply = match outcome {
             Ok(reply) => reply,
             Err(error) => return Err(Failed { failure: error.failure(), message: error.to_string() }),
         };

@@ -78,12 +78,12 @@ pub async fn keep(copy: Copy, board: Arc<Board>, status: Arc<CatalogStatus>, mut
     tokio::time::sleep(copy.load_after).await;
     let names: Vec<Text> = wanted.borrow_and_update().services.iter().cloned().collect();
     warm(&copy, &board, &status, &names).await;
-    let mut written = board.with(|desk, _| fingerprint(desk));
+    let mut written = None;
     let mut pause = copy.min_interval;
     loop {
         tokio::time::sleep(pause.max(Duration::from_millis(100))).await;
         let now = board.with(|desk, _| fingerprint(desk));
-        if now == written {
+        if now.is_none() || now == written {
             continue;
         }
         let state = board.with(|desk, _| snapshot(desk, &copy.parts));
@@ -146,11 +146,13 @@ async fn warm(copy: &Copy, board: &Board, status: &CatalogStatus, wanted: &[Text
         "the catalog has not answered yet: starting from the copy on disk");
 }
 
-/// What decides whether to write: each service's last index and size. Cheap, and different after every change.
-fn fingerprint(desk: &Desk) -> u64 {
+/// What decides whether to write: which instances there are, by pointer. `None` before the first answer.
+fn fingerprint(desk: &Desk) -> Option<u64> {
     use std::hash::{Hash, Hasher};
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let mut any = false;
     for (part, name, keeper) in desk.keepers().filter(|(_, _, keeper)| keeper.answered().is_some()) {
+        any = true;
         (part, name, keeper.len()).hash(&mut hasher);
         for (_, group) in keeper.groups() {
             for instance in group {
@@ -158,7 +160,7 @@ fn fingerprint(desk: &Desk) -> u64 {
             }
         }
     }
-    hasher.finish()
+    any.then(|| hasher.finish())
 }
 
 fn snapshot(desk: &Desk, parts: &[String]) -> State {

@@ -1,4 +1,5 @@
 //! A subscriber under test: started, and asked for what it publishes.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,8 +8,6 @@ use pointsman::catalog::consul::Settings;
 use pointsman::catalog::status::{Counters, ServiceFigures, SourceFigures};
 use pointsman::catalog::{self, CatalogUpdate, Note, Running, ServiceState, Surroundings, Wanted};
 use tokio::sync::watch;
-
-use crate::scripted_consul::ScriptedConsul;
 
 /// Nothing that should happen takes longer than this.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -21,9 +20,9 @@ pub struct Subscriber {
     stop: watch::Sender<bool>,
 }
 
-/// Settings with times that suit a test: nothing is shortened that a test is about.
-pub fn settings(consul: &ScriptedConsul) -> Settings {
-    Settings { address: vec![consul.url()], ..Settings::default() }
+/// The defaults, with this address.
+pub fn settings(url: String) -> Settings {
+    Settings { address: vec![url], ..Settings::default() }
 }
 
 impl Subscriber {
