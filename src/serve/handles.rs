@@ -1,15 +1,12 @@
 //! What the admin side and the metrics read and move of other parts.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
-use crate::admin::handles::{Action, ActionError, Actions, CatalogView, Explainer};
+use crate::admin::handles::{Action, ActionError, Actions, CatalogView};
 use crate::catalog::{self, CatalogStatus, Note};
-use crate::dry_run::explain::explain;
-use crate::engine::format::traffic::TrafficLine;
 use crate::engine::instance::Status;
 use crate::engine::snapshot::Endpoint;
 use crate::engine::table::Table;
@@ -103,26 +100,6 @@ impl CatalogView for CatalogDesk {
             0 => Err(ActionError::NothingHeld),
             accepted => Ok(accepted),
         }
-    }
-}
-
-/// The dry run of one traffic line over the live table.
-pub struct LiveExplainer(pub Clock);
-
-impl fmt::Debug for LiveExplainer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LiveExplainer")
-    }
-}
-
-impl Explainer for LiveExplainer {
-    fn explain(&self, table: &Table, line: &str) -> Result<Value, String> {
-        let line = TrafficLine::parse(line).map_err(|error| error.to_string())?;
-        let request = line.request().map_err(|error| error.to_string())?;
-        let draw = request.draw.unwrap_or_default();
-        let claimed = request.view(true);
-        let trusted = table.router.trusts(claimed.host, claimed.path, claimed.client);
-        serde_json::to_value(explain(table, &request.view(trusted), draw, self.0.now())).map_err(|error| error.to_string())
     }
 }
 

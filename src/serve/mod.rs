@@ -271,7 +271,6 @@ async fn start_admin(
         reloads,
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
-        explainer: Arc::new(handles::LiveExplainer(clock)),
         ready: readiness,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
