@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::body::Source;
 use super::error::Detail;
 use super::headers::{X_POINTSMAN_ERROR, own_answer};
+use super::retry::Failure;
 use super::settings::Settings;
 use crate::engine::route::Action;
 
@@ -22,6 +23,12 @@ pub struct Refusal {
 impl From<Detail> for Refusal {
     fn from(detail: Detail) -> Self {
         Self { status: detail.status(), detail }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        failure.detail.into()
     }
 }
 

@@ -57,8 +57,8 @@ pub struct Relay {
     pub idle: u64,
     /// Until when the whole may last.
     pub total: Millis,
-    /// When the last piece came.
-    pub moved: Millis,
+    /// Since when the next piece is waited for.
+    pub waiting: Option<Millis>,
 }
 
 /// The answer cannot be completed. hyper cuts the connection, so that the client does not take it for whole.
@@ -97,7 +97,7 @@ impl AnswerBody {
         let clock = &exchange.connection().clock;
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                relay.moved = clock.now();
+                relay.waiting = None;
                 exchange.sent(frame.data_ref().map_or(0, Bytes::len));
                 if relay.incoming.is_end_stream() {
                     self.complete();
@@ -110,7 +110,8 @@ impl AnswerBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let deadline = after(relay.moved, relay.idle).min(relay.total);
+                let since = *relay.waiting.get_or_insert(clock.now());
+                let deadline = after(since, relay.idle).min(relay.total);
                 if clock.now() >= deadline {
                     return cut(exchange, Detail::UpstreamTimeout);
                 }

@@ -63,6 +63,8 @@ pub struct Connection {
     pub upload_deadline: Cell<Millis>,
     /// Since when a write has made no progress; `NEVER`: nothing waits to be written.
     pub write_blocked: Cell<Millis>,
+    /// Some of the client's last request was not read: its socket is not closed at once.
+    pub lingers: Cell<bool>,
     /// The answer under way is the last one.
     pub closing: Cell<bool>,
     /// Set with a 101; the driver takes it when HTTP has ended.
@@ -89,6 +91,7 @@ impl Connection {
             instance_deadline: Cell::new(NEVER),
             upload_deadline: Cell::new(NEVER),
             write_blocked: Cell::new(NEVER),
+            lingers: Cell::new(false),
             closing: Cell::new(false),
             tunnel: RefCell::new(None),
             waker: RefCell::new(None),

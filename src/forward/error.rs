@@ -142,8 +142,9 @@ impl Detail {
     #[must_use]
     pub fn evidence(self) -> Option<Evidence> {
         match self {
-            Self::ConnectFailed | Self::UpstreamTls => Some(Evidence::ConnectFailed),
-            Self::UpstreamReset | Self::UpstreamMalformed => Some(Evidence::Reset),
+            Self::ConnectFailed | Self::UpstreamTls => Some(Evidence::Connect),
+            Self::UpstreamReset => Some(Evidence::Reset),
+            Self::UpstreamMalformed => Some(Evidence::Malformed),
             Self::UpstreamTimeout => Some(Evidence::Timeout),
             Self::NoRoute
             | Self::NoRule

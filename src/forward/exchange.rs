@@ -297,6 +297,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if self.upload.as_ref().is_some_and(|upload| !upload.is_whole()) {
+            self.connection.lingers.set(true);
+        }
         self.close();
         self.worker.metrics.cells().in_flight.sub(1);
         self.connection.enter(Phase::Idle);

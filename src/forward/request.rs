@@ -54,6 +54,7 @@ pub async fn answer(
         exchange.count(&names::ERRORS, refusal.detail.word());
         if refusal.detail.closes() {
             connection.closing.set(true);
+            connection.lingers.set(true);
         }
         refuse(refusal, json, &worker.settings)
     });
@@ -155,15 +156,9 @@ fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, targ
         client: connection.client(),
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         san: tls.map_or(&[], |tls| &tls.san),
-        trusted: !router.guarded || is_trusted(view, connection, target),
+        trusted: router.trusts(&target.host, &target.path, connection.client()),
     };
     decide(&*view.table, &request, exchange.draw, &mut worker.scratch.borrow_mut(), &mut NoTrace)
-}
-
-/// Whether the file that claims the request lets this peer send control headers.
-fn is_trusted(view: &View, connection: &Connection, target: &Target<'_>) -> bool {
-    let router = &view.table.router;
-    router.file(&target.host, &target.path).is_none_or(|file| router.files[file as usize].trusts(connection.client()))
 }
 
 /// Notes in the account what is known before a pick.

@@ -33,7 +33,7 @@ pub fn debug_fields(exchange: &Exchange, picked: Picked) -> DebugFields {
     [
         (X_RULE, names.and_then(|names| text(&names.rule))),
         (X_POOL, names.and_then(|names| text(&names.pool))),
-        (X_LEVEL, Some(HeaderValue::from(picked.level))),
+        (X_LEVEL, Some(HeaderValue::from(u16::from(picked.level)))),
         (X_INSTANCE, exchange.peer().and_then(|peer| text(&peer.instance.id))),
         (X_DRAW, text(&format!("{:016x}", exchange.draw.0))),
     ]
@@ -66,7 +66,7 @@ pub async fn pass_on(
     add(&mut head.headers, extra);
     head.version = http::Version::HTTP_11;
     let source = match protocol {
-        None => Source::Instance(relay(exchange, incoming, &head.headers, link, limits)),
+        None => Source::Instance(relay(incoming, &head.headers, link, limits)),
         Some(protocol) => {
             let connection = std::rc::Rc::clone(exchange.connection());
             let raw = until(&connection, limits.total, link.into_raw()).await;
@@ -82,7 +82,6 @@ pub async fn pass_on(
 }
 
 fn relay(
-    exchange: &Exchange,
     incoming: Incoming,
     headers: &HeaderMap,
     link: Box<crate::upstream::Link<super::upload::UploadBody>>,
@@ -93,7 +92,7 @@ fn relay(
         link: Some(link),
         idle: idle_limit(headers, &limits.timeouts),
         total: limits.total,
-        moved: exchange.connection().clock.now(),
+        waiting: None,
     }
 }
 

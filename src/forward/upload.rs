@@ -101,6 +101,12 @@ impl Upload {
         self.progress.bytes.get()
     }
 
+    /// Whether all of it was read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.progress.ended.get()
+    }
+
     /// What the client did wrong with its body, if it did.
     #[must_use]
     pub fn fault(&self) -> Option<Detail> {

@@ -13,6 +13,7 @@ use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
 use crate::engine::health::{Evidence, Transition};
+use crate::engine::instance::Instance;
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
 use crate::engine::table::Table;
@@ -161,14 +162,12 @@ impl Worker {
 
 /// Whether the table's snapshot still lists the endpoint.
 fn is_listed(table: &Table, peer: &Peer) -> bool {
-    let services = &table.snapshot.services;
-    let Ok(at) = services.binary_search_by(|service| (*service.name).cmp(&*peer.instance.service)) else {
-        return false;
-    };
-    let endpoints = &services[at].endpoints;
-    endpoints
-        .binary_search_by(|endpoint| (*endpoint.instance.identity).cmp(&*peer.instance.identity))
-        .is_ok_and(|at| endpoints[at].live.id == peer.live.id)
+    let key = |instance: &Instance| (Arc::clone(&instance.identity), instance.addr);
+    let wanted = key(&peer.instance);
+    table.snapshot.service(&peer.instance.service).is_some_and(|service| {
+        let found = service.endpoints.binary_search_by(|endpoint| key(&endpoint.instance).cmp(&wanted));
+        found.is_ok_and(|at| service.endpoints[at].live.id == peer.live.id)
+    })
 }
 
 impl std::fmt::Debug for Worker {

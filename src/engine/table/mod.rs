@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::label::Text;
 use super::locality::Place;
+use super::policy::Balance;
 use super::route::{FileIdx, PoolSlot, PoolState, Resolved, Router};
 use super::selector::Selector;
 use super::snapshot::{Endpoint, EndpointIdx, ServiceSnapshot, Snapshot};
@@ -98,6 +99,19 @@ pub enum TableError {
         pool: Text,
         /// What is wrong.
         why: String,
+    },
+    /// An algorithm that is not built: it must not act as another one.
+    #[error(
+        "pool `{pool}` of service `{service}`: `balance: {word}` is not supported yet; supported: {}",
+        Balance::SUPPORTED.join(", ")
+    )]
+    Balance {
+        /// The service.
+        service: Text,
+        /// The pool.
+        pool: Text,
+        /// The algorithm as written.
+        word: &'static str,
     },
 }
 

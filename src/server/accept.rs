@@ -1,0 +1,90 @@
+//! Accepting on one listening socket of one worker.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::worker::Worker;
+use crate::observe::names;
+
+/// How long accepting pauses when the system has no descriptors or memory left, or the limit is reached.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Starts accepting.
+pub fn start(worker: &Rc<Worker>, listener: StdListener) -> io::Result<JoinHandle<()>> {
+    let listener = TcpListener::from_std(listener)?;
+    Ok(spawn_local(accept(Rc::clone(worker), listener)))
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut stopped = std::pin::pin!(worker.stop.notified());
+    stopped.as_mut().enable();
+    while !worker.stopping.get() {
+        if !worker.placement.has_room() {
+            worker.forward.metrics.word(&names::ACCEPT_ERRORS, "limit");
+            pause(stopped.as_mut()).await;
+            continue;
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped.as_mut() => break,
+        };
+        if !take(&worker, accepted) {
+            pause(stopped.as_mut()).await;
+        }
+    }
+    // What the system has queued is served: closing the socket would reset it.
+    while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+        if !take(&worker, accepted) {
+            break;
+        }
+    }
+}
+
+/// False: accepting should pause.
+fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
+    match accepted {
+        Ok((stream, peer)) => {
+            worker.forward.metrics.cells().accepted.add(1);
+            place(worker, stream, peer);
+            true
+        }
+        Err(error) => match error.kind() {
+            // The client left before it was accepted.
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => true,
+            _ => {
+                worker.forward.metrics.word(&names::ACCEPT_ERRORS, "system");
+                tracing::warn!(%error, "accepting pauses");
+                false
+            }
+        },
+    }
+}
+
+/// Keeps a connection, or hands it to a worker that has clearly fewer.
+fn place(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let chosen = worker.placement.place(worker.index);
+    if chosen == worker.index || worker.stopping.get() {
+        if chosen != worker.index {
+            worker.placement.leave(chosen);
+            worker.placement.count(worker.index);
+        }
+        return worker.begin(stream, peer);
+    }
+    worker.forward.metrics.cells().handed_over.add(1);
+    let handed = stream.into_std().map(|stream| worker.outboxes[chosen].try_send((stream, peer)));
+    if !matches!(handed, Ok(Ok(()))) {
+        worker.placement.leave(chosen);
+        tracing::warn!(%peer, "a connection could not be handed over and is closed");
+    }
+}
+
+async fn pause(stopped: std::pin::Pin<&mut tokio::sync::futures::Notified<'_>>) {
+    let _ = tokio::time::timeout(PAUSE, stopped).await;
+}

@@ -1,0 +1,292 @@
+//! One client connection: HTTP while there is something to do, a bare socket while there is not, a tunnel after a 101.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::io::{Transport, Watched};
+use super::settings::Limits;
+use super::timer::Timer;
+use super::worker::Worker;
+use crate::engine::time::Millis;
+use crate::forward::Connection;
+use crate::forward::connection::{NEVER, Phase};
+use crate::forward::request::answer;
+use crate::forward::wait::after;
+use crate::observe::names;
+
+/// How long, and how many bytes, a client that is still sending is listened to after its last answer, so that the
+/// answer is not lost to a reset.
+const LINGER_MS: u64 = 1_000;
+const LINGER_BYTES: usize = 1 << 20;
+
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves a connection until it ends.
+pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, connection: Rc<Connection>) {
+    let mut served = Served::new(worker, &connection);
+    let mut socket = Watched::new(transport, &connection, Bytes::new());
+    loop {
+        if !served.readable(&socket).await {
+            return;
+        }
+        let forward = Rc::clone(&worker.forward);
+        let shared = Rc::clone(&connection);
+        let service = service_fn(move |request| {
+            let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
+            async { Ok::<_, Infallible>(answered.await) }
+        });
+        let mut http = Box::new(worker.http.serve_connection(TokioIo::new(socket), service));
+        let end = poll_fn(|cx| served.poll_http(Pin::new(&mut *http), cx)).await;
+        let parts = http.into_parts();
+        socket = parts.io.into_inner();
+        match end {
+            End::Rested => socket.unread(parts.read_buf),
+            End::Finished => return served.finish(socket, parts.read_buf).await,
+            End::Refused(word) => {
+                worker.forward.metrics.word(&names::REFUSALS, word);
+                tracing::debug!(peer = %connection.peer, reason = word, "connection refused");
+                return served.linger(socket).await;
+            }
+            End::TooSlow => {
+                worker.forward.metrics.word(&names::REFUSALS, "client_timeout");
+                // A socket that would not take these few bytes is not waited for.
+                poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_write(cx, TOO_SLOW).is_ready())).await;
+                return served.linger(socket).await;
+            }
+            End::Cut => return,
+        }
+    }
+}
+
+/// Why HTTP stopped on a connection.
+enum End {
+    /// Nothing to do for a while: the buffers are given back.
+    Rested,
+    /// The last answer was sent, a tunnel begins, or the client left.
+    Finished,
+    /// hyper refused a head.
+    Refused(&'static str),
+    /// A head did not come in time.
+    TooSlow,
+    /// Idle for too long, or a write is stuck.
+    Cut,
+}
+
+/// A connection's driver: limits and the one timer.
+struct Served {
+    connection: Rc<Connection>,
+    limits: Rc<Limits>,
+    timer: Timer,
+    keep_alive: u64,
+    last_at: Millis,
+    told: bool,
+}
+
+impl Served {
+    fn new(worker: &Worker, connection: &Rc<Connection>) -> Self {
+        let limits = Rc::clone(&worker.limits);
+        let mut luck = worker.forward.draw();
+        let mut jittered = |limit: u64| limit - luck.below(limit / 10 + 1);
+        Self {
+            connection: Rc::clone(connection),
+            timer: Timer::new(&connection.clock),
+            keep_alive: jittered(limits.keep_alive),
+            last_at: after(connection.clock.now(), jittered(limits.connection_age)),
+            told: false,
+            limits,
+        }
+    }
+
+    /// Waits for the next byte. False: there will be none.
+    async fn readable<T: Transport>(&mut self, socket: &Watched<T>) -> bool {
+        let expires = self.connection.since.get().plus(self.keep_alive).min(self.last_at);
+        poll_fn(|cx| {
+            self.remember(cx);
+            loop {
+                if let Poll::Ready(readable) = socket.poll_readable(cx) {
+                    return Poll::Ready(readable.is_ok());
+                }
+                if self.connection.closing.get() || self.connection.clock.now() >= expires {
+                    return Poll::Ready(false);
+                }
+                if self.timer.poll(&self.connection.clock, expires, cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Polls HTTP, then what has come due.
+    fn poll_http<H>(&mut self, mut http: Pin<&mut H>, cx: &mut Context<'_>) -> Poll<End>
+    where
+        H: Future<Output = hyper::Result<()>> + Graceful,
+    {
+        self.remember(cx);
+        loop {
+            if let Poll::Ready(result) = http.as_mut().poll(cx) {
+                return Poll::Ready(result.map_or_else(|error| refusal(&error), |()| End::Finished));
+            }
+            if self.connection.closing.get() && !self.told {
+                self.told = true;
+                http.as_mut().last_answer();
+                continue;
+            }
+            let now = self.connection.clock.now();
+            if let Some(end) = self.overdue(now) {
+                return Poll::Ready(end);
+            }
+            if self.timer.poll(&self.connection.clock, self.due(now), cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn overdue(&self, now: Millis) -> Option<End> {
+        let connection = &self.connection;
+        let since = connection.since.get();
+        if now >= after(connection.write_blocked.get(), self.limits.write_idle) {
+            return Some(End::Cut);
+        }
+        if now >= self.last_at {
+            connection.closing.set(true);
+        }
+        let flushed = connection.write_blocked.get() == NEVER;
+        match connection.phase.get() {
+            Phase::Idle if now >= since.plus(self.keep_alive) => Some(End::Cut),
+            Phase::Idle if flushed && now >= since.plus(self.limits.rest_after) => Some(End::Rested),
+            Phase::Head if now >= after(since, self.limits.head) => Some(End::TooSlow),
+            Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel => None,
+        }
+    }
+
+    /// When to look again.
+    fn due(&self, now: Millis) -> Millis {
+        let connection = &self.connection;
+        let since = connection.since.get();
+        let own = match connection.phase.get() {
+            Phase::Idle => since.plus(self.keep_alive.min(self.limits.rest_after)),
+            Phase::Head => after(since, self.limits.head),
+            Phase::Busy | Phase::Tunnel => NEVER,
+        };
+        let all = [
+            own,
+            self.last_at,
+            after(connection.write_blocked.get(), self.limits.write_idle),
+            connection.instance_deadline.get(),
+            connection.upload_deadline.get(),
+        ];
+        // What is due already has just been polled, and waits for something else (a client that does not read).
+        let later = |at: Millis| if at <= now { now.plus(LINGER_MS) } else { at };
+        all.into_iter().map(later).min().unwrap_or(NEVER)
+    }
+
+    /// HTTP is over: a tunnel takes the socket, or it is closed so that the last answer is not lost.
+    async fn finish<T: Transport>(&mut self, socket: Watched<T>, read: Bytes) {
+        let tunnel = self.connection.tunnel.take();
+        if let Some(tunnel) = tunnel {
+            let connection = Rc::clone(&self.connection);
+            connection.enter(Phase::Tunnel);
+            let mut passing = pin!(tunnel.run(socket, read, &connection));
+            return poll_fn(|cx| self.poll_with_timer(passing.as_mut(), cx)).await;
+        }
+        if self.connection.lingers.get() {
+            self.linger(socket).await;
+        }
+    }
+
+    fn poll_with_timer<F: Future>(&mut self, mut future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.remember(cx);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            let due = self.connection.instance_deadline.get();
+            if self.timer.poll(&self.connection.clock, due, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads and forgets for a while what the client still sends. Closing at once would reset the connection, and the
+    /// answer might be lost with it.
+    async fn linger<T: Transport>(&mut self, mut socket: Watched<T>) {
+        let connection = Rc::clone(&self.connection);
+        let until = connection.clock.read_millis().plus(LINGER_MS);
+        connection.instance_deadline.set(until);
+        let mut left = LINGER_BYTES;
+        let mut scratch = vec![0u8; 8 * 1024];
+        let mut reading = pin!(poll_fn(|cx| {
+            if std::task::ready!(Pin::new(&mut socket).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            loop {
+                if connection.clock.now() >= until {
+                    return Poll::Ready(());
+                }
+                let mut buffer = ReadBuf::new(&mut scratch);
+                match std::task::ready!(Pin::new(&mut socket).poll_read(cx, &mut buffer)) {
+                    Ok(()) if !buffer.filled().is_empty() && left > buffer.filled().len() => {
+                        left -= buffer.filled().len();
+                    }
+                    _ => return Poll::Ready(()),
+                }
+            }
+        }));
+        poll_fn(|cx| self.poll_with_timer(reading.as_mut(), cx)).await;
+    }
+
+    /// Keeps the task's waker for whoever wants the driver to look (a drain).
+    fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.connection.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // A tunnel that never began holds the connection that holds it.
+        self.connection.tunnel.take();
+    }
+}
+
+/// What a connection's HTTP can be told.
+trait Graceful {
+    /// The answer under way is the last; without one the connection ends.
+    fn last_answer(self: Pin<&mut Self>);
+}
+
+impl<I, B, S> Graceful for hyper::server::conn::http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn last_answer(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// What a connection's error means. hyper has written the bare status of a head that it refused.
+fn refusal(error: &hyper::Error) -> End {
+    if error.is_parse_too_large() {
+        End::Refused("head_too_large")
+    } else if error.is_parse() {
+        End::Refused("bad_request")
+    } else {
+        // The client left, or an answer was cut on purpose; the exchange's account has it.
+        End::Cut
+    }
+}

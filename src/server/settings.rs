@@ -1,0 +1,40 @@
+//! Limits on connections. Durations in milliseconds, sizes in bytes; HARDENING.md argues the defaults.
+
+/// Limits on client connections; the same for every worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a request's head, from its first byte. Default 10 s; then 408.
+    pub head: u64,
+    /// A request's head. Default 64 KiB; above it 431.
+    pub head_size: usize,
+    /// Fields of a head. Default 100; above it 431.
+    pub fields: usize,
+    /// Between two requests, and before the first. Default 60 s, with 10 % jitter.
+    pub keep_alive: u64,
+    /// For a write that makes no progress. Default 30 s; then the connection is cut.
+    pub write_idle: u64,
+    /// After which a connection's next answer is its last. Default 1 h, with 10 % jitter. 0: never.
+    pub connection_age: u64,
+    /// Idle for this long, a connection gives its buffers back. Default 1 s.
+    pub rest_after: u64,
+    /// Client connections at once, over all workers.
+    pub connections: usize,
+    /// The listen queue. Default 4,096.
+    pub backlog: i32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: 10_000,
+            head_size: 64 * 1024,
+            fields: 100,
+            keep_alive: 60_000,
+            write_idle: 30_000,
+            connection_age: 3_600_000,
+            rest_after: 1_000,
+            connections: 65_536,
+            backlog: 4_096,
+        }
+    }
+}

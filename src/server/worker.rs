@@ -1,0 +1,206 @@
+//! One worker: a thread with a runtime of its own, its acceptors, its connections.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use rustc_hash::FxHashMap;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::spawn_local;
+
+use super::accept;
+use super::connection::serve;
+use super::placement::Placement;
+use super::settings::Limits;
+use crate::forward;
+use crate::forward::Connection;
+
+/// What a worker's thread is started with.
+pub struct Seed {
+    /// 0-based.
+    pub index: usize,
+    /// What the forwarding side shares.
+    pub shared: forward::Shared,
+    /// Limits.
+    pub limits: Limits,
+    /// Its listening sockets.
+    pub listeners: Vec<StdListener>,
+    /// Connections that other workers hand over.
+    pub inbox: mpsc::Receiver<Handed>,
+    /// The inboxes of all workers.
+    pub outboxes: Vec<mpsc::Sender<Handed>>,
+    /// Who has how many.
+    pub placement: Placement,
+    /// The order to drain.
+    pub drain: oneshot::Receiver<Drain>,
+}
+
+/// A connection on its way to another worker.
+pub type Handed = (StdStream, SocketAddr);
+
+/// The order to stop.
+#[derive(Debug)]
+pub struct Drain {
+    /// How long connections may go on.
+    pub timeout: Duration,
+    /// Told how many had to be cut.
+    pub cut: oneshot::Sender<usize>,
+}
+
+/// A worker's connections and what they share.
+pub struct Worker {
+    /// 0-based.
+    pub index: usize,
+    /// The forwarding side.
+    pub forward: Rc<forward::Worker>,
+    /// Limits.
+    pub limits: Rc<Limits>,
+    /// How HTTP/1 is served.
+    pub http: http1::Builder,
+    /// Who has how many.
+    pub placement: Placement,
+    /// The inboxes of all workers.
+    pub outboxes: Vec<mpsc::Sender<Handed>>,
+    /// Set when draining: acceptors take what is queued and end.
+    pub stopping: Cell<bool>,
+    /// Tells acceptors that `stopping` was set.
+    pub stop: Notify,
+    open: RefCell<FxHashMap<u64, Rc<Connection>>>,
+    next: Cell<u64>,
+    /// Told when a connection ends while draining.
+    ended: Notify,
+}
+
+/// Runs a worker until it has drained. `ready` is told when it accepts.
+pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    runtime.block_on(async {
+        let Seed { index, shared, limits, listeners, inbox, outboxes, placement, drain } = seed;
+        let worker = Rc::new(Worker::new(index, shared, limits, placement, outboxes));
+        let acceptors: io::Result<Vec<_>> = listeners.into_iter().map(|l| accept::start(&worker, l)).collect();
+        let acceptors = match acceptors {
+            Ok(acceptors) => acceptors,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let _ = ready.send(Ok(()));
+        let takeover = spawn_local(take_over(Rc::clone(&worker), inbox));
+        let ticking = spawn_local(tick(Rc::clone(&worker)));
+        // The plane dropped without a drain: everything is cut.
+        let Ok(Drain { timeout, cut }) = drain.await else { return };
+        worker.stopping.set(true);
+        worker.stop.notify_waiters();
+        for acceptor in acceptors {
+            let _ = acceptor.await;
+        }
+        takeover.abort();
+        let left = worker.finish(timeout).await;
+        ticking.abort();
+        let _ = cut.send(left);
+    });
+}
+
+impl Worker {
+    fn new(
+        index: usize,
+        shared: forward::Shared,
+        limits: Limits,
+        placement: Placement,
+        outboxes: Vec<mpsc::Sender<Handed>>,
+    ) -> Self {
+        let mut http = http1::Builder::new();
+        // Head and idle limits are the connection driver's, on its one timer.
+        http.header_read_timeout(None);
+        http.max_buf_size(limits.head_size.max(8 * 1024)).max_headers(limits.fields).half_close(false);
+        Self {
+            index,
+            forward: forward::Worker::new(shared, index),
+            limits: Rc::new(limits),
+            http,
+            placement,
+            outboxes,
+            stopping: Cell::new(false),
+            stop: Notify::new(),
+            open: RefCell::default(),
+            next: Cell::new(0),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Serves a connection that is counted for this worker already.
+    pub fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let worker = Rc::clone(self);
+        let trusted = &self.forward.settings.trusted_proxies;
+        let trusted = !trusted.is_empty() && trusted.iter().any(|net| net.contains(&peer.ip().to_canonical()));
+        self.forward.clock.read();
+        let connection = Rc::new(Connection::new(Rc::clone(&self.forward.clock), peer, trusted, None));
+        connection.closing.set(self.stopping.get());
+        let id = self.next.replace(self.next.get() + 1);
+        self.open.borrow_mut().insert(id, Rc::clone(&connection));
+        self.forward.metrics.cells().connections.add(1);
+        spawn_local(async move {
+            let _open = Open { worker: &worker, id };
+            serve(&worker, stream, connection).await;
+        });
+    }
+
+    /// Waits for the connections to end; returns how many were left.
+    async fn finish(&self, timeout: Duration) -> usize {
+        for connection in self.open.borrow().values() {
+            connection.closing.set(true);
+            connection.wake();
+        }
+        let all_ended = async {
+            while !self.open.borrow().is_empty() {
+                self.ended.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(timeout, all_ended).await;
+        self.open.borrow().len()
+    }
+}
+
+/// Counts a connection while its task lives.
+struct Open<'w> {
+    worker: &'w Worker,
+    id: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.worker.open.borrow_mut().remove(&self.id);
+        self.worker.placement.leave(self.worker.index);
+        self.worker.forward.metrics.cells().connections.sub(1);
+        self.worker.ended.notify_one();
+    }
+}
+
+/// Serves what other workers accepted and have too many of.
+async fn take_over(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Handed>) {
+    while let Some((stream, peer)) = inbox.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => worker.begin(stream, peer),
+            Err(error) => {
+                tracing::warn!(%error, "a connection that was handed over is lost");
+                worker.placement.leave(worker.index);
+            }
+        }
+    }
+}
+
+/// Once a second: idle connections to instances, and the view of the table where no request looks.
+async fn tick(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.forward.tick();
+    }
+}

@@ -1,0 +1,7 @@
+//! The catalog sources against a scripted Consul and real files, over real sockets on loopback.
+
+mod consul_doubt;
+mod consul_live;
+mod harness;
+#[path = "../support/scripted_consul.rs"]
+mod scripted_consul;
