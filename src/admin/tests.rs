@@ -10,8 +10,8 @@ use super::*;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 use crate::engine::instance::Instance;
 use crate::engine::locality::Place;
-use crate::engine::rules::RuleSet;
 use crate::engine::route::Router as Rules;
+use crate::engine::rules::RuleSet;
 use crate::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use crate::engine::testing::instance;
 use crate::engine::time::Millis;
@@ -66,7 +66,11 @@ fn table() -> Table {
     };
     let services = [
         service("a/b", vec![hostile], &mut lives),
-        service("web", vec![instance("web", "web-1", 2, &[("version", "1.2")]), instance("web", "web-2", 3, &[])], &mut lives),
+        service(
+            "web",
+            vec![instance("web", "web-1", 2, &[("version", "1.2")]), instance("web", "web-2", 3, &[])],
+            &mut lives,
+        ),
         service("zoo", vec![], &mut lives),
     ];
     let rules = Arc::new(Rules::compile(&RuleSet::default()).unwrap());
@@ -111,7 +115,8 @@ impl Running {
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        let (status, _, body) = self.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
+        let (status, _, body) =
+            self.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
         (status, body)
     }
 
@@ -172,7 +177,10 @@ async fn actions_reach_the_instance_whose_name_is_percent_encoded() {
     assert_eq!(running.post(path, JSON, r#"{"fro": "5m"}"#).await.0, 400);
     assert_eq!(running.post("/v1/instances/a%2Fb/x/explode", JSON, "").await.0, 404);
     assert_eq!(running.post("/v1/instances/nobody/x/drain", JSON, "").await.0, 404);
-    assert_eq!(running.post("/v1/catalog/held/accept", JSON, "").await, (200, r#"{"released":3,"service":"held"}"#.to_owned()));
+    assert_eq!(
+        running.post("/v1/catalog/held/accept", JSON, "").await,
+        (200, r#"{"released":3,"service":"held"}"#.to_owned())
+    );
     assert_eq!(running.post("/v1/catalog/web/accept", JSON, "").await.0, 409);
 }
 
