@@ -99,7 +99,8 @@ pub struct LineFigures<T> {
 impl<T: Send + fmt::Debug> Source for LineFigures<T> {
     fn collect(&self, out: &mut Samples) {
         let counts = self.lines.counts();
-        for (result, count) in [("written", &counts.written), ("dropped", &counts.dropped), ("failed", &counts.failed)] {
+        for (result, count) in [("written", &counts.written), ("dropped", &counts.dropped), ("failed", &counts.failed)]
+        {
             out.counter(&names::LOG_LINES, &[self.log, result], count.load(Relaxed));
         }
     }

@@ -66,7 +66,8 @@ fn redacted_fields_are_hashed_and_named() {
     let cookie = line["headers"]["cookie"].as_str().unwrap();
     assert!(cookie.starts_with("session=hash-") && cookie.ends_with("; uid=42"), "{cookie}");
     assert!(line["client"].as_str().unwrap().starts_with("2001:db8::"));
-    let mut redacted: Vec<_> = line["redacted"].as_array().unwrap().iter().map(|field| field.as_str().unwrap()).collect();
+    let mut redacted: Vec<_> =
+        line["redacted"].as_array().unwrap().iter().map(|field| field.as_str().unwrap()).collect();
     redacted.sort_unstable();
     assert_eq!(redacted, ["client", "cookie.session", "header.x-user-group"]);
 }
