@@ -9,6 +9,7 @@
 pub mod consul;
 pub mod duration;
 pub mod file;
+mod file_format;
 pub mod http;
 mod merge;
 pub mod settings;

@@ -73,6 +73,18 @@ impl Balance {
     /// The algorithms that are built, as written in a rule file.
     pub const SUPPORTED: [&'static str; 2] = ["least", "random"];
 
+    /// The word in a rule file.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Least => "least",
+            Self::Ewma => "ewma",
+            Self::RoundRobin => "round_robin",
+            Self::Random => "random",
+            Self::Hash(_) => "hash",
+        }
+    }
+
     /// Whether this one is built. A rule file that asks for another one is refused, naming [`Balance::SUPPORTED`].
     #[must_use]
     pub fn supported(&self) -> bool {

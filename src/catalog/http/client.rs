@@ -103,7 +103,16 @@ impl Client {
     /// # Errors
     /// Everything but an answer read to its end. Statuses are answers.
     pub async fn get(&self, path_and_query: &str, head_within: Duration) -> Result<Reply, HttpError> {
-        self.send(Method::GET, path_and_query, Bytes::new(), head_within).await
+        self.send_once(&Method::GET, path_and_query, &Bytes::new(), head_within, true).await
+    }
+
+    /// A blocking query: as [`Client::get`], but never repeated by itself on another connection. One that ended without an
+    /// answer may mean a catalog that knows nothing of the index any more, so the caller has to ask afresh.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn block(&self, path_and_query: &str, head_within: Duration) -> Result<Reply, HttpError> {
+        self.send_once(&Method::GET, path_and_query, &Bytes::new(), head_within, false).await
     }
 
     /// Any request with a body in memory.
@@ -117,11 +126,22 @@ impl Client {
         payload: Bytes,
         head_within: Duration,
     ) -> Result<Reply, HttpError> {
+        self.send_once(&method, path_and_query, &payload, head_within, false).await
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        path_and_query: &str,
+        payload: &Bytes,
+        head_within: Duration,
+        repeat: bool,
+    ) -> Result<Reply, HttpError> {
         if self.settings.token.as_ref().is_some_and(|token| token.look(false)) {
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
         let (epoch, at) = (self.epoch(), self.current.load(Ordering::Acquire));
-        let result = self.exchange(&self.pools[at], &method, path_and_query, &payload, head_within).await;
+        let result = self.exchange(&self.pools[at], method, path_and_query, payload, head_within, repeat).await;
         match &result {
             Ok((status, ..)) => {
                 self.errors.store(0, Ordering::Release);
@@ -146,9 +166,9 @@ impl Client {
         path_and_query: &str,
         payload: &Bytes,
         head_within: Duration,
+        mut repeat: bool,
     ) -> Result<(StatusCode, HeaderMap, Bytes, usize), HttpError> {
         let address = || pool.address().to_string();
-        let mut repeated = false;
         loop {
             let mut lease = pool.lease(&self.dialler, self.settings.connect_timeout).await?;
             let fresh = lease.fresh;
@@ -157,8 +177,8 @@ impl Client {
             let response = match sent {
                 Err(_) => return Err(HttpError::HeadTimeout { address: address(), within: head_within }),
                 Ok(Ok(response)) => response,
-                Ok(Err(error)) if !fresh && !repeated && *method == Method::GET && silent(&error) => {
-                    repeated = true;
+                Ok(Err(error)) if !fresh && repeat && silent(&error) => {
+                    repeat = false;
                     continue;
                 }
                 Ok(Err(error)) => return Err(self.broken(pool, fresh, error).await),
