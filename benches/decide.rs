@@ -28,14 +28,19 @@ fn table(rules: &str) -> Table {
     let mut catalog = String::from("services:\n  web:\n");
     for at in 0..20 {
         let version = if at % 4 == 0 { "1.3" } else { "1.2" };
-        let _ = writeln!(catalog, "    - {{id: w{at}, address: 127.0.0.1, port: {}, labels: {{version: '{version}'}}}}", at + 1);
+        let _ = writeln!(
+            catalog,
+            "    - {{id: w{at}, address: 127.0.0.1, port: {}, labels: {{version: '{version}'}}}}",
+            at + 1
+        );
     }
     let (catalog, out) = catalog_file::parse(&Source::new("catalog.yaml", catalog));
     assert!(!out.has_errors(), "{}", out.render());
     let mut live = LiveSet::default();
-    let services = catalog.services.iter().map(|(name, instances)| {
-        ServiceSnapshot::build(Arc::clone(name), 1, instances.clone(), &mut live, Millis(0))
-    });
+    let services = catalog
+        .services
+        .iter()
+        .map(|(name, instances)| ServiceSnapshot::build(Arc::clone(name), 1, instances.clone(), &mut live, Millis(0)));
     let snapshot = Snapshot::new(services.collect::<Vec<_>>());
     Table::build(1, snapshot, Arc::new(router), Place::default(), Millis(0)).expect("a small catalog")
 }
@@ -59,7 +64,10 @@ fn mixed(count: usize) -> String {
 fn regexes(count: usize) -> String {
     let mut rules = String::new();
     for at in 0..count {
-        let _ = writeln!(rules, "  - {{name: r{at}, when: \"path matches '/(api|v{at})/[a-z]+-{at}/[0-9]{{2,8}}'\", to: gray}}");
+        let _ = writeln!(
+            rules,
+            "  - {{name: r{at}, when: \"path matches '/(api|v{at})/[a-z]+-{at}/[0-9]{{2,8}}'\", to: gray}}"
+        );
     }
     rules + SPLIT
 }

@@ -72,9 +72,10 @@ pub fn catalog_at(path: &Path) -> Result<CatalogFile, AssembleError> {
 /// See [`TableError`].
 pub fn table(router: Router, catalog: &CatalogFile, place: Place) -> Result<Table, TableError> {
     let mut live = LiveSet::default();
-    let services = catalog.services.iter().map(|(name, instances)| {
-        ServiceSnapshot::build(Arc::clone(name), 1, instances.clone(), &mut live, Millis(0))
-    });
+    let services = catalog
+        .services
+        .iter()
+        .map(|(name, instances)| ServiceSnapshot::build(Arc::clone(name), 1, instances.clone(), &mut live, Millis(0)));
     let snapshot = Snapshot::new(services.collect::<Vec<_>>());
     Table::build(1, snapshot, Arc::new(router), place, Millis(0))
 }
