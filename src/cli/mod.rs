@@ -1,4 +1,5 @@
 //! The commands, a file each.
 
+pub mod catalog;
 pub mod check;
 pub mod explain;
