@@ -9,7 +9,6 @@
 pub mod consul;
 pub mod duration;
 pub mod file;
-mod file_format;
 pub mod http;
 mod merge;
 pub mod settings;

@@ -217,7 +217,8 @@ impl CatalogStatus {
     #[must_use]
     pub fn services(&self) -> Vec<(Text, String, ServiceFigures)> {
         let all = self.services.read().unwrap_or_else(PoisonError::into_inner);
-        let each = all.iter().flat_map(|(service, parts)| parts.iter().map(move |(source, cell)| (service, source, cell)));
+        let each =
+            all.iter().flat_map(|(service, parts)| parts.iter().map(move |(source, cell)| (service, source, cell)));
         each.map(|(service, source, cell)| (service.clone(), source.clone(), cell.read())).collect()
     }
 

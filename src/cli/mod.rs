@@ -1,5 +1,6 @@
 //! The commands, a file each, and the command line that chooses one.
 
+pub mod catalog;
 pub mod check;
 pub mod demo;
 pub mod explain;

@@ -6,8 +6,8 @@ use pointsman::catalog::Note;
 use pointsman::catalog::consul::{Disk, Settings};
 use pointsman::catalog::watch::keeper::Doubt;
 
-use crate::subscriber::{SOON, Subscriber, held, settings};
 use crate::scripted_consul::{Registration, ScriptedConsul};
+use crate::subscriber::{SOON, Subscriber, held, settings};
 
 /// A Consul with `web` on a, b and c, and a subscriber that has seen them.
 async fn three(change: impl FnOnce(Settings) -> Settings) -> (ScriptedConsul, Subscriber) {
@@ -34,7 +34,10 @@ async fn errors_remove_nothing_and_the_catalog_is_followed_again_afterwards() {
     subscriber.until_counters(|counters| counters.server_errors >= 2).await;
     assert!(!subscriber.source().connected);
     let readiness = subscriber.running.status.readiness();
-    assert!(readiness.ready && readiness.degraded && readiness.reasons[0].contains("No cluster leader"), "{readiness:?}");
+    assert!(
+        readiness.ready && readiness.degraded && readiness.reasons[0].contains("No cluster leader"),
+        "{readiness:?}"
+    );
     subscriber.never_without("web", ALL, Duration::from_secs(1)).await;
     consul.heal();
     consul.register(Registration::new("web", "d", 9004));
@@ -243,7 +246,8 @@ async fn answers_without_an_index_are_polled_slowly() {
 #[tokio::test]
 async fn a_start_without_the_catalog_is_warm_from_the_copy_on_disk() {
     let folder = tempfile::tempdir().expect("a folder");
-    let disk = Disk { path: Some(folder.path().join("copy.json")), load_after: Duration::from_millis(300), ..Disk::default() };
+    let disk =
+        Disk { path: Some(folder.path().join("copy.json")), load_after: Duration::from_millis(300), ..Disk::default() };
     let with_disk = disk.clone();
     let (consul, subscriber) = three(|s| Settings { disk: with_disk, ..s }).await;
     for _ in 0..500 {

@@ -7,8 +7,8 @@ use pointsman::catalog::consul::{Gzip, Select, Settings};
 use pointsman::catalog::status::Followed;
 use pointsman::engine::instance::{Status, Weights};
 
-use crate::subscriber::{SOON, Subscriber, ids, settings, wanted};
 use crate::scripted_consul::{Registration, ScriptedConsul};
+use crate::subscriber::{SOON, Subscriber, ids, settings, wanted};
 
 #[tokio::test]
 async fn changes_are_seen_as_they_happen() {
@@ -27,7 +27,9 @@ async fn changes_are_seen_as_they_happen() {
     assert!(state.instances.iter().any(|one| std::sync::Arc::ptr_eq(one, &first)), "what did not change is the same");
 
     consul.set_check("web", "b", "critical");
-    subscriber.until("web", |state| state.instances.iter().any(|i| &*i.id == "b" && i.status == Status::Critical)).await;
+    subscriber
+        .until("web", |state| state.instances.iter().any(|i| &*i.id == "b" && i.status == Status::Critical))
+        .await;
     consul.deregister("web", "b");
     subscriber.until_ids("web", &["a"]).await;
     consul.deregister("web", "a");
@@ -187,4 +189,29 @@ async fn a_source_that_is_not_wanted_any_more_stops_asking() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(consul.requests().len(), asked);
     assert!(SOON > Duration::ZERO);
+}
+
+#[tokio::test]
+async fn the_catalog_command_writes_a_file_that_reads_back() {
+    use pointsman::cli::catalog::{Asked, catalog};
+    use pointsman::engine::diagnostic::Source;
+    use pointsman::engine::format::catalog_file;
+
+    let consul = ScriptedConsul::start().await;
+    consul.register(Registration::new("web", "a", 9001).meta("version", "1.10").tag("http").weights(10, 1));
+    consul.register(Registration::new("api", "b", 9002));
+    consul.set_check("api", "b", "warning");
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let asked = Asked { settings: settings(consul.url()), services: Vec::new() };
+    assert_eq!(catalog(&asked, &mut out, &mut err).await.expect("memory"), 0);
+    let (file, findings) = catalog_file::parse(&Source::new("out", String::from_utf8(out).expect("text")));
+    assert!(!findings.has_errors(), "{}", findings.render());
+    let [(api, apis), (web, webs)] = &file.services[..] else { panic!("two services: {file:?}") };
+    assert_eq!((&**api, apis[0].status, &**web), ("api", Status::Warning, "web"));
+    assert_eq!((webs[0].labels.value("version"), webs[0].weights), (Some("1.10"), Weights { passing: 10, warning: 1 }));
+
+    consul.stop();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    assert_eq!(catalog(&asked, &mut out, &mut err).await.expect("memory"), 1);
+    assert!(out.is_empty() && String::from_utf8_lossy(&err).contains("cannot connect"));
 }

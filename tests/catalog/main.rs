@@ -2,6 +2,7 @@
 
 mod consul_doubt;
 mod consul_live;
+mod file;
 #[path = "../support/scripted_consul.rs"]
 mod scripted_consul;
 #[path = "../support/subscriber.rs"]

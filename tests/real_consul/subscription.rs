@@ -26,8 +26,13 @@ async fn what_is_registered_is_seen_whole_and_soon() {
     subscriber.until_ids("web", &[]).await;
     let began = tokio::time::Instant::now();
     agent
-        .register("web", "a", 9001, json!({"Tags": ["http", "env=prod", "v1"], "Meta": {"region": "eu", "version": "1.2"},
-                                           "Weights": {"Passing": 10, "Warning": 2}}))
+        .register(
+            "web",
+            "a",
+            9001,
+            json!({"Tags": ["http", "env=prod", "v1"], "Meta": {"region": "eu", "version": "1.2"},
+                                           "Weights": {"Passing": 10, "Warning": 2}}),
+        )
         .await;
     let state = subscriber.until_ids("web", &["a"]).await;
     assert!(began.elapsed() < Duration::from_millis(1_000), "{:?}", began.elapsed());
@@ -110,8 +115,13 @@ async fn a_restored_snapshot_is_followed_and_its_losses_are_confirmed_first() {
     agent.register("web", "d", 9004, Value::Null).await;
     subscriber.until_ids("web", &["a", "b", "c", "d"]).await;
     // The agent itself would register d again at its next synchronisation: it must not know it.
-    agent.put("/v1/catalog/register", &json!({"Node": "other", "Address": "127.0.0.2", "SkipNodeUpdate": true,
-        "Service": {"Service": "web", "ID": "e", "Address": "127.0.0.2", "Port": 9005}})).await;
+    agent
+        .put(
+            "/v1/catalog/register",
+            &json!({"Node": "other", "Address": "127.0.0.2", "SkipNodeUpdate": true,
+        "Service": {"Service": "web", "ID": "e", "Address": "127.0.0.2", "Port": 9005}}),
+        )
+        .await;
     subscriber.until_ids("web", &["a", "b", "c", "d", "e"]).await;
     agent.restore(snapshot).await;
     subscriber.until("web", |state| held(state) > 0).await;
@@ -168,7 +178,8 @@ async fn a_deleted_token_is_said_and_another_one_in_the_file_is_used() {
 async fn a_quiet_consul_is_left_in_peace() {
     let agent = Agent::start().await;
     three(&agent).await;
-    let mut subscriber = Subscriber::start(Settings { wait: Duration::from_secs(1), ..settings(agent.url()) }, &["web", "missing"]);
+    let mut subscriber =
+        Subscriber::start(Settings { wait: Duration::from_secs(1), ..settings(agent.url()) }, &["web", "missing"]);
     subscriber.until_ids("web", ALL).await;
     subscriber.until_ids("missing", &[]).await;
     let before = subscriber.source().counters.requests;

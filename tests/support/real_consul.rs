@@ -40,7 +40,10 @@ impl Agent {
 
     /// An agent that denies what no token allows.
     pub async fn start_with_acl() -> Self {
-        Self::with(json!({"acl": {"enabled": true, "default_policy": "deny", "tokens": {"master": ROOT, "agent": ROOT}}})).await
+        Self::with(
+            json!({"acl": {"enabled": true, "default_policy": "deny", "tokens": {"master": ROOT, "agent": ROOT}}}),
+        )
+        .await
     }
 
     async fn with(extra: Value) -> Self {

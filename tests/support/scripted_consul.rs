@@ -444,7 +444,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Arc<Slot>) {
         });
         async move { Ok::<_, Infallible>(query.await.expect("answering does not panic")) }
     };
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(respond));
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(respond));
     tokio::select! {
         // A client that breaks off is its own affair.
         _ = connection => {}
@@ -464,7 +465,9 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Body> 
     }
     let query = request.uri().query().unwrap_or("");
     let parameter = |name: &str| {
-        query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()))
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()))
     };
     let stale = query.split('&').any(|pair| pair == "stale");
     let index: u64 = parameter("index").and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -526,7 +529,10 @@ fn look(store: &Store, path: &str, withdrawn: bool) -> (u64, String) {
         if !withdrawn {
             names.insert("consul", Vec::new());
             for (name, service) in &store.services {
-                let tags = service.instances.values().flat_map(|element| element["Service"]["Tags"].as_array().into_iter().flatten());
+                let tags = service
+                    .instances
+                    .values()
+                    .flat_map(|element| element["Service"]["Tags"].as_array().into_iter().flatten());
                 names.insert(name, tags.cloned().collect());
             }
         }
@@ -539,7 +545,8 @@ fn look(store: &Store, path: &str, withdrawn: bool) -> (u64, String) {
         None if store.extinction > 0 => store.extinction,
         None => store.registrations,
     };
-    let elements: Vec<&Value> = found.into_iter().filter(|_| !withdrawn).flat_map(|service| service.instances.values()).collect();
+    let elements: Vec<&Value> =
+        found.into_iter().filter(|_| !withdrawn).flat_map(|service| service.instances.values()).collect();
     (index.max(1), json!(elements).to_string())
 }
 
@@ -580,7 +587,10 @@ fn error(status: u16, text: &str) -> Response<Body> {
 
 fn millis(text: &str) -> u64 {
     let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
-    number("ms").or_else(|| number("s").map(|n| n * 1_000)).or_else(|| number("m").map(|n| n * 60_000)).unwrap_or(300_000)
+    number("ms")
+        .or_else(|| number("s").map(|n| n * 1_000))
+        .or_else(|| number("m").map(|n| n * 60_000))
+        .unwrap_or(300_000)
 }
 
 fn unescape(text: &str) -> String {

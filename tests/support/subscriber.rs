@@ -43,7 +43,12 @@ impl Subscriber {
         self.within(SOON, service, what).await
     }
 
-    pub async fn within(&mut self, time: Duration, service: &str, what: impl Fn(&ServiceState) -> bool) -> ServiceState {
+    pub async fn within(
+        &mut self,
+        time: Duration,
+        service: &str,
+        what: impl Fn(&ServiceState) -> bool,
+    ) -> ServiceState {
         let deadline = tokio::time::Instant::now() + time;
         loop {
             if let Some(state) = self.states.get(service).filter(|state| what(state)) {

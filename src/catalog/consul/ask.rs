@@ -122,7 +122,9 @@ impl Asker {
                 "Consul refuses the token: the last good state stays in force; the token file is read again on every try"),
             (_, true) => tracing::warn!(target: "pointsman::catalog", source, agent, what, error,
                 "the catalog cannot be read: the last good state stays in force; trying again"),
-            (_, false) => tracing::debug!(target: "pointsman::catalog", source, agent, what, error, wait, "still failing"),
+            (_, false) => {
+                tracing::debug!(target: "pointsman::catalog", source, agent, what, error, wait, "still failing")
+            }
         }
         Duration::from_millis(wait)
     }

@@ -141,7 +141,8 @@ impl Watch {
     /// A service that is empty and not in the list would wake with strangers: it waits for its name instead (D2).
     async fn park(&mut self, until_reading: Option<Duration>) -> Option<Turn> {
         let empty = self.empty_since.is_some() && self.index > 0;
-        let believed = self.sub.board.with(|desk, _| desk.keeper(self.sub.part, &self.service).is_some_and(|k| k.is_empty()));
+        let believed =
+            self.sub.board.with(|desk, _| desk.keeper(self.sub.part, &self.service).is_some_and(|k| k.is_empty()));
         if !empty || !believed || until_reading.is_some() || !self.listed.borrow().lacks(&self.service) {
             return None;
         }
@@ -223,7 +224,9 @@ impl Watch {
     /// Whether the index went down: then everything is read again once, now, and its losses are doubted.
     fn lower(&mut self, index: u64) -> bool {
         let known = self.sub.board.with(|desk, _| {
-            desk.keeper(self.sub.part, &self.service).filter(|keeper| keeper.answered().is_some()).map_or(0, |k| k.index())
+            desk.keeper(self.sub.part, &self.service)
+                .filter(|keeper| keeper.answered().is_some())
+                .map_or(0, |k| k.index())
         });
         if index >= known || std::mem::take(&mut self.lowered) {
             self.lowered = false;
@@ -307,8 +310,10 @@ impl Watch {
                  accept it per service in the admin interface if it is meant");
         }
         match judgement.held {
-            Some((instances, Doubt::Permission)) => tracing::error!(target: "pointsman::catalog", source, %service, instances,
-                "instances are {}; they are kept until they come back or an operator accepts their loss", Doubt::Permission.words()),
+            Some((instances, Doubt::Permission)) => {
+                tracing::error!(target: "pointsman::catalog", source, %service, instances,
+                "instances are {}; they are kept until they come back or an operator accepts their loss", Doubt::Permission.words())
+            }
             Some((instances, why)) => tracing::warn!(target: "pointsman::catalog", source, %service, instances,
                 "instances are {}; they are held", why.words()),
             None => {}

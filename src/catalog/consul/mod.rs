@@ -11,7 +11,7 @@ mod read_once;
 mod resolve;
 mod roster;
 mod services;
-mod settings;
+pub mod settings;
 mod source;
 mod subscription;
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::Settings;
 use super::api::{self, Query};
 use super::entry::{self, Origin};
 use super::resolve::{Names, names_of};
 use super::services::Selector;
 use super::source::client;
 use super::subscription::OwnAddresses;
-use super::Settings;
 use crate::catalog::http::{Client, Reply};
 use crate::catalog::watch::picture::picture;
 use crate::catalog::{CatalogError, Note, ServiceState};

@@ -104,7 +104,11 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_every_address_it_has_and_an_unknown_one_keeps_its_instance() {
         let names = Names::default();
-        names.known.lock().unwrap().insert("two.test".to_owned(), vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()]);
+        names
+            .known
+            .lock()
+            .unwrap()
+            .insert("two.test".to_owned(), vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()]);
         let drafts = [draft("a", "two.test", 80), draft("b", "gone.test", 80), draft("c", "10.0.0.3", 80)];
         let (groups, kept) = names.settle(&drafts, &OwnAddresses::default());
         assert_eq!(groups[&Text::from("test/a")].len(), 2);

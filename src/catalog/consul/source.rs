@@ -17,10 +17,10 @@ use crate::catalog::http::{Address, Client, Token, client, token};
 use crate::catalog::status::CatalogStatus;
 use crate::catalog::watch::board::Board;
 use crate::catalog::watch::desk::Desk;
+use crate::catalog::watch::disk;
 use crate::catalog::watch::guard::GuardPolicy;
 use crate::catalog::watch::keeper::HoldPolicy;
 use crate::catalog::watch::limiter::Limiter;
-use crate::catalog::watch::disk;
 use crate::catalog::{CatalogError, CatalogSource, CatalogUpdate, Surroundings, Wanted};
 
 /// A Consul cluster, followed.

@@ -9,16 +9,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::status::{Cell, CatalogStatus, SourceFigures, unix_seconds};
+use super::status::{CatalogStatus, Cell, SourceFigures, unix_seconds};
 use super::watch::picture::picture;
 use super::{CatalogError, CatalogSource, CatalogUpdate, Note, ServiceState, Surroundings};
+use crate::engine::diagnostic::Source;
+use crate::engine::format::catalog_file;
 use crate::engine::instance::Instance;
 use crate::engine::label::Text;
 use crate::files::FileWatch;
 pub use settings::Settings;
 
 /// A catalog file, followed.
-pub struct Source {
+pub struct FileSource {
     settings: Settings,
     listeners: Vec<std::net::SocketAddr>,
     status: Arc<CatalogStatus>,
@@ -35,7 +37,7 @@ pub type Contents = BTreeMap<Text, Vec<Arc<Instance>>>;
 
 const NAME: &str = "file";
 
-impl Source {
+impl FileSource {
     /// Reads the file and begins to watch it.
     ///
     /// # Errors
@@ -109,7 +111,7 @@ impl Source {
     }
 }
 
-impl CatalogSource for Source {
+impl CatalogSource for FileSource {
     async fn next(&mut self) -> Result<CatalogUpdate, CatalogError> {
         loop {
             if let Some(update) = self.news.pop_front() {
@@ -142,9 +144,16 @@ impl CatalogSource for Source {
 /// Reads a catalog file.
 ///
 /// # Errors
-/// It cannot be read, or is not a catalog file; then with every finding.
+/// It cannot be read, or is not a catalog file; then with every finding, drawn.
 pub fn read(path: &Path) -> Result<Contents, CatalogError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| CatalogError::Read { path: path.display().to_string(), source })?;
-    super::file_format::parse(&path.display().to_string(), text).map_err(CatalogError::Answer)
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| CatalogError::Read { path: name.clone(), source })?;
+    let (file, findings) = catalog_file::parse(&Source::new(name, text));
+    if findings.has_errors() {
+        return Err(CatalogError::Answer(findings.render()));
+    }
+    for warning in &findings.0 {
+        tracing::warn!(target: "pointsman::catalog", finding = warning.one_line(), "in the catalog file");
+    }
+    Ok(file.services.into_iter().collect())
 }

@@ -145,7 +145,9 @@ impl Client {
         match &result {
             Ok((status, ..)) => {
                 self.errors.store(0, Ordering::Release);
-                if *status == StatusCode::FORBIDDEN && self.settings.token.as_ref().is_some_and(|token| token.look(true)) {
+                if *status == StatusCode::FORBIDDEN
+                    && self.settings.token.as_ref().is_some_and(|token| token.look(true))
+                {
                     self.epoch.fetch_add(1, Ordering::AcqRel);
                 }
                 if matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
@@ -227,7 +229,8 @@ impl Client {
             return body::inflate(sent, coding.as_deref(), cap);
         }
         let work = tokio::task::spawn_blocking(move || body::inflate(sent, coding.as_deref(), cap));
-        work.await.unwrap_or_else(|error| Err(HttpError::Coding { coding: "gzip".to_owned(), problem: error.to_string() }))
+        work.await
+            .unwrap_or_else(|error| Err(HttpError::Coding { coding: "gzip".to_owned(), problem: error.to_string() }))
     }
 
     /// A connection that ended without an answer. A fresh one that is closed at once while others live is how an agent
@@ -277,9 +280,8 @@ fn silent(error: &hyper::Error) -> bool {
     use std::error::Error as _;
     let reset = || {
         let cause = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-        cause.is_some_and(|io| {
-            matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
-        })
+        cause
+            .is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe))
     };
     error.is_incomplete_message() || error.is_closed() || error.is_canceled() || reset()
 }

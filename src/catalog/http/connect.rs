@@ -61,7 +61,11 @@ impl Dialler {
                 Address::Tcp { tls, host, port, .. } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
-                    if *tls { self.handshake(stream, host).await } else { Ok((Box::new(stream) as Box<dyn Stream>, false)) }
+                    if *tls {
+                        self.handshake(stream, host).await
+                    } else {
+                        Ok((Box::new(stream) as Box<dyn Stream>, false))
+                    }
                 }
             }
         };

@@ -154,9 +154,10 @@ impl Pool {
 
     fn room(&self) -> Option<Open> {
         let limit = self.limit();
-        let taken = self.shared.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-            (open < limit).then_some(open + 1)
-        });
+        let taken = self
+            .shared
+            .open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1));
         taken.is_ok().then(|| Open(Arc::clone(&self.shared)))
     }
 
@@ -195,7 +196,8 @@ impl Pool {
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
             .handshake(io);
-        let (sender, connection) = tokio::time::timeout(within, handshake).await.map_err(|_| late())?.map_err(broken)?;
+        let (sender, connection) =
+            tokio::time::timeout(within, handshake).await.map_err(|_| late())?.map_err(broken)?;
         tokio::spawn(async move {
             let _open = open;
             let _ = connection.await;

@@ -80,7 +80,8 @@ mod tests {
     use crate::engine::label::Text;
 
     fn tell(board: &Board, service: &str, index: u64, count: u64) {
-        let groups = (0..count).map(|n| format!("{service}{n}")).map(|id| (Text::from(id.as_str()), vec![sample(service, &id)]));
+        let groups =
+            (0..count).map(|n| format!("{service}{n}")).map(|id| (Text::from(id.as_str()), vec![sample(service, &id)]));
         let answer = Answer { index, groups: groups.collect(), ..Answer::default() };
         board.with(|desk, now| desk.judge(0, &service.into(), answer, now));
     }

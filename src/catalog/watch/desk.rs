@@ -196,7 +196,8 @@ mod tests {
     use crate::catalog::watch::picture::sample;
 
     fn answer(service: &str, index: u64, ids: std::ops::Range<usize>) -> Answer {
-        let groups = ids.map(|n| format!("{service}-{n}")).map(|id| (Text::from(id.as_str()), vec![sample(service, &id)]));
+        let groups =
+            ids.map(|n| format!("{service}-{n}")).map(|id| (Text::from(id.as_str()), vec![sample(service, &id)]));
         Answer { index, groups: groups.collect(), ..Answer::default() }
     }
 

@@ -106,9 +106,9 @@ pub async fn keep(copy: Copy, board: Arc<Board>, status: Arc<CatalogStatus>, mut
 
 async fn warm(copy: &Copy, board: &Board, status: &CatalogStatus, wanted: &[Text]) {
     let late = copy.parts.iter().enumerate().any(|(part, _)| {
-        wanted.iter().any(|name| {
-            board.with(|desk, _| desk.keeper(part, name).is_none_or(|keeper| keeper.answered().is_none()))
-        })
+        wanted
+            .iter()
+            .any(|name| board.with(|desk, _| desk.keeper(part, name).is_none_or(|keeper| keeper.answered().is_none())))
     });
     if !late {
         return;

@@ -246,8 +246,7 @@ impl Keeper {
     /// When a reading with default consistency would let something held go; `None` when nothing waits for one.
     #[must_use]
     pub fn next_reading(&self, now: Millis, policy: HoldPolicy) -> Option<Millis> {
-        let confirm =
-            self.small_loss().then(|| self.same_since.map_or(now, |since| since.plus(policy.confirm_after)));
+        let confirm = self.small_loss().then(|| self.same_since.map_or(now, |since| since.plus(policy.confirm_after)));
         let due = self.held.values().filter_map(|held| held.due(policy)).min();
         confirm.into_iter().chain(due).min()
     }
