@@ -57,8 +57,10 @@ pub fn router(rules: &[PathBuf]) -> Result<Router, AssembleError> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn catalog_at(path: &Path) -> Result<CatalogFile, AssembleError> {
-    let sources =
-        load::sources(&[path.to_owned()]).map_err(|error| AssembleError::Unreadable(error.to_string()))?;
+    let (sources, unreadable) = load::sources(&[path.to_owned()]);
+    if let Some(error) = unreadable.first() {
+        return Err(AssembleError::Unreadable(error.to_string()));
+    }
     let [source] = sources.as_slice() else {
         return Err(AssembleError::Unreadable(format!("{} must be one catalog file", path.display())));
     };
