@@ -10,5 +10,6 @@ pub mod files;
 pub mod forward;
 pub mod observe;
 pub mod publish;
+pub mod serve;
 pub mod server;
 pub mod upstream;

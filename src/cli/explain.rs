@@ -1,7 +1,7 @@
 //! `pointsman explain`: one request, and why it goes where it goes; from files, or from a live proxy's admin side.
 
 use std::io::{self, Read as _, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -194,20 +194,16 @@ fn ask(address: &str, token_file: Option<&std::path::Path>, line: &TrafficLine) 
     Ok(serde_json::from_slice(body)?)
 }
 
+/// An IP address with a port, or `localhost` with one: no name is resolved, because that waits for who knows how long.
 fn connect(address: &str) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-    for one in addresses {
-        match TcpStream::connect_timeout(&one, ADMIN_TIMEOUT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(ADMIN_TIMEOUT))?;
-                stream.set_write_timeout(Some(ADMIN_TIMEOUT))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    let numeric = address.strip_prefix("localhost:").map_or(address.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let address: SocketAddr = numeric
+        .parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "write an IP address and a port"))?;
+    let stream = TcpStream::connect_timeout(&address, ADMIN_TIMEOUT)?;
+    stream.set_read_timeout(Some(ADMIN_TIMEOUT))?;
+    stream.set_write_timeout(Some(ADMIN_TIMEOUT))?;
+    Ok(stream)
 }
 
 #[cfg(test)]

@@ -57,10 +57,8 @@ pub fn router(rules: &[PathBuf]) -> Result<Router, AssembleError> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn catalog_at(path: &Path) -> Result<CatalogFile, AssembleError> {
-    let (sources, unreadable) = load::sources(&[path.to_owned()]);
-    if let Some(error) = unreadable.first() {
-        return Err(AssembleError::Unreadable(error.to_string()));
-    }
+    let sources =
+        load::sources(&[path.to_owned()]).map_err(|error| AssembleError::Unreadable(error.to_string()))?;
     let [source] = sources.as_slice() else {
         return Err(AssembleError::Unreadable(format!("{} must be one catalog file", path.display())));
     };
@@ -74,9 +72,10 @@ pub fn catalog_at(path: &Path) -> Result<CatalogFile, AssembleError> {
 /// See [`TableError`].
 pub fn table(router: Router, catalog: &CatalogFile, place: Place) -> Result<Table, TableError> {
     let mut live = LiveSet::default();
-    let services = catalog.services.iter().map(|(name, instances)| {
-        ServiceSnapshot::build(Arc::clone(name), 1, instances.clone(), &mut live, Millis(0))
-    });
+    let services = catalog
+        .services
+        .iter()
+        .map(|(name, instances)| ServiceSnapshot::build(Arc::clone(name), 1, instances.clone(), &mut live, Millis(0)));
     let snapshot = Snapshot::new(services.collect::<Vec<_>>());
     Table::build(1, snapshot, Arc::new(router), place, Millis(0))
 }

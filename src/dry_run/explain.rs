@@ -156,14 +156,19 @@ impl<'t> Told<'t> {
         }
         if let Some((pool, panic)) = rule.and_then(|rule| rule.panic) {
             let taken = self.choice().is_some_and(|choice| choice.step == Step::Panic);
-            let why = if taken { "any member, whatever its health".into() } else { format!("{panic:?}").to_lowercase() };
-            notes.push(ResortNote { step: word(Step::Panic), pool: Some(file.pool_name(pool).to_string()), taken, why });
+            let why =
+                if taken { "any member, whatever its health".into() } else { format!("{panic:?}").to_lowercase() };
+            notes.push(ResortNote {
+                step: word(Step::Panic),
+                pool: Some(file.pool_name(pool).to_string()),
+                taken,
+                why,
+            });
             if taken {
                 return notes;
             }
         }
-        for (step, fallback) in
-            [(Step::RuleElse, rule.and_then(|rule| rule.fallback)), (Step::FileElse, file.fallback)]
+        for (step, fallback) in [(Step::RuleElse, rule.and_then(|rule| rule.fallback)), (Step::FileElse, file.fallback)]
         {
             let Some(fallback) = fallback else { continue };
             let taken = match fallback {
@@ -171,7 +176,9 @@ impl<'t> Told<'t> {
                 Else::Status(_) => self.choice().is_none(),
             };
             let (pool, why) = match fallback {
-                Else::Any => (Some("any".into()), if taken { "every routable instance" } else { "nobody is routable" }.into()),
+                Else::Any => {
+                    (Some("any".into()), if taken { "every routable instance" } else { "nobody is routable" }.into())
+                }
                 Else::Status(status) => (None, format!("status {status}")),
             };
             notes.push(ResortNote { step: word(step), pool, taken, why });

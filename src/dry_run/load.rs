@@ -37,16 +37,11 @@ pub struct Unreadable {
     pub source: io::Error,
 }
 
-/// Paths that could not be read; never empty.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct LoadError(pub Vec<Unreadable>);
-
 /// Reads and parses the rules at `paths`: files as they are, of a folder its `*.yaml` and `*.yml`, `-` is standard
 /// input. Blocking.
 #[must_use]
 pub fn rules(paths: &[PathBuf]) -> Loaded {
-    let (sources, unreadable) = found(paths);
+    let (sources, unreadable) = sources(paths);
     let (mut rules, mut diagnostics) = parse_files(&sources);
     let lists = lists(&mut rules, &mut diagnostics);
     Loaded { sources, rules, diagnostics, unreadable, lists }
@@ -64,17 +59,9 @@ pub fn lists(rules: &mut RuleSet, out: &mut Diagnostics) -> Vec<PathBuf> {
     seen.into_keys().collect()
 }
 
-/// The texts at `paths`, sorted by name, each path once. Blocking.
-///
-/// # Errors
-/// Every path that cannot be read.
-pub fn sources(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, LoadError> {
-    let (sources, unreadable) = found(paths);
-    if unreadable.is_empty() { Ok(sources) } else { Err(LoadError(unreadable)) }
-}
-
-/// The texts at `paths`, and what could not be read.
-fn found(paths: &[PathBuf]) -> (Vec<Arc<Source>>, Vec<Unreadable>) {
+/// The texts at `paths`, sorted by name, each path once; and what could not be read. Blocking.
+#[must_use]
+pub fn sources(paths: &[PathBuf]) -> (Vec<Arc<Source>>, Vec<Unreadable>) {
     let mut unreadable = Vec::new();
     let mut files = Vec::new();
     for path in paths {
@@ -153,7 +140,7 @@ mod tests {
         for name in ["b.yaml", "a.yml", ".hidden.yaml", "notes.txt", "invalid/c.yaml", "..data/d.yaml"] {
             fs::write(at(name), "service: w\n").unwrap();
         }
-        let (sources, unreadable) = found(&[folder.path().to_owned(), at("b.yaml"), at("none.yaml")]);
+        let (sources, unreadable) = sources(&[folder.path().to_owned(), at("b.yaml"), at("none.yaml")]);
         let names: Vec<_> = sources.iter().map(|source| PathBuf::from(&source.name)).collect();
         assert_eq!(names, [at("a.yml"), at("b.yaml")]);
         assert_eq!(unreadable.len(), 1);

@@ -15,7 +15,7 @@ use crate::engine::label::Text;
 use crate::engine::route::Router;
 use crate::engine::snapshot::grace::last_instance_grace;
 use crate::engine::snapshot::diff::diff;
-use crate::engine::snapshot::{Endpoint, Live, LiveSet, ServiceSnapshot, Snapshot};
+use crate::engine::snapshot::{Endpoint, LiveSet, ServiceSnapshot, Snapshot};
 use crate::engine::table::{Table, TableError};
 use crate::observe::clock::Clock;
 use crate::observe::events::{self, Events, Report};

@@ -85,7 +85,7 @@ pub fn consul(from: config::Consul, label_keys: Vec<(String, Vec<String>)>) -> c
         token: token.map(|secret| secret.0),
         token_file: token_file.map(PathBuf::from),
         http_auth: auth.map(|secret| secret.0),
-        tls: consul::settings::Tls {
+        tls: consul::Tls {
             ca: ca_file.map(PathBuf::from),
             cert: cert_file.map(PathBuf::from),
             key: key_file.map(PathBuf::from),
@@ -97,7 +97,7 @@ pub fn consul(from: config::Consul, label_keys: Vec<(String, Vec<String>)>) -> c
         partition,
         peer,
         sameness_group: None,
-        select: consul::settings::Select { tags, prefixes: prefix, matches: regex },
+        select: consul::Select { tags, prefixes: prefix, matches: regex },
         address_from,
         ok_states: states.into_iter().filter(|(accepted, _)| *accepted).map(|(_, status)| status).collect(),
         last_instance_grace: ms(last_instance_grace),
@@ -114,9 +114,9 @@ pub fn consul(from: config::Consul, label_keys: Vec<(String, Vec<String>)>) -> c
         max_connections: max_connections as usize,
         move_after: failover_after,
         gzip: match gzip {
-            None => consul::settings::Gzip::Auto,
-            Some(true) => consul::settings::Gzip::Always,
-            Some(false) => consul::settings::Gzip::Never,
+            None => consul::Gzip::Auto,
+            Some(true) => consul::Gzip::Always,
+            Some(false) => consul::Gzip::Never,
         },
         requests_per_second: u32::try_from(per_address.div_ceil(1_000)).unwrap_or(u32::MAX),
         burst: watch_burst,
@@ -126,14 +126,14 @@ pub fn consul(from: config::Consul, label_keys: Vec<(String, Vec<String>)>) -> c
         hold_max: max.map_or(Duration::ZERO, ms),
         hold_acl: acl.map_or(Duration::ZERO, ms),
         confirm_after: ms(confirm),
-        mass_guard: consul::settings::MassGuard {
+        mass_guard: consul::MassGuard {
             percent: mass_share / 10_000,
             at_least: mass_count as usize,
             within: ms(mass_window),
         },
-        disk: disk.map_or_else(consul::settings::Disk::default, |disk| {
+        disk: disk.map_or_else(consul::Disk::default, |disk| {
             let config::Disk { path, max_age, after, interval } = disk;
-            consul::settings::Disk {
+            consul::Disk {
                 path: Some(path.into()),
                 max_age: ms(max_age),
                 load_after: ms(after),

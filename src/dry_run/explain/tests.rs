@@ -79,12 +79,16 @@ fn told(path: &str, headers: &[(&'static str, &'static str)]) -> Explanation {
 fn a_tester_reaches_the_gray_pool_and_is_told_why() {
     let told = told("/cart", &[("x-user-group", "test")]);
     let result = &told.result;
-    assert_eq!((result.outcome, result.rule.as_deref(), result.pool.as_deref()), (Kind::Routed, Some("testers"), Some("gray")));
+    assert_eq!(
+        (result.outcome, result.rule.as_deref(), result.pool.as_deref()),
+        (Kind::Routed, Some("testers"), Some("gray"))
+    );
     assert_eq!((result.instance.as_deref(), result.level), (Some("w3"), Some(2)));
     let steps: Vec<(&str, Option<&str>, bool)> =
         told.resort.iter().map(|step| (step.step.as_str(), step.pool.as_deref(), step.taken)).collect();
     assert_eq!(steps, [("preferred", Some("none"), false), ("preferred", Some("gray"), true)]);
-    let left: Vec<(&str, &str)> = told.pools[1].left_out.iter().map(|left| (left.id.as_str(), left.why.as_str())).collect();
+    let left: Vec<(&str, &str)> =
+        told.pools[1].left_out.iter().map(|left| (left.id.as_str(), left.why.as_str())).collect();
     assert_eq!(left, [("w4", "critical"), ("w5", "lane=feature-x")]);
     assert_eq!(told.rules[4].verdict, Verdict::NotTried);
 }
@@ -94,7 +98,10 @@ fn a_failed_rule_names_the_first_term_that_failed_with_the_actual_value() {
     let told = told("/cart", &[("x-user-group", "staff"), ("x-version", "new")]);
     let first = &told.rules[0].failed;
     assert_eq!(first.len(), 1);
-    assert_eq!((first[0].text.as_str(), first[0].actual.as_deref()), ("header.x-user-group == \"test\"", Some("staff")));
+    assert_eq!(
+        (first[0].text.as_str(), first[0].actual.as_deref()),
+        ("header.x-user-group == \"test\"", Some("staff"))
+    );
     assert_eq!((first[0].line, first[0].column), (11, 11));
     let second: Vec<(Option<&str>, Option<&str>)> =
         told.rules[1].failed.iter().map(|term| (term.actual.as_deref(), term.note.as_deref())).collect();

@@ -76,7 +76,7 @@ impl Explanation {
             let head = if at == 0 { "rules" } else { "" };
             writeln!(out, "{head:<9}{}", RuleLine(rule))?;
             for other in rule.failed.iter().skip(1) {
-                writeln!(out, "{:<11}and {}", "", Failed(other))?;
+                writeln!(out, "{:<11}nor {}", "", Failed(other))?;
             }
         }
         Ok(())
@@ -157,13 +157,19 @@ fn write_pool(out: &mut String, pool: &PoolNote) -> fmt::Result {
     writeln!(out, "pool     {}{variant}: {select}", pool.name)?;
     writeln!(out, "         {} in the catalog, {} routable, wants {}{backed}", pool.catalog, pool.routable, pool.min)?;
     for level in &pool.levels {
-        let named: Vec<String> = level.candidates.iter().take(MOST_NAMED).map(|one| {
-            let weight = if one.weight == 1 { String::new() } else { format!(" ×{}", one.weight) };
-            format!("{}{weight}{}", one.id, if one.eject_refused { " (ejected, kept)" } else { "" })
-        }).collect();
+        let named: Vec<String> = level
+            .candidates
+            .iter()
+            .take(MOST_NAMED)
+            .map(|one| {
+                let weight = if one.weight == 1 { String::new() } else { format!(" ×{}", one.weight) };
+                format!("{}{weight}{}", one.id, if one.eject_refused { " (ejected, kept)" } else { "" })
+            })
+            .collect();
         let more = level.candidates.len().saturating_sub(MOST_NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        writeln!(out, "         level {} takes {}%: {}{more}", level.rank, level.load, named.join(", "))?;
+        let named = if named.is_empty() { "nobody routable".into() } else { named.join(", ") };
+        writeln!(out, "         level {} takes {}%: {named}{more}", level.rank, level.load)?;
     }
     for left in &pool.left_out {
         writeln!(out, "         left out: {} ({})", left.id, left.why)?;

@@ -3,6 +3,7 @@
 mod build;
 mod left_out;
 mod pool;
+mod refused;
 mod resolve;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::snapshot::{Endpoint, EndpointIdx, ServiceSnapshot, Snapshot};
 use super::time::Millis;
 pub use left_out::LeftOut;
 pub use pool::{Candidate, Level, Pool};
+pub use refused::Refusal;
 
 /// Everything that must agree, behind one pointer. Immutable; a change makes a new one that shares what stays.
 #[derive(Debug)]

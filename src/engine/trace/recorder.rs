@@ -165,7 +165,8 @@ impl Search<'_, '_, '_, '_> {
             return (field, Some(all).filter(|all| !all.is_empty()), None);
         }
         let actual = self.reader.value(slot).map(lossy);
-        let versions = matches!(&expr.kind, ExprKind::Test(test) if matches!(test.op, Op::Order(..) | Op::Requirement(_)));
+        let versions =
+            matches!(&expr.kind, ExprKind::Test(test) if matches!(test.op, Op::Order(..) | Op::Requirement(_)));
         let odd = actual.as_deref().filter(|text| versions && Version::parse(text).is_none());
         let note = odd.map(|_| "not a version, so the comparison is false".into());
         (field, actual, note)
