@@ -117,7 +117,7 @@ async fn phases(
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
         let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
-        let Some(next) = again else { break result? };
+        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
         pause(exchange, limits).await;
@@ -279,19 +279,26 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     trouble
 }
 
-/// Whether another try may follow: attempts are left, sending again is safe, the budget allows it.
+/// Whether another try may follow: attempts are left, and sending again is safe.
 fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
     let refused = if exchange.attempts >= retry.attempts {
         "attempts"
     } else if !outbound.can_follow(trouble.sent) {
         "unsafe"
-    } else if !exchange.within_budget(retry.budget) {
-        "budget"
     } else {
         return true;
     };
     exchange.count(&names::RETRIES_REFUSED, refused);
     false
+}
+
+/// Whether the service's budget allows one more. Asked last, so that nothing is taken for a try that cannot be made.
+fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
+    let affordable = exchange.within_budget(retry.budget);
+    if !affordable {
+        exchange.count(&names::RETRIES_REFUSED, "budget");
+    }
+    affordable
 }
 
 fn class_word(status: u16) -> &'static str {
