@@ -29,6 +29,8 @@ enum Command {
     Check(check::Args),
     /// Say where one request would go, and why
     Explain(Box<explain::Args>),
+    /// Write the live catalog as a catalog file
+    Catalog(catalog::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -50,6 +52,7 @@ impl Cli {
             Command::Demo(args) => return demo::run(&args),
             Command::Check(args) => check::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
             Command::Explain(args) => explain::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
+            Command::Catalog(args) => catalog::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "pointsman", &mut io::stdout().lock());
                 Ok(0)
