@@ -1,11 +1,12 @@
 //! The subscriber and a real Consul.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman::catalog::Note;
 use pointsman::catalog::consul::{Settings, read_once};
 use pointsman::catalog::watch::keeper::Doubt;
-use pointsman::engine::instance::{Status, Weights};
+use pointsman::engine::instance::{Instance, Status, Weights};
 use serde_json::{Value, json};
 
 use crate::real_consul::{Agent, ROOT};
@@ -114,21 +115,21 @@ async fn a_restored_snapshot_is_followed_and_its_losses_are_confirmed_first() {
     let snapshot = agent.snapshot().await;
     agent.register("web", "d", 9004, Value::Null).await;
     subscriber.until_ids("web", &["a", "b", "c", "d"]).await;
-    // The agent itself would register d again at its next synchronisation: it must not know it.
-    agent
-        .put(
-            "/v1/catalog/register",
-            &json!({"Node": "other", "Address": "127.0.0.2", "SkipNodeUpdate": true,
-        "Service": {"Service": "web", "ID": "e", "Address": "127.0.0.2", "Port": 9005}}),
-        )
-        .await;
-    subscriber.until_ids("web", &["a", "b", "c", "d", "e"]).await;
+    // e is registered past the agent, which would otherwise bring it back. The many changes put the index far above what
+    // the agent's own synchronisation after the restore can reach: a restore that is overtaken cannot be noticed by anyone.
+    for version in 0..30 {
+        let e = json!({"Service": "web", "ID": "e", "Address": "127.0.0.2", "Port": 9005, "Meta": {"v": version.to_string()}});
+        let node = json!({"Node": "other", "Address": "127.0.0.2", "SkipNodeUpdate": true, "Service": e});
+        agent.put("/v1/catalog/register", &node).await;
+    }
+    let newest = |one: &Arc<Instance>| &*one.id == "e" && one.labels.value("v") == Some("29");
+    subscriber.until("web", |state| state.instances.len() == 5 && state.instances.iter().any(newest)).await;
     agent.restore(snapshot).await;
     subscriber.until("web", |state| held(state) > 0).await;
     subscriber.until("web", |state| !state.instances.iter().any(|one| &*one.id == "e")).await;
     let state = subscriber.until("web", |state| state.note == Note::Trusted).await;
     assert!(state.instances.len() >= 3, "{state:?}");
-    assert!(subscriber.source().counters.lower_index + subscriber.source().counters.held >= 1);
+    assert!(subscriber.source().counters.lower_index >= 1);
 }
 
 #[tokio::test]
