@@ -12,7 +12,7 @@ use super::settings::{
     AccessLog, Admin, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat, Metrics,
     Settings, Upstream,
 };
-use super::value::{address, auto, choice, duration, flag, share, size, text, whole};
+use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 
 /// Reads everything; on errors the settings hold defaults in the places of what is wrong.
 pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
@@ -244,9 +244,4 @@ fn metrics(mut at: Scope<'_>, cx: &mut Context<'_>) -> Metrics {
     };
     at.finish(cx);
     metrics
-}
-
-fn network(text: &str) -> Result<ipnet::IpNet, String> {
-    let single = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-    text.parse().or_else(|_| single()).map_err(|_| format!("`{text}` is no network; write 10.0.0.0/8 or 10.1.2.3"))
 }

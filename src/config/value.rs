@@ -2,17 +2,16 @@
 
 use std::net::SocketAddr;
 
-use crate::engine::policy::WHOLE;
+use ipnet::IpNet;
+
+use crate::engine::units;
 
 use super::settings::Auto;
 
-/// Milliseconds of `250ms`, `30s`, `5m`, `1h`, `1d`, `1.5s`; 0 needs no unit.
+/// Milliseconds of `250ms`, `30s`, `5m`, `1h`, `1d`; 0 needs no unit.
 pub fn duration(text: &str) -> Result<u64, String> {
-    if text == "0" {
-        return Ok(0);
-    }
-    let units = [("ms", 1.0), ("s", 1e3), ("m", 60e3), ("h", 3_600e3), ("d", 86_400e3)];
-    united(text, &units).ok_or_else(|| format!("`{text}` is no duration; write 250ms, 30s, 5m, 1h or 1d"))
+    let ms = if text == "0" { Some(0) } else { units::duration(text) };
+    ms.ok_or_else(|| format!("`{text}` is no duration; write 250ms, 30s, 5m, 1h or 1d"))
 }
 
 /// Milliseconds; `never` is `None`.
@@ -20,41 +19,25 @@ pub fn duration_or_never(text: &str) -> Result<Option<u64>, String> {
     if text == "never" { Ok(None) } else { duration(text).map(Some) }
 }
 
-/// Bytes of `64KiB`, `8MiB`, `1GiB`, `500KB`, `100B`; 0 needs no unit.
+/// Bytes of `64KiB`, `8MiB`, `1GiB`; 0 needs no unit.
 pub fn size(text: &str) -> Result<u64, String> {
-    if text == "0" {
-        return Ok(0);
-    }
-    let units = [
-        ("KiB", 1_024.0),
-        ("MiB", 1_048_576.0),
-        ("GiB", 1_073_741_824.0),
-        ("KB", 1e3),
-        ("MB", 1e6),
-        ("GB", 1e9),
-        ("B", 1.0),
-    ];
-    united(text, &units).ok_or_else(|| format!("`{text}` is no size; write 64KiB, 8MiB or 1GiB"))
+    let bytes = if text == "0" { Some(0) } else { units::size(text) };
+    bytes.ok_or_else(|| format!("`{text}` is no size; write 64KiB, 8MiB or 1GiB"))
 }
 
 /// Parts per million of `12.5%`, from 0 to 100.
 pub fn share(text: &str) -> Result<u32, String> {
-    let wrong = || format!("`{text}` is no share; write a percentage from 0% to 100%");
-    let ppm = united(text, &[("%", f64::from(WHOLE) / 100.0)]).ok_or_else(wrong)?;
-    u32::try_from(ppm).ok().filter(|ppm| *ppm <= WHOLE).ok_or_else(wrong)
+    units::share(text).ok_or_else(|| format!("`{text}` is no share; write a percentage from 0% to 100%"))
 }
 
-/// Thousandths per second of `50/s` or `0.5/s`.
+/// Thousandths per second of `50/s`.
 pub fn rate(text: &str) -> Result<u64, String> {
-    united(text, &[("/s", 1e3)]).ok_or_else(|| format!("`{text}` is no rate; write 50/s"))
+    units::rate(text).ok_or_else(|| format!("`{text}` is no rate; write 50/s"))
 }
 
-fn united(text: &str, units: &[(&str, f64)]) -> Option<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let (number, unit) = text.split_at(at);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    let value = number.parse::<f64>().ok()? * factor;
-    (value.is_finite() && value <= 9e15).then_some(value.round() as u64)
+/// A CIDR block, or one address.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    units::network(text).ok_or_else(|| format!("`{text}` is no network; write 10.0.0.0/8 or 10.1.2.3"))
 }
 
 /// A whole number within bounds.
@@ -110,7 +93,7 @@ mod tests {
     fn units_are_required_and_read() {
         assert_eq!((duration("1.5s"), duration("0"), duration("1h")), (Ok(1_500), Ok(0), Ok(3_600_000)));
         assert_eq!((size("64KiB"), size("1MB")), (Ok(65_536), Ok(1_000_000)));
-        assert_eq!((share("12.5%"), rate("0.5/s")), (Ok(125_000), Ok(500)));
+        assert_eq!((share("12.5%"), rate("50/s")), (Ok(125_000), Ok(50_000)));
         for wrong in ["10", "", "s", "-1s", "1.2.3s", "1 s", "9e99s", "99999999999999d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

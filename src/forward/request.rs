@@ -30,8 +30,8 @@ use super::wait::{after, until};
 use super::worker::Worker;
 use crate::engine::balance::Picked;
 use crate::engine::health::Evidence;
-use crate::engine::request::RequestView;
 use crate::engine::policy::Retry;
+use crate::engine::request::RequestView;
 use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, cookie, decide};
 use crate::engine::trace::NoTrace;
 use crate::observe::metrics::RouteKey;
@@ -59,6 +59,8 @@ pub async fn answer(
         Err(Detail::Internal.into())
     });
     let response = outcome.unwrap_or_else(|refusal| {
+        let early = refusal.detail == Detail::NoRoutableInstance && !worker.is_ready();
+        let refusal = if early { Detail::NotReady.into() } else { refusal };
         exchange.detail = Some(refusal.detail);
         exchange.count(&names::ERRORS, refusal.detail.word());
         if refusal.detail.closes() {
@@ -171,14 +173,7 @@ fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, targ
 }
 
 /// Notes in the account what is known before a pick.
-fn note(
-    worker: &Worker,
-    view: &View,
-    exchange: &mut Exchange,
-    head: &Parts,
-    target: &Target<'_>,
-    decision: &Decision,
-) {
+fn note(worker: &Worker, view: &View, exchange: &mut Exchange, head: &Parts, target: &Target<'_>, decision: &Decision) {
     if worker.access_log.is_some() {
         let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
         exchange.note_head(&head.method, &target.host, sent, &head.headers);
@@ -247,8 +242,8 @@ fn outbound(
         }
         exchange.note_request_id(fields.get(X_REQUEST_ID));
     }
-    exchange.upload = (!body.is_end_stream())
-        .then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
+    exchange.upload =
+        (!body.is_end_stream()).then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
     Outbound::new(head.method, origin_form(head.uri), fields, exchange.upload.clone(), upgrades)
 }
 

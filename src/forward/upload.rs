@@ -216,10 +216,7 @@ impl Body for UploadBody {
     type Data = Bytes;
     type Error = UploadFault;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let this = &mut *self;
         let Some(upload) = &this.upload else { return Poll::Ready(None) };
         let again = {

@@ -8,5 +8,6 @@ pub mod line_writer;
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod reloads;
 pub mod timestamp;
 pub mod transitions;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ use pointsman::engine::rules;
 use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Millis;
-use pointsman::forward::exchange::Peer;
-use pointsman::forward::worker::Transitions;
 use pointsman::forward::{Settings, Shared};
 use pointsman::observe::metrics::Metrics;
+use pointsman::observe::transitions::{Moved, Transitions};
 use pointsman::server::{DataPlane, Drained, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Everything a test waits for comes within this, or the test fails.
@@ -37,12 +37,17 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Health transitions, in order.
-#[derive(Default)]
-pub struct Recorded(pub Mutex<Vec<(String, Transition)>>);
+pub struct Recorded(Mutex<(mpsc::UnboundedReceiver<Moved>, Vec<(String, Transition)>)>);
 
-impl Transitions for Recorded {
-    fn moved(&self, peer: &Peer, transition: Transition) {
-        self.0.lock().unwrap().push((peer.instance.id.to_string(), transition));
+impl Recorded {
+    /// Takes what has been reported by now, as the publisher does; all so far, by instance.
+    pub fn all(&self) -> Vec<(String, Transition)> {
+        let mut state = self.0.lock().unwrap();
+        while let Ok(Moved { endpoint, transition }) = state.0.try_recv() {
+            endpoint.live.clear_dirty();
+            state.1.extend(transition.map(|transition| (endpoint.instance.id.to_string(), transition)));
+        }
+        state.1.clone()
     }
 }
 
@@ -107,13 +112,15 @@ impl Setup {
         let table = Table::build(1, Snapshot::new([service]), Arc::new(router), Place::default(), Millis(0)).unwrap();
         let table = Arc::new(ArcSwap::from_pointee(table));
         let metrics = Metrics::new(self.workers, pointsman::observe::metrics::Settings::default());
-        let transitions = Arc::new(Recorded::default());
+        let (reports, moved) = Transitions::channel();
+        let transitions = Arc::new(Recorded(Mutex::new((moved, Vec::new()))));
         let shared = Shared {
             table: Arc::clone(&table),
             settings: Arc::new(self.settings),
             metrics: Arc::clone(&metrics),
             access_log: None,
-            transitions: Arc::clone(&transitions) as Arc<dyn Transitions>,
+            transitions: reports,
+            ready: Arc::new(AtomicBool::new(true)),
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
             workers: self.workers,

@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for host in ["", ".", "a..b", ".a", "a b", "a/b", "a@b", "a:b", "a:99999", "[::1", "[x]", "[::1]x", "a,b", "é", "a\0"] {
+        for host in
+            ["", ".", "a..b", ".a", "a b", "a/b", "a@b", "a:b", "a:99999", "[::1", "[x]", "[::1]x", "a,b", "é", "a\0"]
+        {
             assert_eq!(normalise(host), Err(HostError), "{host}");
         }
     }

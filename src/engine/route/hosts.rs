@@ -104,8 +104,8 @@ impl Paths {
 
 /// The end of the first `segments` segments of an absolute path.
 pub(super) fn upto(path: &str, segments: usize) -> usize {
-    let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
-    slashes.skip(segments).next().unwrap_or(path.len())
+    let mut slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    slashes.nth(segments).unwrap_or(path.len())
 }
 
 #[cfg(test)]
@@ -143,7 +143,11 @@ mod tests {
         assert_eq!(file("a.b.c", "/cart/"), Some(0));
         assert_eq!(file("a.b.c", "/cart/items/7"), Some(6));
         assert_eq!(file("a.b.c", "/cart/itemsize"), Some(0));
-        assert_eq!(file("a.b.c", "/cartoon"), Some(2), "by segment, and what an exact host leaves falls to a wider one");
+        assert_eq!(
+            file("a.b.c", "/cartoon"),
+            Some(2),
+            "by segment, and what an exact host leaves falls to a wider one"
+        );
         assert_eq!(file("x.y.b.c", "/cart/1"), Some(1));
         assert_eq!(file("b.c", "/wide"), Some(3), "a wildcard needs a label in front");
         assert_eq!(file("b.c", "/"), Some(4));

@@ -18,6 +18,7 @@ pub mod resort;
 pub mod router;
 pub mod scratch;
 pub mod split;
+pub mod visited;
 
 mod compile;
 mod lower;

@@ -24,7 +24,10 @@ fn walked(table: &Fake, request: &Request, draw: u64) -> Vec<String> {
 #[test]
 fn pools_with_enough_come_before_pools_with_somebody() {
     let table = fake(vec![list(&["gray", "stable"])]).count("gray", 4, 1, 2);
-    assert_eq!(walked(&table, &Request::get("h/"), 1), ["stable Preferred", "gray AtLeastOne", "503 no_routable_instance"]);
+    assert_eq!(
+        walked(&table, &Request::get("h/"), 1),
+        ["stable Preferred", "gray AtLeastOne", "503 no_routable_instance"]
+    );
     let table = table.count("stable", 4, 0, 1);
     assert_eq!(walked(&table, &Request::get("h/"), 1), ["gray AtLeastOne", "503 no_routable_instance"]);
 }

@@ -74,7 +74,10 @@ fn what_is_not_there_yet_is_refused_by_name() {
 fn redirects_and_answers_need_no_pool() {
     let mut file = web();
     file.rules = vec![
-        Rule { action: Action::Redirect { status: 301, location: "/new".into() }, ..rule("old", "path == '/old'", &[]) },
+        Rule {
+            action: Action::Redirect { status: 301, location: "/new".into() },
+            ..rule("old", "path == '/old'", &[])
+        },
         Rule {
             action: Action::Respond { status: 200, body: "hi".into(), content_type: "text/plain".into() },
             ..rule("hi", "", &[])

@@ -1,0 +1,6 @@
+//! What the end-to-end tests share.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod binary;
+pub mod load;
+pub mod site;

@@ -1,0 +1,112 @@
+//! A folder with a catalog file and rules, and sample instances behind it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pointsman::cli::demo::instances::DemoInstance;
+use serde_json::Value;
+
+use super::binary::{PATIENCE, Proxy};
+use super::load;
+
+/// A catalog file, rule files and running instances; removed when dropped.
+pub struct Site {
+    folder: tempfile::TempDir,
+    /// The instances, by id.
+    pub instances: BTreeMap<String, DemoInstance>,
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Site {
+    /// Starts instances of `web` given as `id key=value key=value`, writes them into the catalog file, and the rules
+    /// into `rules/web.yaml`.
+    pub async fn new(instances: &[&str], rules: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("rules")).unwrap();
+        let mut site = Self { folder, instances: BTreeMap::new(), labels: BTreeMap::new() };
+        for words in instances {
+            let mut words = words.split(' ');
+            let id = words.next().unwrap().to_owned();
+            let labels: BTreeMap<String, String> =
+                words.map(|w| w.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            let instance = DemoInstance::start(&id, 0, &labels).await.unwrap();
+            site.instances.insert(id.clone(), instance);
+            site.labels.insert(id, labels);
+        }
+        site.write_catalog(|_| true);
+        site.write_rules(rules);
+        site
+    }
+
+    /// Writes the catalog file with the instances that the caller wants in it, in one step.
+    pub fn write_catalog(&self, wanted: impl Fn(&str) -> bool) {
+        let mut text = "services:\n  web:\n".to_owned();
+        for (id, instance) in self.instances.iter().filter(|(id, _)| wanted(id)) {
+            let _ =
+                writeln!(text, "    - {{id: {id}, address: {}, port: {},", instance.addr.ip(), instance.addr.port());
+            let labels: Vec<String> = self.labels[id].iter().map(|(k, v)| format!("{k}: \"{v}\"")).collect();
+            let _ = writeln!(text, "       labels: {{{}}}}}", labels.join(", "));
+        }
+        replace(&self.catalog(), &text);
+    }
+
+    /// Writes `rules/web.yaml` in one step.
+    pub fn write_rules(&self, text: &str) {
+        replace(&self.rules().join("web.yaml"), text);
+    }
+
+    /// The catalog file.
+    pub fn catalog(&self) -> PathBuf {
+        self.folder.path().join("catalog.yaml")
+    }
+
+    /// The rules' folder.
+    pub fn rules(&self) -> PathBuf {
+        self.folder.path().join("rules")
+    }
+
+    /// Any file of the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts the proxy in front of it and waits until it is ready.
+    pub async fn proxy(&self, more: &[&str]) -> Proxy {
+        let (catalog, rules) = (self.catalog(), self.rules());
+        let mut args = vec!["--catalog", catalog.to_str().unwrap(), "--rules", rules.to_str().unwrap()];
+        args.extend(more);
+        let proxy = Proxy::start(&args);
+        ready(proxy.admin).await;
+        proxy
+    }
+}
+
+fn replace(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    std::fs::write(&next, text).unwrap();
+    std::fs::rename(next, path).unwrap();
+}
+
+/// Waits until the proxy says that it is ready.
+pub async fn ready(admin: SocketAddr) {
+    until("the proxy is ready", async || admin_get(admin, "/ready").await.is_ok_and(|(status, _)| status == 200)).await;
+}
+
+/// Waits for a condition that is seen from outside, looking every 10 ms, for at most [`PATIENCE`].
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    start.elapsed()
+}
+
+/// One answer of the admin side.
+pub async fn admin_get(admin: SocketAddr, path: &str) -> Result<(u16, Value), String> {
+    let (status, body) = load::get(admin, &admin.to_string(), path, &mut None).await?;
+    Ok((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
+}
