@@ -6,6 +6,7 @@ pub mod config;
 pub mod dry_run;
 pub mod engine;
 pub mod files;
+pub mod forward;
 pub mod observe;
 pub mod server;
 pub mod upstream;
