@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::load::{self, Unreadable};
+use super::load::{self, Loaded, Unreadable};
 use super::what_if::WhatIf;
 use crate::engine::diagnostic::{Diagnostics, Severity};
 use crate::engine::format::catalog_file::{self, CatalogFile};
@@ -38,7 +38,11 @@ pub struct Unusable {
 
 /// Reads and compiles the rules at some paths. Blocking.
 pub fn rules(paths: &[PathBuf]) -> Result<Rules, Unusable> {
-    let loaded = load::rules(paths);
+    compile(load::rules(paths), paths)
+}
+
+/// Compiles what was loaded from some paths.
+pub fn compile(loaded: Loaded, paths: &[PathBuf]) -> Result<Rules, Unusable> {
     let mut unusable = Unusable::of(loaded.diagnostics, loaded.unreadable);
     if !unusable.is_empty() {
         return Err(unusable);
@@ -78,7 +82,9 @@ pub fn table(rules: &Rules, catalog: &CatalogFile, what_if: &WhatIf, place: Plac
 }
 
 impl Unusable {
-    fn of(diagnostics: Diagnostics, unreadable: Vec<Unreadable>) -> Self {
+    /// What stands in the way among these; warnings do not.
+    #[must_use]
+    pub fn of(diagnostics: Diagnostics, unreadable: Vec<Unreadable>) -> Self {
         let errors = diagnostics.0.into_iter().filter(|found| found.severity == Severity::Error).collect();
         Self { diagnostics: Diagnostics(errors), unreadable, reasons: Vec::new() }
     }
@@ -87,6 +93,13 @@ impl Unusable {
     #[must_use]
     pub fn because(reason: impl Into<String>) -> Self {
         Self { reasons: vec![reason.into()], ..Self::default() }
+    }
+
+    /// Takes over what else is wrong.
+    pub fn merge(&mut self, other: Self) {
+        self.diagnostics.0.extend(other.diagnostics.0);
+        self.unreadable.extend(other.unreadable);
+        self.reasons.extend(other.reasons);
     }
 
     /// Whether there is nothing against it.

@@ -95,7 +95,7 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Keyed<S> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut inner, mut found) = (Some(self.inner), None);
         while let Some(key) = map.next_key::<String>()? {
-            match inner.take().filter(|_| key == self.key) {
+            match if key == self.key { inner.take() } else { None } {
                 Some(seed) => found = Some(map.next_value_seed(seed)?),
                 None => {
                     map.next_value::<IgnoredAny>()?;

@@ -39,6 +39,10 @@ struct Line<'l> {
 
 /// Reads one traffic line. `fallback` is the host of a line without one. The error is a sentence.
 pub fn read(line: &str, fallback: &str) -> Result<Captured, String> {
+    // A list would do for a structure, each element a field.
+    if !line.starts_with('{') {
+        return Err("not a traffic line: it is not a JSON object".to_owned());
+    }
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| TrafficError::Json(error).to_string())?;
     captured(line, fallback).map_err(|error| error.to_string())
 }
