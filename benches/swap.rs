@@ -6,7 +6,7 @@ mod fleet;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -34,20 +34,20 @@ fn swap(c: &mut Criterion) {
     };
     c.bench_function("swap/quiet", |b| b.iter(|| read(&shared)));
 
-    let done = AtomicBool::new(false);
+    let (done, until) = mpsc::channel::<()>();
+    let writer = Arc::clone(&shared);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             let mut generation = 2;
-            while !done.load(Ordering::Relaxed) {
+            while until.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
                 let instances = catalog[0][(generation % 2) as usize..].to_vec();
                 let service = ServiceSnapshot::build("svc-0".into(), generation, instances, &mut lives, Millis(1));
-                shared.store(Arc::new(shared.load().with_service(generation, service, Millis(1)).0));
+                writer.store(Arc::new(writer.load().with_service(generation, service, Millis(1)).0));
                 generation += 1;
-                thread::sleep(Duration::from_millis(1));
             }
         });
         c.bench_function("swap/while_publishing", |b| b.iter(|| read(&shared)));
-        done.store(true, Ordering::Relaxed);
+        drop(done);
     });
 }
 

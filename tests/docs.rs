@@ -3,6 +3,7 @@
 //! | info string | checked by |
 //! |---|---|
 //! | `yaml rules`, `yaml catalog`, `yaml config` | the parser of that kind of file, which must find nothing |
+//! | `yaml rules wrong` | tests/rules: the `text` block that follows is exactly what `check` says of it |
 //! | `json`, `json lines` | a JSON parser, as a whole or line by line |
 //! | `sh` | its commands: `make` by the Makefile's targets, `cargo` and `curl` as they are, `pointsman` by its own flags |
 //! | `console` | its `$ ` lines as `sh`; the rest was copied from a real run |
@@ -38,7 +39,7 @@ impl Block {
                 let typed: Vec<&str> = self.text.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
                 commands(&typed.join("\n")).iter().filter_map(|command| command_problem(command)).collect()
             }
-            "text" | "mermaid" => Vec::new(),
+            "text" | "mermaid" | "yaml rules wrong" => Vec::new(),
             other => vec![format!("`{other}` is no info string that tests/docs.rs knows")],
         }
     }

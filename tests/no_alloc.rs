@@ -5,6 +5,7 @@
 mod fleet;
 
 use std::hint::black_box;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use allocation_counter::measure;
@@ -14,6 +15,8 @@ use pointsman::engine::policy::Eject;
 use pointsman::engine::snapshot::ServiceSnapshot;
 use pointsman::engine::time::{Draw, Millis};
 use pointsman::engine::trace::NoTrace;
+use pointsman::observe::metrics::{self, Done, Metrics, Names, RequestKey, RouteKey, SeriesCache};
+use pointsman::observe::names;
 
 #[test]
 fn the_counter_counts() {
@@ -74,4 +77,30 @@ fn fifty_thousand_instances_stay_below_100_mib_and_a_change_costs_its_service() 
     });
     assert!(one.count_total < 200, "{} allocations for one changed service", one.count_total);
     assert!(one.bytes_total < MIB as u64 / 4, "{} bytes for one changed service", one.bytes_total);
+}
+
+#[test]
+fn counting_a_request_allocates_nothing_once_its_series_is_known() {
+    let metrics = Metrics::new(1, metrics::Settings::default());
+    let cache = SeriesCache::new(&Rc::new(metrics.worker(0)));
+    let table = fleet::table(fleet::snapshot(&fleet::catalog(1, 4)).0, fleet::router(1));
+    let instances: Vec<_> = table.endpoints(0).iter().map(|endpoint| Arc::clone(&endpoint.instance)).collect();
+    let count = || {
+        for (at, instance) in instances.iter().enumerate() {
+            let route = RouteKey::new(Some(0), Some(at as u32), Some(0));
+            let names = || Names { service: "web", rule: "ramp", pool: "gray", instance: Some(instance) };
+            let done = Done { duration_us: 700, first_byte_us: Some(500), bytes_in: 1, bytes_out: 2 };
+            for status in [200, 404, 503] {
+                cache.request(RequestKey::new(route, Some(instance), status), names, &done);
+            }
+            cache.count(&names::ATTEMPTS, route, "2xx", names);
+            cache.count(&names::RETRIES, route, "connect", names);
+            cache.worker().word(&names::REFUSALS, "client_timeout");
+            cache.worker().cells().in_flight.add(1);
+            cache.worker().cells().in_flight.sub(1);
+        }
+    };
+    assert!(measure(count).count_total > 0, "the first time makes the series");
+    assert_eq!(measure(|| (0..1_000).for_each(|_| count())).count_total, 0);
+    assert!(metrics.render().contains("pointsman_refusals_total{reason=\"client_timeout\"} 4004"));
 }

@@ -16,7 +16,8 @@ pub async fn host(State(admin): State<Admin>, request: Request, next: Next) -> R
     match (named.next().and_then(|host| host.to_str().ok()), named.next()) {
         (Some(host), None) if admin.access.knows(host) => next.run(request).await,
         (Some(_), None) => {
-            let message = "this Host is not known here; use an address or `localhost`, or add it to `admin: {hosts: […]}`";
+            let message =
+                "this Host is not known here; use an address or `localhost`, or add it to `admin: {hosts: […]}`";
             problem(StatusCode::FORBIDDEN, message)
         }
         _ => problem(StatusCode::BAD_REQUEST, "a request needs one Host"),
@@ -78,7 +79,8 @@ mod tests {
     #[test]
     fn addresses_localhost_and_configured_names_are_known() {
         let access = Access { loopback: true, token: Arc::default(), hosts: vec!["proxy.internal".to_owned()] };
-        for host in ["127.0.0.1", "127.0.0.1:9900", "[::1]:9900", "[::1]", "localhost:1", "LocalHost", "proxy.internal:80"]
+        for host in
+            ["127.0.0.1", "127.0.0.1:9900", "[::1]:9900", "[::1]", "localhost:1", "LocalHost", "proxy.internal:80"]
         {
             assert!(access.knows(host), "{host}");
         }

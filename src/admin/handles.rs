@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::engine::table::Table;
-
 /// Readiness as `/ready` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ready {
@@ -72,13 +70,4 @@ pub trait CatalogView: Send + Sync + fmt::Debug {
     /// # Errors
     /// Nothing is held, no such service, or the proxy is stopping.
     fn accept(&self, service: &str) -> Result<usize, ActionError>;
-}
-
-/// The dry run of one traffic line over a table.
-pub trait Explainer: Send + Sync + fmt::Debug {
-    /// The explanation of a traffic line (one JSON object).
-    ///
-    /// # Errors
-    /// The line cannot be read; in words.
-    fn explain(&self, table: &Table, line: &str) -> Result<serde_json::Value, String>;
 }

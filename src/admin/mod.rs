@@ -32,7 +32,7 @@ use crate::observe::events::Events;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
 
-use handles::{Actions, CatalogView, Explainer, ReadyView};
+use handles::{Actions, CatalogView, ReadyView};
 pub use listener::serve;
 
 /// Requests that are worked on at once; further ones are refused with 503. `/live` and `/ready` are not counted.
@@ -72,8 +72,6 @@ pub struct Admin {
     pub actions: Arc<dyn Actions>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
-    /// The dry run over the live table.
-    pub explainer: Arc<dyn Explainer>,
     /// Who may do what.
     pub access: Arc<Access>,
 }

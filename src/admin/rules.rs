@@ -1,13 +1,18 @@
 //! `/v1/rules`: the rule files in force and how the last reload went; `/v1/explain`: the dry run of one request.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::dry_run;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics};
+use crate::engine::format::traffic::TrafficLine;
 use crate::engine::rules::{HostPattern, PoolSpec, Rule, RuleFile};
+use crate::engine::time::Draw;
 use crate::observe::reloads::Reload;
 use crate::observe::timestamp;
 
@@ -22,13 +27,16 @@ pub async fn show(State(admin): State<Admin>) -> Response {
     Json(json!({ "generation": table.generation, "files": files, "last_reload": last })).into_response()
 }
 
-/// A traffic line in, the explanation out; by the table in force.
+/// A traffic line in, the explanation out; by the table in force. A line without a draw gets one.
 pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
     let table = admin.table.load_full();
-    match admin.explainer.explain(&table, &line) {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(why) => problem(StatusCode::BAD_REQUEST, why),
-    }
+    let request = match TrafficLine::parse(&line).and_then(|line| line.request()) {
+        Ok(request) => request,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let draw = request.draw.unwrap_or_else(|| Draw(RandomState::new().hash_one(table.generation)));
+    Json(dry_run::explain::explain(&table, &request.view(trusted), draw, admin.clock.now())).into_response()
 }
 
 fn written(file: &RuleFile) -> Value {

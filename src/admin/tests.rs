@@ -10,8 +10,8 @@ use super::*;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 use crate::engine::instance::Instance;
 use crate::engine::locality::Place;
-use crate::engine::rules::RuleSet;
 use crate::engine::route::Router as Rules;
+use crate::engine::rules::RuleSet;
 use crate::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use crate::engine::testing::instance;
 use crate::engine::time::Millis;
@@ -51,13 +51,6 @@ impl CatalogView for Parts {
     }
 }
 
-impl Explainer for Parts {
-    fn explain(&self, table: &Table, line: &str) -> Result<serde_json::Value, String> {
-        let line: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        Ok(json!({ "generation": table.generation, "method": line["method"] }))
-    }
-}
-
 struct Running {
     address: SocketAddr,
     parts: Arc<Parts>,
@@ -73,7 +66,11 @@ fn table() -> Table {
     };
     let services = [
         service("a/b", vec![hostile], &mut lives),
-        service("web", vec![instance("web", "web-1", 2, &[("version", "1.2")]), instance("web", "web-2", 3, &[])], &mut lives),
+        service(
+            "web",
+            vec![instance("web", "web-1", 2, &[("version", "1.2")]), instance("web", "web-2", 3, &[])],
+            &mut lives,
+        ),
         service("zoo", vec![], &mut lives),
     ];
     let rules = Arc::new(Rules::compile(&RuleSet::default()).unwrap());
@@ -93,7 +90,6 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
         ready: Arc::clone(&parts) as _,
         actions: Arc::clone(&parts) as _,
         catalog: Arc::clone(&parts) as _,
-        explainer: Arc::clone(&parts) as _,
         access: Arc::new(Access {
             loopback,
             token: Arc::new(ArcSwapOption::from_pointee(token.map(str::to_owned))),
@@ -119,7 +115,8 @@ impl Running {
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        let (status, _, body) = self.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
+        let (status, _, body) =
+            self.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
         (status, body)
     }
 
@@ -180,7 +177,10 @@ async fn actions_reach_the_instance_whose_name_is_percent_encoded() {
     assert_eq!(running.post(path, JSON, r#"{"fro": "5m"}"#).await.0, 400);
     assert_eq!(running.post("/v1/instances/a%2Fb/x/explode", JSON, "").await.0, 404);
     assert_eq!(running.post("/v1/instances/nobody/x/drain", JSON, "").await.0, 404);
-    assert_eq!(running.post("/v1/catalog/held/accept", JSON, "").await, (200, r#"{"released":3,"service":"held"}"#.to_owned()));
+    assert_eq!(
+        running.post("/v1/catalog/held/accept", JSON, "").await,
+        (200, r#"{"released":3,"service":"held"}"#.to_owned())
+    );
     assert_eq!(running.post("/v1/catalog/web/accept", JSON, "").await.0, 409);
 }
 
@@ -229,8 +229,12 @@ async fn the_last_reload_is_shown_with_its_diagnostics() {
 #[tokio::test]
 async fn explaining_uses_the_table_in_force_and_needs_no_token() {
     let running = start(false, Some("s3cret")).await;
-    let (status, body) = running.post("/v1/explain", JSON, r#"{"method":"GET"}"#).await;
-    assert_eq!((status, body.as_str()), (200, r#"{"generation":7,"method":"GET"}"#));
+    let line = r#"{"method":"GET","host":"shop.example.com","path":"/cart","draw":"00000000000000ff"}"#;
+    let (status, body) = running.post("/v1/explain", JSON, line).await;
+    assert_eq!(status, 200, "{body}");
+    let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&told["generation"], &told["draw"]), (&7.into(), &"00000000000000ff".into()));
+    assert!(body.contains("no_route"), "no rule file claims the host: {body}");
     assert_eq!(running.post("/v1/explain", JSON, "{").await.0, 400);
     let large = "x".repeat(BODY_LIMIT + 1);
     assert_eq!(running.post("/v1/explain", JSON, &large).await.0, 413);

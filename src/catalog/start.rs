@@ -65,7 +65,7 @@ pub fn start(
         .consul
         .map(|settings| consul::Source::start(settings, surroundings, wanted.clone(), &status))
         .transpose()?;
-    let file = settings.file.map(|settings| file::Source::start(settings, surroundings, &status)).transpose()?;
+    let file = settings.file.map(|settings| file::FileSource::start(settings, surroundings, &status)).transpose()?;
     if consul.is_none() && file.is_none() {
         let problem = "no catalog is configured; set catalog.consul.address or catalog.file".to_owned();
         return Err(CatalogError::Setting { setting: "catalog", problem });
@@ -78,7 +78,7 @@ pub fn start(
 
 async fn drive(
     mut consul: Option<consul::Source>,
-    mut file: Option<file::Source>,
+    mut file: Option<file::FileSource>,
     sender: mpsc::Sender<CatalogUpdate>,
     mut wanted: watch::Receiver<Wanted>,
     mut shutdown: watch::Receiver<bool>,

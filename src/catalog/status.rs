@@ -19,8 +19,11 @@ pub struct CatalogStatus {
     started: Instant,
     wanted: RwLock<BTreeSet<Text>>,
     sources: RwLock<BTreeMap<String, Arc<Cell<SourceFigures>>>>,
-    services: RwLock<BTreeMap<Text, BTreeMap<String, Arc<Cell<ServiceFigures>>>>>,
+    services: RwLock<BTreeMap<Text, Parts>>,
 }
+
+/// One service at each source, by the source's name.
+type Parts = BTreeMap<String, Arc<Cell<ServiceFigures>>>;
 
 /// One set of figures.
 #[derive(Debug, Default)]
@@ -217,7 +220,8 @@ impl CatalogStatus {
     #[must_use]
     pub fn services(&self) -> Vec<(Text, String, ServiceFigures)> {
         let all = self.services.read().unwrap_or_else(PoisonError::into_inner);
-        let each = all.iter().flat_map(|(service, parts)| parts.iter().map(move |(source, cell)| (service, source, cell)));
+        let each =
+            all.iter().flat_map(|(service, parts)| parts.iter().map(move |(source, cell)| (service, source, cell)));
         each.map(|(service, source, cell)| (service.clone(), source.clone(), cell.read())).collect()
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::dry_run::assemble;
 use crate::dry_run::check::{Verdict, check as verdict};
 use crate::dry_run::load::{self, Unreadable};
 use crate::engine::rules::lint::{Catalog, LINTS};
@@ -26,6 +27,45 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0.
     Sarif,
+}
+
+/// What `check` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Rule files, or folders of them; `-` is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// A catalog file, for the lints that look at labels
+    #[arg(long, value_name = "FILE")]
+    pub catalog: Option<PathBuf>,
+    /// `warnings`: they count as errors
+    #[arg(long, value_name = "WHAT", value_parser = ["warnings"])]
+    pub deny: Option<String>,
+    /// How findings are written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Checks as the command line says.
+///
+/// # Errors
+/// `out` or `err` cannot be written.
+pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
+    let catalog = match args.catalog.as_deref().map(assemble::catalog_at).transpose() {
+        Ok(catalog) => catalog.map(|file| file.services.into_iter().collect()),
+        Err(error) => {
+            writeln!(err, "{}", error.to_string().trim_end())?;
+            return Ok(UNREADABLE);
+        }
+    };
+    let asked = Asked {
+        paths: &args.paths,
+        catalog: catalog.as_ref(),
+        deny_warnings: args.deny.is_some(),
+        format: args.format,
+        colour: super::colour(),
+    };
+    check(&asked, out)
 }
 
 /// What is asked.

@@ -24,8 +24,6 @@ pub struct Consul {
     pub peer: Option<String>,
     /// Datacenters, a subscription each; empty: the agent's own.
     pub dc: Vec<String>,
-    /// Names watched beside those that rules use.
-    pub services: Vec<String>,
     /// TLS to the agent.
     pub tls: ConsulTls,
     /// Services by what they are.
@@ -36,8 +34,6 @@ pub struct Consul {
     pub watch: Subscription,
     /// Limits on requests.
     pub rates: Rates,
-    /// After failures.
-    pub backoff: Backoff,
     /// When things may vanish.
     pub hold: Hold,
     /// The disk copy; `None`: no copy.
@@ -79,12 +75,6 @@ pub struct Select {
 pub struct Transport {
     /// To one address. Default 64.
     pub max_connections: u32,
-    /// For calls that are no watches. Default 2.
-    pub control_connections: u32,
-    /// Streams of one HTTP/2 connection. Default 100.
-    pub h2_streams: u32,
-    /// Between PINGs. Default 30 s.
-    pub h2_ping: u64,
     /// Transport errors in a row before the next address. Default 3.
     pub failover_after: u32,
     /// Of a blocked query. Default 55 s.
@@ -97,8 +87,6 @@ pub struct Transport {
     pub body_idle: u64,
     /// Of one answer, inflated. Default 64 MiB.
     pub max_body: u64,
-    /// Answers above it are parsed off the runtime. Default 1 MiB.
-    pub offload_above: u64,
     /// Ask for gzip; `None`: unless the agent is on this host.
     pub gzip: Option<bool>,
 }
@@ -112,16 +100,8 @@ pub struct Subscription {
     pub stale: bool,
     /// `X-Consul-Lastcontact` above it is re-read. Default 5 s.
     pub max_stale: u64,
-    /// Poll no faster than this when there is no index. Default 5 s.
-    pub no_index_poll: u64,
     /// First fetches at once. Default 16.
     pub initial_fetches: u32,
-    /// Up to so many services, a watch each. Default 64.
-    pub watch_each_up_to: u32,
-    /// Above it, on plain HTTP: so many hot ones are watched. Default 48.
-    pub hot_services: u32,
-    /// And every other is read within this. Default 60 s.
-    pub rotation: u64,
 }
 
 /// Limits on requests (L5, D5).
@@ -129,33 +109,8 @@ pub struct Subscription {
 pub struct Rates {
     /// Of one watch, at once. Default 5.
     pub watch_burst: u32,
-    /// Of one watch. Default 1/s.
-    pub watch: u64,
     /// Of one address. Default 50/s.
     pub address: u64,
-    /// Of the rotation. Default 100/s.
-    pub rotation: u64,
-}
-
-/// After failures (L3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backoff {
-    /// The first retry, at least. Default 100 ms.
-    pub first_min: u64,
-    /// The first retry, at most. Default 300 ms.
-    pub first_max: u64,
-    /// Then this, doubling. Default 500 ms.
-    pub base: u64,
-    /// At most. Default 30 s.
-    pub max: u64,
-    /// At most, when connecting is refused. Default 1.5 s.
-    pub refused_max: u64,
-    /// After 429, 503 and silent closes, at least. Default 5 s.
-    pub busy: u64,
-    /// After 400. Default 60 s.
-    pub bad_request: u64,
-    /// After 403, first. Default 1 s.
-    pub forbidden: u64,
 }
 
 /// When things may vanish (2.5). `None`: never.
@@ -173,8 +128,6 @@ pub struct Hold {
     pub mass_count: u32,
     /// Mass guard: within this. Default 5 s.
     pub mass_window: u64,
-    /// Stale for this long: active checks on held pools. Default 30 s.
-    pub checks_after: u64,
     /// Older state is given up; 0: never. Default 0.
     pub max_stale_age: u64,
 }
@@ -201,8 +154,6 @@ pub struct Mapping {
     pub resolve_every: u64,
     /// For one resolution. Default 5 s.
     pub resolve_timeout: u64,
-    /// A Meta key whose value overrides the weight.
-    pub weight_meta: Option<String>,
     /// Statuses that take traffic: (passing, warning). Default both.
     pub ok_states: (bool, bool),
     /// The last instances of a service stay this long after turning critical together. Default 2 s.
@@ -225,13 +176,11 @@ pub fn read(mut at: Scope<'_>, cx: &mut Context<'_>) -> Consul {
         partition: at.optional("partition", text, cx),
         peer: at.optional("peer", text, cx),
         dc: at.list("dc", "", text, cx),
-        services: at.list("services", "", text, cx),
         tls: tls(at.map("tls", cx), cx),
         select: select(at.map("select", cx), cx),
         transport: transport(at.map("transport", cx), cx),
         watch: watch(at.map("watch", cx), cx),
         rates: rates(at.map("rates", cx), cx),
-        backoff: backoff(at.map("backoff", cx), cx),
         hold: hold(at.map("hold", cx), cx),
         disk: disk(at.map("disk", cx), cx),
         mapping: mapping(at.map("mapping", cx), cx),
@@ -283,16 +232,12 @@ fn transport(mut at: Scope<'_>, cx: &mut Context<'_>) -> Transport {
     let gzip = choice(&[("auto", None), ("true", Some(true)), ("false", Some(false))]);
     let transport = Transport {
         max_connections: at.value("max_connections", "64", count(10_000), cx),
-        control_connections: at.value("control_connections", "2", count(100), cx),
-        h2_streams: at.value("h2_streams", "100", count(10_000), cx),
-        h2_ping: at.value("h2_ping", "30s", duration, cx),
         failover_after: at.value("failover_after", "3", count(1_000), cx),
         wait: at.value("wait", "55s", duration, cx),
         head_grace: at.value("head_grace", "10s", duration, cx),
         connect: at.value("connect", "3s", duration, cx),
         body_idle: at.value("body_idle", "10s", duration, cx),
         max_body: at.value("max_body", "64MiB", size, cx),
-        offload_above: at.value("offload_above", "1MiB", size, cx),
         gzip: at.value("gzip", "auto", gzip, cx),
     };
     at.finish(cx);
@@ -304,11 +249,7 @@ fn watch(mut at: Scope<'_>, cx: &mut Context<'_>) -> Subscription {
         resync: at.value("resync", "5m", duration, cx),
         stale: at.value("stale", "true", flag, cx),
         max_stale: at.value("max_stale", "5s", duration, cx),
-        no_index_poll: at.value("no_index_poll", "5s", duration, cx),
         initial_fetches: at.value("initial_fetches", "16", count(1_000), cx),
-        watch_each_up_to: at.value("watch_each_up_to", "64", count(10_000), cx),
-        hot_services: at.value("hot_services", "48", count(10_000), cx),
-        rotation: at.value("rotation", "60s", duration, cx),
     };
     at.finish(cx);
     watch
@@ -317,27 +258,10 @@ fn watch(mut at: Scope<'_>, cx: &mut Context<'_>) -> Subscription {
 fn rates(mut at: Scope<'_>, cx: &mut Context<'_>) -> Rates {
     let rates = Rates {
         watch_burst: at.value("watch_burst", "5", count(1_000), cx),
-        watch: at.value("watch", "1/s", rate, cx),
         address: at.value("address", "50/s", rate, cx),
-        rotation: at.value("rotation", "100/s", rate, cx),
     };
     at.finish(cx);
     rates
-}
-
-fn backoff(mut at: Scope<'_>, cx: &mut Context<'_>) -> Backoff {
-    let backoff = Backoff {
-        first_min: at.value("first_min", "100ms", duration, cx),
-        first_max: at.value("first_max", "300ms", duration, cx),
-        base: at.value("base", "500ms", duration, cx),
-        max: at.value("max", "30s", duration, cx),
-        refused_max: at.value("refused_max", "1500ms", duration, cx),
-        busy: at.value("busy", "5s", duration, cx),
-        bad_request: at.value("bad_request", "60s", duration, cx),
-        forbidden: at.value("forbidden", "1s", duration, cx),
-    };
-    at.finish(cx);
-    backoff
 }
 
 fn hold(mut at: Scope<'_>, cx: &mut Context<'_>) -> Hold {
@@ -348,7 +272,6 @@ fn hold(mut at: Scope<'_>, cx: &mut Context<'_>) -> Hold {
         mass_share: at.value("mass_share", "50%", share, cx),
         mass_count: at.value("mass_count", "10", count(1_000_000), cx),
         mass_window: at.value("mass_window", "5s", duration, cx),
-        checks_after: at.value("checks_after", "30s", duration, cx),
         max_stale_age: at.value("max_stale_age", "0", duration, cx),
     };
     at.finish(cx);
@@ -370,7 +293,6 @@ fn mapping(mut at: Scope<'_>, cx: &mut Context<'_>) -> Mapping {
         address: at.value("address", "service", text, cx),
         resolve_every: at.value("resolve_every", "30s", duration, cx),
         resolve_timeout: at.value("resolve_timeout", "5s", duration, cx),
-        weight_meta: at.optional("weight_meta", text, cx),
         ok_states: at
             .list("ok_states", "passing, warning", state, cx)
             .into_iter()

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 
-pub use consul::{Backoff, Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscription, Transport};
+pub use consul::{Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscription, Transport};
 pub use flags::Flags;
 pub use report::{Origin, Report};
 pub use settings::{

@@ -1,6 +1,7 @@
 //! `check`: what is wrong, and what is odd, about rules.
 
 use crate::engine::diagnostic::{Diagnostics, Severity};
+use crate::engine::route::Router;
 use crate::engine::rules::RuleSet;
 use crate::engine::rules::lint::{Catalog, lint_rules};
 
@@ -15,9 +16,14 @@ pub struct Verdict {
     pub warnings: usize,
 }
 
-/// Adds the lints of the files that parsed to what parsing found.
+/// Adds to what parsing found: what compiling the rules finds, where they parsed, and the lints of every sound file.
 #[must_use]
 pub fn check(rules: &RuleSet, mut parsed: Diagnostics, catalog: Option<&Catalog>) -> Verdict {
+    if !parsed.has_errors()
+        && let Err(mut more) = Router::compile(rules)
+    {
+        parsed.0.append(&mut more.0);
+    }
     parsed.0.append(&mut lint_rules(rules, catalog).0);
     let (errors, warnings) = (parsed.count(Severity::Error), parsed.count(Severity::Warning));
     Verdict { diagnostics: parsed, errors, warnings }

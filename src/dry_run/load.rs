@@ -49,13 +49,20 @@ pub fn rules(paths: &[PathBuf]) -> Loaded {
 #[must_use]
 pub fn parse(sources: Vec<Arc<Source>>, unreadable: Vec<Unreadable>) -> Loaded {
     let (mut rules, mut diagnostics) = parse_files(&sources);
+    let lists = lists(&mut rules, &mut diagnostics);
+    Loaded { sources, rules, diagnostics, unreadable, lists }
+}
+
+/// Reads the list files that the rules name (`in file("…")`) and puts their lines into the expressions; problems go
+/// to `out`. Gives the files' paths. Blocking.
+pub fn lists(rules: &mut RuleSet, out: &mut Diagnostics) -> Vec<PathBuf> {
     let mut seen: BTreeMap<PathBuf, Result<String, String>> = BTreeMap::new();
     let mut list = |source: &Source, path: &str| {
         let path = beside(source, path);
         seen.entry(path.clone()).or_insert_with(|| text(&path).map_err(|error| error.to_string())).clone()
     };
-    fill_lists(&mut rules, &mut list, &mut diagnostics);
-    Loaded { sources, rules, diagnostics, unreadable, lists: seen.into_keys().collect() }
+    fill_lists(rules, &mut list, out);
+    seen.into_keys().collect()
 }
 
 /// The texts at `paths`, sorted by name, each path once; and what could not be read. Blocking.

@@ -1,9 +1,11 @@
 //! The engine over files: what can be said about rules without a socket.
 
+pub mod assemble;
 pub mod check;
 pub mod command;
 pub mod diff;
 pub mod inputs;
+pub mod explain;
 pub mod load;
 pub mod numbers;
 pub mod replay;

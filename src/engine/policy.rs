@@ -1,7 +1,7 @@
 //! Policies: the knobs of a pool, a rule or a service, with their defaults. SEMANTICS.md argues each number.
 //! Durations are milliseconds; shares are parts per million.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::label::Text;
 
@@ -9,7 +9,7 @@ use super::label::Text;
 pub const WHOLE: u32 = 1_000_000;
 
 /// Time limits towards an instance, in milliseconds. 0 means none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
     /// To establish a connection (TCP and TLS). Default 1 s.
     pub connect: u64,
@@ -30,7 +30,7 @@ impl Default for Timeouts {
 }
 
 /// When a request may be tried again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     /// All tries together, the first one included. Default 3; 1 never retries.
     pub attempts: u32,
@@ -53,7 +53,7 @@ impl Default for Retry {
 }
 
 /// How one endpoint of a pool is chosen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// The better of two by requests in flight per weight.
@@ -73,6 +73,18 @@ impl Balance {
     /// The algorithms that are built, as written in a rule file.
     pub const SUPPORTED: [&'static str; 2] = ["least", "random"];
 
+    /// The word in a rule file.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Least => "least",
+            Self::Ewma => "ewma",
+            Self::RoundRobin => "round_robin",
+            Self::Random => "random",
+            Self::Hash(_) => "hash",
+        }
+    }
+
     /// Whether this one is built. A rule file that asks for another one is refused, naming [`Balance::SUPPORTED`].
     #[must_use]
     pub fn supported(&self) -> bool {
@@ -84,7 +96,7 @@ impl Balance {
 }
 
 /// Passive ejection (SEMANTICS.md). A threshold of 0 is off.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Eject {
     /// Failures in a row, of any kind (5xx answers and local failures). Default 5.
     pub consecutive_5xx: u32,

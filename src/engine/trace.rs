@@ -2,12 +2,15 @@
 //!
 //! Callers ask `T::ENABLED` before they compute anything that only a trace wants, so the no-op costs nothing.
 
+pub mod recorder;
+
 use super::route::hosts::Claim;
 use super::route::reader::Reader;
 use super::route::split::Drawn;
 use super::route::{Decision, RouterFile, RuleIdx, Split};
 use super::snapshot::EndpointIdx;
 use super::table::{Level, Pool};
+pub use recorder::Recorder;
 
 /// Takes note of how a decision came about. Rule-level notes are `decide`'s, pool-level ones `pick`'s.
 pub trait Trace {
@@ -55,6 +58,8 @@ pub enum Note<'n> {
         split: &'n Split,
         /// What it drew.
         drawn: &'n Drawn,
+        /// The key field that decided, as written, and its value.
+        key: Option<(&'n str, &'n [u8])>,
     },
     /// The end.
     Decided(&'n Decision),

@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
 use std::rc::Rc;
+use std::task::Poll;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -60,16 +60,9 @@ pub struct Limits {
 impl Outbound {
     /// A request with its head edited.
     #[must_use]
-    pub fn new(
-        method: Method,
-        uri: Uri,
-        headers: HeaderMap,
-        upload: Option<Rc<Upload>>,
-        upgrade: bool,
-    ) -> Self {
+    pub fn new(method: Method, uri: Uri, headers: HeaderMap, upload: Option<Rc<Upload>>, upgrade: bool) -> Self {
         let idempotent = method.is_idempotent() && !upgrade;
-        let saved = idempotent
-            .then(|| headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
+        let saved = idempotent.then(|| headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
         Self { method, uri, headers: Some(headers), saved, upload, upgrade }
     }
 
@@ -172,9 +165,7 @@ async fn connect(connection: &Connection, peer: &Peer, limits: Limits) -> Result
     let failed = |detail| Failure { detail, cause: Some(Cause::Connect), sent: false };
     match until(connection, deadline, peer.connect()).await {
         Ok(Ok(link)) => Ok(link),
-        Ok(Err(error)) if is_ours(&error) => {
-            Err(Failure { detail: Detail::Overloaded, cause: None, sent: false })
-        }
+        Ok(Err(error)) if is_ours(&error) => Err(Failure { detail: Detail::Overloaded, cause: None, sent: false }),
         Ok(Err(_)) => Err(failed(Detail::ConnectFailed)),
         Err(Elapsed) => Err(failed(Detail::UpstreamTimeout)),
     }
@@ -197,9 +188,9 @@ async fn send(
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));
             }
-            let deadline = upload.as_ref().map_or(no_upload, |upload| {
-                upload.deadline(limits.timeouts.first_byte, limits.timeouts.idle)
-            });
+            let deadline = upload
+                .as_ref()
+                .map_or(no_upload, |upload| upload.deadline(limits.timeouts.first_byte, limits.timeouts.idle));
             let deadline = deadline.min(limits.total);
             if connection.clock.now() >= deadline {
                 return Poll::Ready(None);
@@ -218,10 +209,9 @@ async fn send(
         }
         Some(Err(unanswered)) => {
             let sent = !outbound.give_back(unanswered.request);
-            Err(outbound.fault().map_or_else(
-                || broken(&unanswered.error, sent),
-                |detail| Failure { detail, cause: None, sent },
-            ))
+            Err(outbound
+                .fault()
+                .map_or_else(|| broken(&unanswered.error, sent), |detail| Failure { detail, cause: None, sent }))
         }
         None => Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Timeout), sent: true }),
     }

@@ -5,26 +5,26 @@
 //! [`error`] is the table from what went wrong to what the client gets. [`worker`] and [`view`] are what a worker's
 //! requests share, [`connection`] what a connection shares with its driver.
 
-pub mod request;
-pub mod validate;
+pub mod answer;
+pub mod attempt;
+pub mod body;
+pub mod clock;
+pub mod connection;
+pub mod error;
+pub mod exchange;
 pub mod headers;
+pub mod request;
+pub mod respond;
+pub mod retry;
+pub mod settings;
 pub mod survey;
 pub mod tries;
-pub mod attempt;
-pub mod retry;
-pub mod respond;
-pub mod answer;
-pub mod upload;
-pub mod body;
 pub mod upgrade;
-pub mod exchange;
-pub mod error;
-pub mod settings;
-pub mod worker;
+pub mod upload;
+pub mod validate;
 pub mod view;
-pub mod connection;
-pub mod clock;
 pub mod wait;
+pub mod worker;
 
 pub use connection::Connection;
 pub use settings::Settings;

@@ -29,8 +29,8 @@ use super::wait::{after, until};
 use super::worker::Worker;
 use crate::engine::balance::Picked;
 use crate::engine::health::Evidence;
-use crate::engine::request::RequestView;
 use crate::engine::policy::Retry;
+use crate::engine::request::RequestView;
 use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, cookie, decide};
 use crate::engine::trace::NoTrace;
 use crate::observe::metrics::RouteKey;
@@ -50,6 +50,8 @@ pub async fn answer(
         Err(Detail::Internal.into())
     });
     let response = outcome.unwrap_or_else(|refusal| {
+        let early = refusal.detail == Detail::NoRoutableInstance && !worker.is_ready();
+        let refusal = if early { Detail::NotReady.into() } else { refusal };
         exchange.detail = Some(refusal.detail);
         exchange.count(&names::ERRORS, refusal.detail.word());
         if refusal.detail.closes() {
@@ -115,7 +117,7 @@ async fn phases(
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
         let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
-        let Some(next) = again else { break result? };
+        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
         pause(exchange, limits).await;
@@ -162,14 +164,7 @@ fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, targ
 }
 
 /// Notes in the account what is known before a pick.
-fn note(
-    worker: &Worker,
-    view: &View,
-    exchange: &mut Exchange,
-    head: &Parts,
-    target: &Target<'_>,
-    decision: &Decision,
-) {
+fn note(worker: &Worker, view: &View, exchange: &mut Exchange, head: &Parts, target: &Target<'_>, decision: &Decision) {
     if worker.access_log.is_some() {
         let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
         exchange.note_head(&head.method, &target.host, sent, &head.headers);
@@ -238,8 +233,8 @@ fn outbound(
         }
         exchange.note_request_id(fields.get(X_REQUEST_ID));
     }
-    exchange.upload = (!body.is_end_stream())
-        .then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
+    exchange.upload =
+        (!body.is_end_stream()).then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
     Outbound::new(head.method, origin_form(head.uri), fields, exchange.upload.clone(), upgrades)
 }
 
@@ -284,19 +279,26 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     trouble
 }
 
-/// Whether another try may follow: attempts are left, sending again is safe, the budget allows it.
+/// Whether another try may follow: attempts are left, and sending again is safe.
 fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
     let refused = if exchange.attempts >= retry.attempts {
         "attempts"
     } else if !outbound.can_follow(trouble.sent) {
         "unsafe"
-    } else if !exchange.within_budget(retry.budget) {
-        "budget"
     } else {
         return true;
     };
     exchange.count(&names::RETRIES_REFUSED, refused);
     false
+}
+
+/// Whether the service's budget allows one more. Asked last, so that nothing is taken for a try that cannot be made.
+fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
+    let affordable = exchange.within_budget(retry.budget);
+    if !affordable {
+        exchange.count(&names::RETRIES_REFUSED, "budget");
+    }
+    affordable
 }
 
 fn class_word(status: u16) -> &'static str {

@@ -58,7 +58,9 @@ pub async fn pass_on(
 ) -> Result<Response<Source>, Refusal> {
     let Answered { response, seen, link } = answered;
     let (mut head, incoming) = response.into_parts();
-    if seen.has(Survey::KEEP_ALIVE) && let Some(peer) = exchange.peer() {
+    if seen.has(Survey::KEEP_ALIVE)
+        && let Some(peer) = exchange.peer()
+    {
         peer.learn(&head.headers);
     }
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
@@ -93,6 +95,7 @@ fn relay(
         idle: idle_limit(headers, &limits.timeouts),
         total: limits.total,
         waiting: None,
+        failed: None,
     }
 }
 

@@ -37,7 +37,8 @@ pub fn check(head: &Parts, seen: Survey, target_size: usize) -> Result<Target<'_
         Some(authority) if !authority.as_str().eq_ignore_ascii_case(named) => return Err(Detail::BadRequest),
         _ => {}
     }
-    let host = if named.is_empty() { Cow::Borrowed("") } else { host::normalise(named).map_err(|_| Detail::BadRequest)? };
+    let host =
+        if named.is_empty() { Cow::Borrowed("") } else { host::normalise(named).map_err(|_| Detail::BadRequest)? };
     let path = path::normalise(head.uri.path()).map_err(|_| Detail::BadRequest)?;
     Ok(Target { host, path })
 }

@@ -93,12 +93,7 @@ impl View {
 }
 
 impl RouterView {
-    fn new(
-        files: &[Arc<RouterFile>],
-        before: Option<&Self>,
-        metrics: &Rc<WorkerMetrics>,
-        workers: usize,
-    ) -> Self {
+    fn new(files: &[Arc<RouterFile>], before: Option<&Self>, metrics: &Rc<WorkerMetrics>, workers: usize) -> Self {
         let known: FxHashMap<&str, &Rc<Budget>> =
             before.map_or_else(FxHashMap::default, |b| b.files.iter().map(|f| (&*f.service, &f.budget)).collect());
         let view = |file: &Arc<RouterFile>| {

@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
@@ -12,14 +14,16 @@ use super::exchange::Peer;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
-use crate::engine::health::{Evidence, Transition};
+use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
+use crate::engine::snapshot::Endpoint;
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
+use crate::observe::transitions::Transitions;
 use crate::upstream::Peers;
 
 /// What all workers are started from.
@@ -34,7 +38,9 @@ pub struct Shared {
     /// The access log; `None`: off.
     pub access_log: Option<Log>,
     /// Who is told that an endpoint's health moved.
-    pub transitions: Arc<dyn Transitions>,
+    pub transitions: Transitions,
+    /// Whether the catalog has been heard; until then want of instances is `not_ready`.
+    pub ready: Arc<AtomicBool>,
     /// The origin of `Millis` in this process.
     pub origin: Instant,
     /// A seed from the system; each worker derives its own.
@@ -52,12 +58,6 @@ pub struct Log {
     pub fields: Arc<ArcSwap<ReadFields>>,
 }
 
-/// Told by the worker that won a transition. Must not block; the publisher is on the other side.
-pub trait Transitions: Send + Sync {
-    /// The endpoint's health moved.
-    fn moved(&self, peer: &Peer, transition: Transition);
-}
-
 /// One worker's part of the data plane.
 pub struct Worker {
     /// Settings.
@@ -72,7 +72,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
-    transitions: Arc<dyn Transitions>,
+    transitions: Transitions,
+    ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     view: RefCell<Rc<View>>,
     /// Generation that the last sweep saw.
@@ -98,6 +99,7 @@ impl Worker {
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
             transitions: shared.transitions,
+            ready: shared.ready,
             published: RefCell::new(published),
             view: RefCell::new(Rc::new(view)),
             swept: Cell::new(0),
@@ -117,6 +119,12 @@ impl Worker {
         Rc::clone(&self.view.borrow())
     }
 
+    /// Whether the catalog has been heard.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed)
+    }
+
     /// A request's luck.
     pub fn draw(&self) -> Draw {
         let mut stream = Draw(self.luck.get());
@@ -129,7 +137,8 @@ impl Worker {
     pub fn evidence(&self, peer: &Peer, evidence: Evidence, policy: &Eject) {
         let jitter = Draw(self.luck.get() ^ peer.live.id);
         if let Some(transition) = peer.live.record(evidence, self.clock.now(), policy, jitter) {
-            self.transitions.moved(peer, transition);
+            let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
+            self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
         }
     }
 

@@ -21,6 +21,12 @@ impl Clock {
         Self { origin: now.checked_sub(Self::HEADROOM).unwrap_or(now) }
     }
 
+    /// The moment that is 0.
+    #[must_use]
+    pub fn origin(self) -> Instant {
+        self.origin
+    }
+
     /// Now.
     #[must_use]
     pub fn now(self) -> Millis {

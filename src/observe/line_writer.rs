@@ -1,5 +1,6 @@
 //! A thread that writes lines, so that a slow disk or a blocked pipe costs lines and never a request.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,6 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use super::metrics::{Samples, Source};
+use super::names;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +87,25 @@ impl<T> Lines<T> {
     }
 }
 
+/// A log's counts as metrics: give it to [`Metrics::add_source`](super::metrics::Metrics::add_source).
+#[derive(Debug)]
+pub struct LineFigures<T> {
+    /// The value of the label `log`.
+    pub log: &'static str,
+    /// Whose lines.
+    pub lines: Lines<T>,
+}
+
+impl<T: Send + fmt::Debug> Source for LineFigures<T> {
+    fn collect(&self, out: &mut Samples) {
+        let counts = self.lines.counts();
+        for (result, count) in [("written", &counts.written), ("dropped", &counts.dropped), ("failed", &counts.failed)]
+        {
+            out.counter(&names::LOG_LINES, &[self.log, result], count.load(Relaxed));
+        }
+    }
+}
+
 /// The owner of the writer's thread.
 #[derive(Debug)]
 pub struct LineThread {
@@ -119,7 +142,7 @@ pub fn spawn<T: Send + 'static>(
     name: &str,
     target: &Target,
     capacity: usize,
-    format: impl FnMut(&T, &mut Vec<u8>) + Send + 'static,
+    format: impl FnMut(T, &mut Vec<u8>) + Send + 'static,
 ) -> io::Result<(Lines<T>, LineThread)> {
     let sink = Sink { target: target.clone(), out: Some(open(target)?), failed_at: None };
     spawn_into(name, sink, capacity, format)
@@ -129,7 +152,7 @@ fn spawn_into<T: Send + 'static>(
     name: &str,
     sink: Sink,
     capacity: usize,
-    format: impl FnMut(&T, &mut Vec<u8>) + Send + 'static,
+    format: impl FnMut(T, &mut Vec<u8>) + Send + 'static,
 ) -> io::Result<(Lines<T>, LineThread)> {
     let (sender, receiver) = sync_channel(capacity.max(1));
     let shared = Arc::new(Shared::default());
@@ -156,7 +179,7 @@ struct Writer<T, F> {
     format: F,
 }
 
-impl<T, F: FnMut(&T, &mut Vec<u8>)> Writer<T, F> {
+impl<T, F: FnMut(T, &mut Vec<u8>)> Writer<T, F> {
     fn run(&mut self) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         loop {
@@ -169,11 +192,11 @@ impl<T, F: FnMut(&T, &mut Vec<u8>)> Writer<T, F> {
                 Err(_) => return,
             };
             batch.clear();
-            (self.format)(&first, &mut batch);
+            (self.format)(first, &mut batch);
             let mut lines = 1;
             while batch.len() < BATCH_BYTES {
                 let Ok(item) = self.receiver.try_recv() else { break };
-                (self.format)(&item, &mut batch);
+                (self.format)(item, &mut batch);
                 lines += 1;
             }
             let counts = &self.shared.counts;
@@ -221,6 +244,7 @@ fn append(path: &PathBuf) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::metrics::{Metrics, Settings};
 
     /// A target that takes a line only when it is let.
     struct Gate(Receiver<()>, SyncSender<usize>);
@@ -236,8 +260,8 @@ mod tests {
         }
     }
 
-    fn copy(item: &Vec<u8>, out: &mut Vec<u8>) {
-        out.extend_from_slice(item);
+    fn copy(item: Vec<u8>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&item);
     }
 
     #[test]
@@ -282,6 +306,9 @@ mod tests {
         let (lines, mut thread) = spawn("t", &Target::File("/dev/full".into()), 16, copy).unwrap();
         lines.send(b"x\n".to_vec());
         assert!(thread.close(Duration::from_secs(10)));
-        assert_eq!(lines.counts().failed.load(Relaxed), 1);
+        let metrics = Metrics::new(1, Settings::default());
+        metrics.add_source(Arc::new(LineFigures { log: "access", lines }));
+        let text = metrics.render();
+        assert!(text.contains(r#"pointsman_log_lines_total{log="access",result="failed"} 1"#), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::line_writer::{self, LineCounts, LineThread, Lines, Target};
+use super::line_writer::{self, LineCounts, LineFigures, LineThread, Lines, Target};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +37,10 @@ impl Log {
         self.lines.counts()
     }
 
-    /// The sender, for the metrics' source.
+    /// The counts as metrics, under the label `process`.
     #[must_use]
-    pub fn lines(&self) -> Lines<Vec<u8>> {
-        self.lines.clone()
+    pub fn figures(&self) -> LineFigures<Vec<u8>> {
+        LineFigures { log: "process", lines: self.lines.clone() }
     }
 
     /// Writes what waits, for at most a second. Whether all was written.
@@ -57,8 +57,8 @@ impl Log {
 pub fn init(format: Format, directives: &str) -> io::Result<Log> {
     let written = std::env::var("POINTSMAN_LOG").unwrap_or_else(|_| directives.to_owned());
     let filter = EnvFilter::builder().parse(&written).map_err(|e| io::Error::other(format!("log filter: {e}")))?;
-    let (lines, thread) = line_writer::spawn("log", &Target::Stderr, CAPACITY, |line: &Vec<u8>, out: &mut Vec<u8>| {
-        out.extend_from_slice(line);
+    let (lines, thread) = line_writer::spawn("log", &Target::Stderr, CAPACITY, |line: Vec<u8>, out: &mut Vec<u8>| {
+        out.extend_from_slice(&line);
     })?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(ToLines(lines.clone())).with_ansi(false);
@@ -116,8 +116,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let (lines, mut thread) =
-            line_writer::spawn("t", &Target::File(path.clone()), 8, |line: &Vec<u8>, out: &mut Vec<u8>| {
-                out.extend_from_slice(line);
+            line_writer::spawn("t", &Target::File(path.clone()), 8, |line: Vec<u8>, out: &mut Vec<u8>| {
+                out.extend_from_slice(&line);
             })
             .unwrap();
         let layer = tracing_subscriber::fmt::layer().with_writer(ToLines(lines)).with_ansi(false).json();

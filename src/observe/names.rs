@@ -154,6 +154,16 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_page_lists_every_family_as_it_is() {
+        let page = include_str!("../../docs/OPERATIONS.md");
+        for family in ALL {
+            let labels = family.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(" ");
+            let row = format!("| `{}` | {labels} | {} |", family.name, family.help);
+            assert!(page.contains(&row), "docs/OPERATIONS.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn the_contract_of_the_command_line_page_is_kept() {
         for name in [
             "pointsman_requests_total",

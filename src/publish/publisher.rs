@@ -13,9 +13,9 @@ use crate::catalog::{CatalogUpdate, ServiceState};
 use crate::engine::health::{Kind, Transition};
 use crate::engine::label::Text;
 use crate::engine::route::Router;
-use crate::engine::snapshot::grace::last_instance_grace;
 use crate::engine::snapshot::diff::diff;
-use crate::engine::snapshot::{Endpoint, Live, LiveSet, ServiceSnapshot, Snapshot};
+use crate::engine::snapshot::grace::last_instance_grace;
+use crate::engine::snapshot::{Endpoint, LiveSet, ServiceSnapshot, Snapshot};
 use crate::engine::table::{Table, TableError};
 use crate::observe::clock::Clock;
 use crate::observe::events::{self, Events, Report};
@@ -23,52 +23,19 @@ use crate::observe::metrics::Metrics;
 use crate::observe::names;
 use crate::observe::transitions::{Moved, event_of, reason_label};
 
-/// The first catalog change is published at once; those of the next moments go together.
-const CATALOG_WINDOW: Duration = Duration::from_millis(100);
-
-/// An operator's ejection lasts until he readmits: a hundred years.
-const UNTIL_READMITTED: u64 = 100 * 365 * 86_400_000;
-
 /// More changes of one kind in one service are told in one event.
 const TOLD_ONE_BY_ONE: usize = 20;
 
 /// How often live state of instances that left long ago is dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// What the rule loader or an operator asks of the publisher.
+/// New rules, already compiled. Answered once the table follows them, or with why it cannot.
 #[derive(Debug)]
-pub enum Command {
-    /// New rules, already compiled. Answers once the table follows them, or why it cannot.
-    Rules {
-        /// As used.
-        router: Arc<Router>,
-        /// Gets the answer.
-        done: oneshot::Sender<Result<u64, TableError>>,
-    },
-    /// Something about one instance. Answers whether the instance is known, once the table says so.
-    Instance {
-        /// The catalog's service.
-        service: Text,
-        /// The shown id.
-        id: Text,
-        /// What to do.
-        action: Action,
-        /// Gets the answer.
-        done: oneshot::Sender<bool>,
-    },
-}
-
-/// An operator's action on an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Out of routing until readmitted.
-    Eject,
-    /// Back into routing, whatever evidence said.
-    Readmit,
-    /// No new requests; what runs finishes.
-    Drain,
-    /// Ends a drain.
-    Undrain,
+pub struct NewRules {
+    /// As used.
+    pub router: Arc<Router>,
+    /// Gets the generation that first follows them.
+    pub done: oneshot::Sender<Result<u64, TableError>>,
 }
 
 /// Where everybody else reads the table.
@@ -87,8 +54,8 @@ pub struct Inputs {
     pub catalog: mpsc::Receiver<CatalogUpdate>,
     /// Endpoints whose health has moved.
     pub moved: mpsc::UnboundedReceiver<Moved>,
-    /// Rules and operators.
-    pub commands: mpsc::Receiver<Command>,
+    /// Rules.
+    pub rules: mpsc::Receiver<NewRules>,
 }
 
 /// The only writer of the table.
@@ -102,15 +69,18 @@ pub struct Publisher {
     metrics: Arc<Metrics>,
     /// Catalog states that wait for the window to end.
     waiting: BTreeMap<Text, CatalogUpdate>,
+    /// The first catalog change is published at once; those of the time after it go together.
+    window: Duration,
     /// Catalog changes before this moment wait for it.
     window_ends: Option<Instant>,
 }
 
 impl Publisher {
-    /// A publisher that starts from the given table.
+    /// A publisher that starts from the given table; catalog changes within `window` (100 ms) go together.
     #[must_use]
     pub fn new(
         table: Table,
+        window: Duration,
         last_instance_grace: Duration,
         clock: Clock,
         events: Arc<Events>,
@@ -128,12 +98,13 @@ impl Publisher {
             events,
             metrics,
             waiting: BTreeMap::new(),
+            window,
             window_ends: None,
         };
         (publisher, published)
     }
 
-    /// Publishes until the command side is dropped.
+    /// Publishes until the rules' side is dropped.
     pub async fn run(mut self, mut inputs: Inputs) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         let mut catalog_open = true;
@@ -142,8 +113,11 @@ impl Publisher {
             let grace = self.graces.next();
             tokio::select! {
                 biased;
-                command = inputs.commands.recv() => match command {
-                    Some(command) => self.obey(command),
+                new = inputs.rules.recv() => match new {
+                    Some(NewRules { router, done }) => {
+                        // A caller that went away will never read the answer.
+                        let _ = done.send(self.follow_rules(router));
+                    }
                     None => return,
                 },
                 Some(moved) = inputs.moved.recv() => self.follow_health(moved, &mut inputs.moved),
@@ -158,18 +132,6 @@ impl Publisher {
         }
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Rules { router, done } => {
-                // A caller that went away has read the outcome from the report already, or never will.
-                let _ = done.send(self.follow_rules(router));
-            }
-            Command::Instance { service, id, action, done } => {
-                let _ = done.send(self.act(&service, &id, action));
-            }
-        }
-    }
-
     /// Takes a catalog state: published at once, or with the others of the window.
     fn take(&mut self, update: CatalogUpdate) {
         self.waiting.insert(update.service().clone(), update);
@@ -180,7 +142,7 @@ impl Publisher {
 
     /// Publishes the catalog states that wait.
     fn flush(&mut self) {
-        self.window_ends = Some(Instant::now() + CATALOG_WINDOW);
+        self.window_ends = Some(Instant::now() + self.window);
         let started = Instant::now();
         let current = self.table.load_full();
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
@@ -219,8 +181,11 @@ impl Publisher {
         let started = Instant::now();
         let current = self.table.load_full();
         let over = self.graces.over(started);
-        let changed: Vec<_> =
-            over.iter().filter_map(|name| current.snapshot.service(name)).map(|service| service.without_grace()).collect();
+        let changed: Vec<_> = over
+            .iter()
+            .filter_map(|name| current.snapshot.service(name))
+            .map(|service| service.without_grace())
+            .collect();
         self.publish_services(&current, changed, &[], started);
     }
 
@@ -270,7 +235,9 @@ impl Publisher {
             lives.push(endpoint.live);
             next = queue.try_recv().ok();
         }
-        self.publish_health(&lives, started);
+        let current = self.table.load_full();
+        let table = current.with_health(current.generation + 1, &lives, self.clock.now());
+        self.publish(table, "health", started);
     }
 
     fn tell_transition(&self, endpoint: &Endpoint, transition: &Transition) {
@@ -305,71 +272,25 @@ impl Publisher {
         }
     }
 
-    fn publish_health(&mut self, lives: &[Arc<Live>], started: Instant) {
-        let current = self.table.load_full();
-        let table = current.with_health(current.generation + 1, lives, self.clock.now());
-        self.publish(table, "health", started);
-    }
-
-    fn act(&mut self, service: &str, id: &str, action: Action) -> bool {
-        let started = Instant::now();
-        let now = self.clock.now();
-        let current = self.table.load_full();
-        let Some((_, endpoint)) = current.snapshot.service(service).and_then(|service| service.by_id(id)) else {
-            return false;
-        };
-        let live = &endpoint.live;
-        match action {
-            Action::Eject => {
-                live.eject(now, UNTIL_READMITTED);
-            }
-            Action::Readmit => {
-                live.readmit(now);
-            }
-            Action::Drain => {
-                live.set_drained(true);
-            }
-            Action::Undrain => {
-                live.set_drained(false);
-            }
+    /// Says where a pool's cap keeps an endpoint in traffic against the verdict.
+    fn tell_refused(&self, before: &Table, after: &Table) {
+        for refusal in after.newly_refused(before) {
+            let instance = &after.endpoint(refusal.file, refusal.endpoint).instance;
+            let pool = &after.pool(refusal.file, refusal.slot).name;
+            let reason = format!("pool {pool} keeps it in traffic: its cap on ejections is reached");
+            let report = Report::new(events::Kind::EjectRefused, reason);
+            self.events.record(report.service(&instance.service).instance(&instance.id));
+            self.metrics.count(&names::EJECT_REFUSED, &[&instance.service], 1);
         }
-        self.events.record(
-            Report::new(action.kind(), format!("an operator said {}", action.word()))
-                .service(&endpoint.instance.service)
-                .instance(&endpoint.instance.id),
-        );
-        self.publish_health(std::slice::from_ref(live), started);
-        true
     }
 
     fn publish(&mut self, table: Table, cause: &'static str, started: Instant) {
         let generation = table.generation;
+        self.tell_refused(&self.table.load(), &table);
         self.table.store(Arc::new(table));
         self.generation.send_replace(generation);
         self.metrics.time(&names::PUBLISH_SECONDS, cause, started.elapsed());
         self.metrics.gauge(&names::TABLE_GENERATION, &[], generation as f64);
-    }
-}
-
-impl Action {
-    /// The word in admin paths and events.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Eject => "eject",
-            Self::Readmit => "readmit",
-            Self::Drain => "drain",
-            Self::Undrain => "undrain",
-        }
-    }
-
-    fn kind(self) -> events::Kind {
-        match self {
-            Self::Eject => events::Kind::Ejected,
-            Self::Readmit => events::Kind::Readmitted,
-            Self::Drain => events::Kind::Drained,
-            Self::Undrain => events::Kind::Undrained,
-        }
     }
 }
 

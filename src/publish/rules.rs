@@ -1,28 +1,32 @@
 //! Rule files in force: loaded, followed, and replaced as a whole or not at all.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::publisher::Command;
+use super::publisher::NewRules;
 use crate::dry_run::load;
 use crate::engine::diagnostic::{Diagnostics, Severity, Source};
 use crate::engine::route::Router;
-use crate::engine::rules;
+use crate::engine::rules::RuleSet;
 use crate::files::FileWatch;
-use crate::observe::events::{Events, Kind, Report};
-use crate::observe::metrics::Metrics;
-use crate::observe::names;
+use crate::observe::reloads::Reloads;
+
+/// The word for rules among the things that are reloaded.
+const WHAT: &str = "rules";
 
 /// Rule files, read and compiled.
 #[derive(Debug)]
 pub struct Loaded {
     /// As used.
     pub router: Arc<Router>,
+    /// As written.
+    pub set: RuleSet,
     /// The files, sorted by name.
     pub sources: Vec<Arc<Source>>,
+    /// The list files that they name.
+    pub lists: Vec<PathBuf>,
     /// What `check` would warn of.
     pub warnings: Diagnostics,
 }
@@ -30,15 +34,15 @@ pub struct Loaded {
 /// Why rule files are not used.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
-    /// A file cannot be read.
-    #[error(transparent)]
-    Load(#[from] load::LoadError),
+    /// Files cannot be read; all of them are here.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Unreadable(Vec<load::Unreadable>),
     /// Something in them is wrong; all of it is here.
-    #[error("{} in the rule files: {}", count(.0), .0.0.iter().filter(|d| d.severity == Severity::Error).map(|d| d.one_line()).collect::<Vec<_>>().join("; "))]
+    #[error("{}", count(.0))]
     Wrong(Diagnostics),
-    /// They are right in themselves, but cannot be resolved over the instances.
+    /// They are right in themselves, but cannot be put in force.
     #[error("{0}")]
-    Resolve(String),
+    Refused(String),
 }
 
 fn count(diagnostics: &Diagnostics) -> String {
@@ -48,18 +52,24 @@ fn count(diagnostics: &Diagnostics) -> String {
     }
 }
 
-/// Reads, parses and compiles the rule files under the given paths.
+/// Reads, parses and compiles the rule files under the given paths. Blocking.
 ///
 /// # Errors
-/// Every problem of every file, or the first file that cannot be read.
+/// Every problem of every file.
 pub fn read(paths: &[PathBuf]) -> Result<Loaded, RulesError> {
-    let sources = load::sources(paths)?;
-    let (set, mut found) = rules::parse_files(&sources);
+    compile(load::rules(paths))
+}
+
+fn compile(read: load::Loaded) -> Result<Loaded, RulesError> {
+    let load::Loaded { sources, rules: set, diagnostics: mut found, unreadable, lists } = read;
+    if !unreadable.is_empty() {
+        return Err(RulesError::Unreadable(unreadable));
+    }
     if found.has_errors() {
         return Err(RulesError::Wrong(found));
     }
     match Router::compile(&set) {
-        Ok(router) => Ok(Loaded { router: Arc::new(router), sources, warnings: found }),
+        Ok(router) => Ok(Loaded { router: Arc::new(router), set, sources, lists, warnings: found }),
         Err(more) => {
             found.0.extend(more.0);
             Err(RulesError::Wrong(found))
@@ -67,155 +77,96 @@ pub fn read(paths: &[PathBuf]) -> Result<Loaded, RulesError> {
     }
 }
 
-/// What `/v1/rules` says: the files in force, and how the last reload went.
-#[derive(Clone, Debug, Serialize)]
-pub struct RulesReport {
-    /// The files in force.
-    pub files: Vec<FileReport>,
-    /// The table's generation that first had them.
-    pub generation: u64,
-    /// Reloads since the start: applied.
-    pub applied: u64,
-    /// Reloads since the start: refused.
-    pub refused: u64,
-    /// Why the newest files are not in force; absent when they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Refusal>,
+/// What else follows the rules: who must know the services before they are routed to, and the rules after.
+pub trait Followers: Send + 'static {
+    /// These rules are about to be in force: subscribe to what they name, and wait (bounded) until it is known.
+    fn prepare(&self, router: &Router) -> impl Future<Output = ()> + Send;
+
+    /// These rules are in force.
+    fn applied(&self, loaded: &Loaded);
 }
 
-/// One file in force.
-#[derive(Clone, Debug, Serialize)]
-pub struct FileReport {
-    /// Its path.
-    pub name: String,
-    /// Its text.
-    pub text: String,
-}
-
-/// Why newer files were not taken.
-#[derive(Clone, Debug, Serialize)]
-pub struct Refusal {
-    /// One line.
-    pub reason: String,
-    /// Every problem, drawn.
-    pub diagnostics: Vec<String>,
-}
-
-/// The rules' loader, and its report.
-pub struct RuleFiles {
+/// The rules' loader.
+pub struct RuleFiles<F> {
     paths: Vec<PathBuf>,
-    report: Arc<Mutex<RulesReport>>,
     /// The texts that were read last, in force or not: the same ones again are no news.
     last: Vec<Arc<Source>>,
-    events: Arc<Events>,
-    metrics: Arc<Metrics>,
+    /// The list files that the rules read last name.
+    lists: Vec<PathBuf>,
+    reloads: Arc<Reloads>,
+    followers: F,
 }
 
-/// Reads the report at any time.
-#[derive(Clone, Debug)]
-pub struct RulesView(Arc<Mutex<RulesReport>>);
-
-impl RulesView {
-    /// A copy of the report.
-    #[must_use]
-    pub fn report(&self) -> RulesReport {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-}
-
-impl RuleFiles {
+impl<F: Followers> RuleFiles<F> {
     /// Starts from rules that are in force.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>, loaded: &Loaded, events: Arc<Events>, metrics: Arc<Metrics>) -> (Self, RulesView) {
-        let report = RulesReport {
-            files: files(&loaded.sources),
-            generation: 0,
-            applied: 0,
-            refused: 0,
-            refusal: None,
-        };
-        let report = Arc::new(Mutex::new(report));
-        let view = RulesView(Arc::clone(&report));
-        (Self { paths, report, last: loaded.sources.clone(), events, metrics }, view)
+    pub fn new(paths: Vec<PathBuf>, loaded: &Loaded, reloads: Arc<Reloads>, followers: F) -> Self {
+        Self { paths, last: loaded.sources.clone(), lists: loaded.lists.clone(), reloads, followers }
     }
 
-    /// Follows the files for as long as the publisher lives; `reload` forces a look (SIGHUP). Calls `wanted` with the
-    /// services that the rules name whenever new ones are in force.
-    pub async fn follow(
-        mut self,
-        commands: mpsc::Sender<Command>,
-        reload: Arc<Notify>,
-        wanted: impl Fn(&Router) + Send,
-    ) {
-        let mut watch = FileWatch::new(self.paths.clone());
+    /// Follows the files for as long as the publisher lives; `again` forces a look (SIGHUP).
+    pub async fn follow(mut self, publisher: mpsc::Sender<NewRules>, again: Arc<Notify>) {
+        let mut watch = self.watch();
         loop {
             let forced = tokio::select! {
                 () = watch.changed() => false,
-                () = reload.notified() => true,
-                () = commands.closed() => return,
+                () = again.notified() => true,
+                () = publisher.closed() => return,
             };
-            self.reload(&commands, forced, &wanted).await;
-        }
-    }
-
-    async fn reload(&mut self, commands: &mpsc::Sender<Command>, forced: bool, wanted: &(impl Fn(&Router) + Send)) {
-        let paths = self.paths.clone();
-        let read = match tokio::task::spawn_blocking(move || (load::sources(&paths), read(&paths))).await {
-            Ok((sources, read)) => {
-                let sources = sources.unwrap_or_default();
-                if !forced && sources == self.last {
-                    return;
+            let followed = self.lists.clone();
+            let reloaded = self.reload(&publisher, forced).await;
+            if self.lists != followed {
+                watch = self.watch();
+            }
+            match reloaded {
+                Ok(None) => {}
+                Ok(Some((files, warnings))) => {
+                    self.reloads.accepted(WHAT, format!("{files} files in force"), warnings);
                 }
-                self.last = sources;
-                read
+                Err(RulesError::Wrong(found)) => {
+                    self.reloads.refused(WHAT, format!("{}; the rules before stay", count(&found)), found);
+                }
+                Err(error) => {
+                    self.reloads.refused(WHAT, format!("{error}; the rules before stay"), Diagnostics::default());
+                }
             }
-            Err(error) => Err(RulesError::Resolve(format!("reading the rule files failed: {error}"))),
-        };
-        let applied = match read {
-            Ok(loaded) => apply(commands, &loaded).await.map(|generation| (loaded, generation)),
-            Err(error) => Err(error),
-        };
-        match applied {
-            Ok((loaded, generation)) => {
-                wanted(&loaded.router);
-                self.applied(&loaded, generation);
-            }
-            Err(error) => self.refused(&error),
         }
     }
 
-    fn applied(&self, loaded: &Loaded, generation: u64) {
-        self.metrics.count(&names::RELOADS, &["rules", "applied"], 1);
-        let reason = format!("{} rule files in force", loaded.sources.len());
-        self.events.record(Report::new(Kind::Reloaded, reason).generation(generation));
-        let mut report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        report.files = files(&loaded.sources);
-        report.generation = generation;
-        report.applied += 1;
-        report.refusal = None;
+    fn watch(&self) -> FileWatch {
+        FileWatch::new(self.paths.iter().chain(&self.lists).cloned().collect())
     }
 
-    fn refused(&self, error: &RulesError) {
-        self.metrics.count(&names::RELOADS, &["rules", "refused"], 1);
-        self.events.record(Report::new(Kind::ReloadFailed, format!("the rules before stay: {error}")));
-        let diagnostics = match error {
-            RulesError::Wrong(found) => found.0.iter().map(crate::engine::diagnostic::Diagnostic::render).collect(),
-            RulesError::Load(_) | RulesError::Resolve(_) => Vec::new(),
-        };
-        let mut report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        report.refused += 1;
-        report.refusal = Some(Refusal { reason: error.to_string(), diagnostics });
+    /// The number of files that are in force now, or `None` where nothing has changed.
+    async fn reload(
+        &mut self,
+        publisher: &mpsc::Sender<NewRules>,
+        forced: bool,
+    ) -> Result<Option<(usize, Diagnostics)>, RulesError> {
+        let paths = self.paths.clone();
+        let read = blocking(move || load::rules(&paths)).await?;
+        if !forced && read.sources == self.last && read.lists.is_empty() && read.unreadable.is_empty() {
+            return Ok(None);
+        }
+        self.last.clone_from(&read.sources);
+        self.lists.clone_from(&read.lists);
+        let loaded = blocking(move || compile(read)).await??;
+        self.followers.prepare(&loaded.router).await;
+        apply(publisher, &loaded).await?;
+        self.followers.applied(&loaded);
+        Ok(Some((loaded.sources.len(), loaded.warnings)))
     }
 }
 
-async fn apply(commands: &mpsc::Sender<Command>, loaded: &Loaded) -> Result<u64, RulesError> {
-    let stopped = || RulesError::Resolve("the publisher has stopped".to_owned());
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RulesError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| RulesError::Refused(format!("reading the rule files failed in itself: {error}")))
+}
+
+async fn apply(publisher: &mpsc::Sender<NewRules>, loaded: &Loaded) -> Result<u64, RulesError> {
+    let stopped = || RulesError::Refused("the publisher has stopped".to_owned());
     let (done, answer) = oneshot::channel();
-    let command = Command::Rules { router: Arc::clone(&loaded.router), done };
-    commands.send(command).await.map_err(|_| stopped())?;
-    answer.await.map_err(|_| stopped())?.map_err(|error| RulesError::Resolve(error.to_string()))
-}
-
-fn files(sources: &[Arc<Source>]) -> Vec<FileReport> {
-    sources.iter().map(|source| FileReport { name: source.name.clone(), text: source.text.clone() }).collect()
+    let rules = NewRules { router: Arc::clone(&loaded.router), done };
+    publisher.send(rules).await.map_err(|_| stopped())?;
+    answer.await.map_err(|_| stopped())?.map_err(|error| RulesError::Refused(error.to_string()))
 }

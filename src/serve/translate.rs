@@ -1,16 +1,46 @@
 //! Configuration as read into each part's own settings. Destructured whole: a new setting that nobody uses does not
 //! compile.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::catalog::consul;
+use super::StartError;
+use crate::catalog::{self, consul, file};
 use crate::config;
 use crate::engine::instance::Status;
+use crate::engine::label::Labels;
+use crate::engine::locality::Place;
+use crate::forward;
+use crate::observe::line_writer::Target;
+use crate::observe::{access_log, metrics};
+use crate::server::Limits;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Where the proxy stands.
+#[must_use]
+pub fn place(region: Option<String>, zone: Option<String>) -> Place {
+    let labels: Labels =
+        [("region", region), ("zone", zone)].into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+    Place::new(labels)
+}
+
+/// The catalog's settings, and the grace of a service's last instances.
+#[must_use]
+pub fn catalog(from: config::CatalogSource, label_keys: Vec<(String, Vec<String>)>) -> (catalog::Settings, Duration) {
+    match from {
+        config::CatalogSource::File(path) => {
+            let file = file::Settings { path: path.into() };
+            (catalog::Settings { file: Some(file), consul: None }, Duration::ZERO)
+        }
+        config::CatalogSource::Consul(from) => {
+            let consul = consul(*from, label_keys);
+            let grace = consul.last_instance_grace;
+            (catalog::Settings { consul: Some(consul), file: None }, grace)
+        }
+    }
 }
 
 /// The Consul source's settings.
@@ -25,16 +55,194 @@ pub fn consul(from: config::Consul, label_keys: Vec<(String, Vec<String>)>) -> c
         partition,
         peer,
         dc,
-        services,
         tls,
         select,
         transport,
         watch,
         rates,
-        backoff,
         hold,
         disk,
         mapping,
     } = from;
-    todo!()
+    let config::ConsulTls { ca_file, cert_file, key_file, server_name, verify } = tls;
+    let config::Select { tags, prefix, regex, kinds } = select;
+    let config::Transport { max_connections, failover_after, wait, head_grace, connect, body_idle, max_body, gzip } =
+        transport;
+    let config::Subscription { resync, stale, max_stale, initial_fetches } = watch;
+    let config::Rates { watch_burst, address: per_address } = rates;
+    let config::Hold { confirm, max, acl, mass_share, mass_count, mass_window, max_stale_age } = hold;
+    let config::Mapping {
+        address: address_from,
+        resolve_every,
+        resolve_timeout,
+        ok_states,
+        last_instance_grace,
+        tag_separator,
+    } = mapping;
+    let states = [(ok_states.0, Status::Passing), (ok_states.1, Status::Warning)];
+    consul::Settings {
+        address,
+        token: token.map(|secret| secret.0),
+        token_file: token_file.map(PathBuf::from),
+        http_auth: auth.map(|secret| secret.0),
+        tls: consul::Tls {
+            ca: ca_file.map(PathBuf::from),
+            cert: cert_file.map(PathBuf::from),
+            key: key_file.map(PathBuf::from),
+            server_name,
+            insecure: !verify,
+        },
+        dc,
+        namespace,
+        partition,
+        peer,
+        sameness_group: None,
+        select: consul::Select { tags, prefixes: prefix, matches: regex },
+        address_from,
+        ok_states: states.into_iter().filter(|(accepted, _)| *accepted).map(|(_, status)| status).collect(),
+        last_instance_grace: ms(last_instance_grace),
+        tag_separator,
+        label_keys: label_keys.into_iter().collect(),
+        proxies: kinds,
+        wait: ms(wait),
+        stale,
+        max_stale: ms(max_stale),
+        connect_timeout: ms(connect),
+        head_timeout: ms(head_grace),
+        body_idle: ms(body_idle),
+        max_body: usize::try_from(max_body).unwrap_or(usize::MAX),
+        max_connections: max_connections as usize,
+        move_after: failover_after,
+        gzip: match gzip {
+            None => consul::Gzip::Auto,
+            Some(true) => consul::Gzip::Always,
+            Some(false) => consul::Gzip::Never,
+        },
+        requests_per_second: u32::try_from(per_address.div_ceil(1_000)).unwrap_or(u32::MAX),
+        burst: watch_burst,
+        resync: ms(resync),
+        initial_fetches: initial_fetches as usize,
+        gather: Duration::ZERO,
+        hold_max: max.map_or(Duration::ZERO, ms),
+        hold_acl: acl.map_or(Duration::ZERO, ms),
+        confirm_after: ms(confirm),
+        mass_guard: consul::MassGuard {
+            percent: mass_share / 10_000,
+            at_least: mass_count as usize,
+            within: ms(mass_window),
+        },
+        disk: disk.map_or_else(consul::Disk::default, |disk| {
+            let config::Disk { path, max_age, after, interval } = disk;
+            consul::Disk {
+                path: Some(path.into()),
+                max_age: ms(max_age),
+                load_after: ms(after),
+                min_interval: ms(interval),
+            }
+        }),
+        max_stale_age: ms(max_stale_age),
+        resolve_interval: ms(resolve_every),
+        resolve_timeout: ms(resolve_timeout),
+    }
+}
+
+/// What the forwarding side is told.
+#[must_use]
+pub fn forwarding(settings: &config::Settings) -> forward::Settings {
+    forward::Settings {
+        trusted_proxies: settings.trusted_proxies.clone(),
+        request_id: settings.request_id,
+        via: settings.via,
+        error_header: settings.error_header,
+        debug_headers: settings.debug_headers,
+        host_of_instance: settings.host_header == config::HostHeader::Instance,
+        target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
+        body_idle: settings.limits.body_idle,
+        ..forward::Settings::default()
+    }
+}
+
+/// Limits on client connections. `descriptors`: the soft limit after it was raised.
+///
+/// # Errors
+/// A limit that this build cannot honour.
+pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartError> {
+    let config::Limits {
+        head,
+        tls_handshake: _,
+        body_idle: _,
+        write_idle,
+        keep_alive,
+        connection_age,
+        head_size,
+        target_size: _,
+        fields,
+        connections,
+        memory,
+        backlog,
+        h2_streams: _,
+    } = *from;
+    if let config::Auto::Set(_) = memory {
+        let words = "limits.memory: this build keeps no account of memory yet; leave it at auto";
+        return Err(StartError::Setting(words.to_owned()));
+    }
+    let automatic = descriptors.saturating_sub(256 + (descriptors / 4).min(8_192));
+    let connections = match connections {
+        config::Auto::Auto => automatic,
+        config::Auto::Set(count) => u64::from(count),
+    };
+    if connections < 4_096 {
+        tracing::warn!(
+            connections,
+            descriptors,
+            "few client connections are possible; raise the descriptor limit (LimitNOFILE) or set limits.connections"
+        );
+    }
+    Ok(Limits {
+        head,
+        head_size: usize::try_from(head_size).unwrap_or(usize::MAX),
+        fields: fields as usize,
+        keep_alive,
+        write_idle,
+        connection_age,
+        connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
+        ..Limits::default()
+    })
+}
+
+/// The access log's settings.
+#[must_use]
+pub fn access_log(from: config::AccessLog) -> access_log::Settings {
+    let config::AccessLog { path, sample, queue, redact } = from;
+    access_log::Settings { target: Target::of(&path), sample, capacity: queue, redact }
+}
+
+/// Bounds on metrics.
+#[must_use]
+pub fn metrics(from: config::Metrics) -> metrics::Settings {
+    let config::Metrics { label_values, series } = from;
+    metrics::Settings { label_values, series }
+}
+
+/// Listeners' addresses.
+///
+/// # Errors
+/// A listener wants what this build does not have; every one is named.
+pub fn listeners(from: &[config::Listen]) -> Result<Vec<std::net::SocketAddr>, StartError> {
+    let mut missing = Vec::new();
+    for listen in from {
+        let config::Listen { address, tls, proxy_protocol, half_close } = listen;
+        for (wanted, what) in [(tls.is_some(), "tls"), (*proxy_protocol, "proxy_protocol"), (*half_close, "half_close")]
+        {
+            if wanted {
+                missing.push(format!("listener {address}: `{what}` is not in this version"));
+            }
+        }
+    }
+    if missing.is_empty() {
+        Ok(from.iter().map(|listen| listen.address).collect())
+    } else {
+        Err(StartError::Setting(missing.join("; ")))
+    }
 }

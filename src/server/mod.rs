@@ -3,15 +3,15 @@
 //! In reading order: [`listen`] binds, [`plane`] starts and stops the workers, [`worker`] is one of them, [`accept`] its
 //! acceptors, [`connection`] drives one client connection, [`io`] watches its socket.
 
-pub mod plane;
-pub mod listen;
-pub mod worker;
 pub mod accept;
-pub mod placement;
 pub mod connection;
-pub mod timer;
 pub mod io;
+pub mod listen;
+pub mod placement;
+pub mod plane;
 pub mod settings;
+pub mod timer;
+pub mod worker;
 
 pub use plane::{DataPlane, Drained};
 pub use settings::Limits;

@@ -1,4 +1,5 @@
-//! docs/RULES.md: its YAML blocks are rule files (or parts of one), its drawn findings come out of the block before.
+//! The pages: their `yaml rules` blocks are rule files (or parts of one), and what docs/RULES.md draws of a
+//! `yaml rules wrong` block is what `check` says of it.
 
 use std::fs;
 
@@ -50,20 +51,29 @@ fn findings(text: &str) -> String {
 
 #[test]
 fn every_yaml_block_is_a_rule_file_or_a_part_of_one() {
-    let page = fs::read_to_string("docs/RULES.md").expect("the page");
+    let mut pages = super::listed("docs");
+    pages.retain(|path| path.extension().is_some_and(|ext| ext == "md"));
+    pages.push("README.md".into());
     let mut seen = 0;
-    for block in blocks(&page).into_iter().filter(|block| block.language == "yaml") {
-        seen += 1;
-        let mut text = block.text.clone();
-        for (key, frame) in FRAME {
-            if !block.text.lines().any(|line| line.starts_with(key)) {
-                text.push_str(frame);
-            }
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page");
+        for block in blocks(&text).into_iter().filter(|block| block.language == "yaml rules") {
+            seen += 1;
+            sound(&page.display().to_string(), &block);
         }
-        let (_, parsed) = parse_files(&[Source::new(format!("docs/RULES.md, the block at {}", block.line), text)]);
-        assert!(!parsed.has_errors(), "{}", parsed.render());
     }
     assert!(seen >= 9, "only {seen} blocks");
+}
+
+fn sound(page: &str, block: &Block) {
+    let mut text = block.text.clone();
+    for (key, frame) in FRAME {
+        if !block.text.lines().any(|line| line.starts_with(key)) {
+            text.push_str(frame);
+        }
+    }
+    let (_, parsed) = parse_files(&[Source::new(format!("{page}, the block at {}", block.line), text)]);
+    assert!(!parsed.has_errors(), "{}", parsed.render());
 }
 
 #[test]
@@ -71,7 +81,7 @@ fn every_drawn_finding_comes_out_of_the_block_before_it() {
     let page = fs::read_to_string("docs/RULES.md").expect("the page");
     let all = blocks(&page);
     let mut seen = 0;
-    for pair in all.windows(2).filter(|pair| pair[0].language == "yaml error") {
+    for pair in all.windows(2).filter(|pair| pair[0].language == "yaml rules wrong") {
         assert_eq!(pair[1].language, "text", "line {}: what it says must follow", pair[0].line);
         assert_eq!(findings(&pair[0].text), pair[1].text, "the block at {}", pair[0].line);
         seen += 1;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::support::load::Load;
 use crate::support::site::{Site, admin_get, until};
 
-const STABLE: &str = "service: web\npools: {old: version == 1.2, new: version == 1.3}\nrules: [{name: all, to: [old]}]\n";
+const STABLE: &str =
+    "service: web\npools: {old: version == 1.2, new: version == 1.3}\nrules: [{name: all, to: [old]}]\n";
 const GRAY: &str = "service: web\npools: {old: version == 1.2, new: version == 1.3}\nrules: [{name: all, to: [new]}]\n";
 const BROKEN: &str = "service: web\npools: {old: version == 1.2}\nrules: [{name: all, to: [odl]}]\n";
 
@@ -38,10 +39,8 @@ async fn new_rules_move_traffic_and_broken_ones_change_nothing_but_the_report() 
     assert_eq!(moved(&before), moved(&load.bodies()), "the broken file moved nobody back");
 
     site.write_rules(STABLE);
-    until("the refusal is gone", async || {
-        admin_get(proxy.admin, "/v1/rules").await.unwrap().1["refusal"].is_null()
-    })
-    .await;
+    until("the refusal is gone", async || admin_get(proxy.admin, "/v1/rules").await.unwrap().1["refusal"].is_null())
+        .await;
     let tally = load.stop().await;
     assert!(tally.bad.is_empty(), "{:?}", tally.bad);
 }
@@ -67,8 +66,6 @@ async fn sighup_reads_the_rules_again() {
     let site = Site::new(&["web-1 version=1.2"], STABLE).await;
     let proxy = site.proxy(&[]).await;
     proxy.signal("HUP");
-    until("the rules are applied again", async || {
-        admin_get(proxy.admin, "/v1/rules").await.unwrap().1["applied"] == 1
-    })
-    .await;
+    until("the rules are applied again", async || admin_get(proxy.admin, "/v1/rules").await.unwrap().1["applied"] == 1)
+        .await;
 }

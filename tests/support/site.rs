@@ -45,7 +45,8 @@ impl Site {
     pub fn write_catalog(&self, wanted: impl Fn(&str) -> bool) {
         let mut text = "services:\n  web:\n".to_owned();
         for (id, instance) in self.instances.iter().filter(|(id, _)| wanted(id)) {
-            let _ = writeln!(text, "    - {{id: {id}, address: {}, port: {},", instance.addr.ip(), instance.addr.port());
+            let _ =
+                writeln!(text, "    - {{id: {id}, address: {}, port: {},", instance.addr.ip(), instance.addr.port());
             let labels: Vec<String> = self.labels[id].iter().map(|(k, v)| format!("{k}: \"{v}\"")).collect();
             let _ = writeln!(text, "       labels: {{{}}}}}", labels.join(", "));
         }

@@ -130,16 +130,25 @@ mod tests {
     fn paths_are_escaped_and_hold_only_what_is_set() {
         let plain = Settings::default();
         let query = Query { index: 7, wait_ms: 55_000, stale: true, dc: "" };
-        assert_eq!(health_service("x/y 中", query, &plain), "/v1/health/service/x%2Fy%20%E4%B8%AD?index=7&wait=55000ms&stale");
+        assert_eq!(
+            health_service("x/y 中", query, &plain),
+            "/v1/health/service/x%2Fy%20%E4%B8%AD?index=7&wait=55000ms&stale"
+        );
         assert_eq!(catalog_services(Query::default(), &plain), "/v1/catalog/services");
         let set = Settings { namespace: Some("team a".to_owned()), ..Settings::default() };
-        assert_eq!(catalog_services(Query { dc: "dc2", ..Query::default() }, &set), "/v1/catalog/services?dc=dc2&ns=team%20a");
+        assert_eq!(
+            catalog_services(Query { dc: "dc2", ..Query::default() }, &set),
+            "/v1/catalog/services?dc=dc2&ns=team%20a"
+        );
     }
 
     #[test]
     fn the_head_is_read_whatever_its_case_and_defaults_are_safe() {
         let mut headers = HeaderMap::new();
-        assert_eq!(head(&headers), Head { index: 1, indexed: false, leader_known: true, last_contact: 0, filtered: false });
+        assert_eq!(
+            head(&headers),
+            Head { index: 1, indexed: false, leader_known: true, last_contact: 0, filtered: false }
+        );
         for (name, value) in [
             ("X-Consul-Index", "42"),
             ("X-Consul-KnownLeader", "false"),
@@ -148,7 +157,10 @@ mod tests {
         ] {
             headers.insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        assert_eq!(head(&headers), Head { index: 42, indexed: true, leader_known: false, last_contact: 13_031, filtered: true });
+        assert_eq!(
+            head(&headers),
+            Head { index: 42, indexed: true, leader_known: false, last_contact: 13_031, filtered: true }
+        );
         headers.insert("x-consul-index", "0".parse().unwrap());
         assert!(!head(&headers).indexed);
     }

@@ -237,7 +237,9 @@ fn endpoint(node: &Node, service: &Service, from: &str) -> Result<(String, u16),
 
 fn host_name(host: &str) -> bool {
     let label = |part: &str| {
-        !part.is_empty() && part.len() <= 63 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        !part.is_empty()
+            && part.len() <= 63
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let host = host.strip_suffix('.').unwrap_or(host);
     !host.is_empty() && host.len() <= 253 && host.split('.').all(label)

@@ -69,7 +69,16 @@ fn the_address_can_be_a_tagged_one() {
 
 #[test]
 fn addresses_and_ports_that_nobody_can_connect_to_are_refused_one_by_one() {
-    for (address, port) in [("10.0.0.1", 0), ("10.0.0.1", -1), ("10.0.0.1", 70_000), ("0.0.0.0", 80), ("::", 80), ("10.0.0.1:80", 80), ("a b", 80), ("-", 0)] {
+    for (address, port) in [
+        ("10.0.0.1", 0),
+        ("10.0.0.1", -1),
+        ("10.0.0.1", 70_000),
+        ("0.0.0.0", 80),
+        ("::", 80),
+        ("10.0.0.1:80", 80),
+        ("a b", 80),
+        ("-", 0),
+    ] {
         let entries = one(&Settings::default(), |e| {
             e["Service"]["Address"] = address.into();
             e["Service"]["Port"] = port.into();
@@ -77,7 +86,9 @@ fn addresses_and_ports_that_nobody_can_connect_to_are_refused_one_by_one() {
         assert!(entries.drafts.is_empty(), "{address}:{port}");
         assert_eq!(entries.kept, [Text::from("consul/dc1////n1/u1")]);
     }
-    for (address, host) in [("[::1]", "::1"), ("fe80::1", "fe80::1"), ("host.local", "host.local"), ("a_b.example.", "a_b.example.")] {
+    for (address, host) in
+        [("[::1]", "::1"), ("fe80::1", "fe80::1"), ("host.local", "host.local"), ("a_b.example.", "a_b.example.")]
+    {
         let entries = one(&Settings::default(), |e| e["Service"]["Address"] = address.into());
         assert_eq!(entries.drafts[0].host, host);
     }
@@ -91,9 +102,17 @@ fn the_state_is_the_worst_of_all_checks() {
     };
     check(json!([]), Status::Passing, 0);
     check(json!([{"CheckID": "a", "Status": "warning"}, {"CheckID": "b", "Status": "passing"}]), Status::Warning, 0);
-    check(json!([{"CheckID": "serfHealth", "Status": "critical"}, {"CheckID": "b", "Status": "warning"}]), Status::Critical, 0);
+    check(
+        json!([{"CheckID": "serfHealth", "Status": "critical"}, {"CheckID": "b", "Status": "warning"}]),
+        Status::Critical,
+        0,
+    );
     check(json!([{"CheckID": "_service_maintenance:u1", "Status": "critical"}]), Status::Maintenance, 0);
-    check(json!([{"CheckID": "_node_maintenance", "Status": "critical"}, {"CheckID": "b", "Status": "critical"}]), Status::Maintenance, 0);
+    check(
+        json!([{"CheckID": "_node_maintenance", "Status": "critical"}, {"CheckID": "b", "Status": "critical"}]),
+        Status::Maintenance,
+        0,
+    );
     check(json!([{"CheckID": "a", "Status": "sleepy"}]), Status::Critical, 1);
 }
 

@@ -39,10 +39,10 @@ pub fn map(
         }
     }
     labels.extend(renamed);
-    if !labels.contains_key("version") {
-        if let Some(version) = tags.iter().find(|tag| looks_like_version(tag)) {
-            labels.insert("version".to_owned(), version.clone());
-        }
+    if !labels.contains_key("version")
+        && let Some(version) = tags.iter().find(|tag| looks_like_version(tag))
+    {
+        labels.insert("version".to_owned(), version.clone());
     }
     labels.into_iter().collect()
 }
@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn the_fleet_s_own_spellings_fill_the_usual_keys() {
         let keys: &[(&str, &[&str])] = &[("version", &["ver", "app-version"])];
-        assert_eq!(mapped(&[("app-version", "1"), ("ver", "2")], &["v9"], keys), "app-version=1 tag.v9=true ver=2 version=2");
+        assert_eq!(
+            mapped(&[("app-version", "1"), ("ver", "2")], &["v9"], keys),
+            "app-version=1 tag.v9=true ver=2 version=2"
+        );
         assert_eq!(mapped(&[("version", "7"), ("ver", "2")], &[], keys), "ver=2 version=7");
         let listed: &[(&str, &[&str])] = &[("version", &["ver", "version"])];
         assert_eq!(mapped(&[("version", "7"), ("ver", "2")], &[], listed), "ver=2 version=2");

@@ -45,9 +45,7 @@ pub fn inflate(body: Bytes, coding: Option<&str>, cap: usize) -> Result<Bytes, H
                 .map_err(|error| HttpError::Coding { coding: "gzip".to_owned(), problem: error.to_string() })?;
             if out.len() > cap { Err(HttpError::BodyTooLarge(cap)) } else { Ok(out.into()) }
         }
-        Some(other) => {
-            Err(HttpError::Coding { coding: other.to_owned(), problem: "it was not asked for".to_owned() })
-        }
+        Some(other) => Err(HttpError::Coding { coding: other.to_owned(), problem: "it was not asked for".to_owned() }),
     }
 }
 

@@ -103,7 +103,16 @@ impl Client {
     /// # Errors
     /// Everything but an answer read to its end. Statuses are answers.
     pub async fn get(&self, path_and_query: &str, head_within: Duration) -> Result<Reply, HttpError> {
-        self.send(Method::GET, path_and_query, Bytes::new(), head_within).await
+        self.send_once(&Method::GET, path_and_query, &Bytes::new(), head_within, true).await
+    }
+
+    /// A blocking query: as [`Client::get`], but never repeated by itself on another connection. One that ended without an
+    /// answer may mean a catalog that knows nothing of the index any more, so the caller has to ask afresh.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn block(&self, path_and_query: &str, head_within: Duration) -> Result<Reply, HttpError> {
+        self.send_once(&Method::GET, path_and_query, &Bytes::new(), head_within, false).await
     }
 
     /// Any request with a body in memory.
@@ -117,15 +126,28 @@ impl Client {
         payload: Bytes,
         head_within: Duration,
     ) -> Result<Reply, HttpError> {
+        self.send_once(&method, path_and_query, &payload, head_within, false).await
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        path_and_query: &str,
+        payload: &Bytes,
+        head_within: Duration,
+        repeat: bool,
+    ) -> Result<Reply, HttpError> {
         if self.settings.token.as_ref().is_some_and(|token| token.look(false)) {
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
         let (epoch, at) = (self.epoch(), self.current.load(Ordering::Acquire));
-        let result = self.exchange(&self.pools[at], &method, path_and_query, &payload, head_within).await;
+        let result = self.exchange(&self.pools[at], method, path_and_query, payload, head_within, repeat).await;
         match &result {
             Ok((status, ..)) => {
                 self.errors.store(0, Ordering::Release);
-                if *status == StatusCode::FORBIDDEN && self.settings.token.as_ref().is_some_and(|token| token.look(true)) {
+                if *status == StatusCode::FORBIDDEN
+                    && self.settings.token.as_ref().is_some_and(|token| token.look(true))
+                {
                     self.epoch.fetch_add(1, Ordering::AcqRel);
                 }
                 if matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
@@ -146,9 +168,9 @@ impl Client {
         path_and_query: &str,
         payload: &Bytes,
         head_within: Duration,
+        mut repeat: bool,
     ) -> Result<(StatusCode, HeaderMap, Bytes, usize), HttpError> {
         let address = || pool.address().to_string();
-        let mut repeated = false;
         loop {
             let mut lease = pool.lease(&self.dialler, self.settings.connect_timeout).await?;
             let fresh = lease.fresh;
@@ -157,8 +179,8 @@ impl Client {
             let response = match sent {
                 Err(_) => return Err(HttpError::HeadTimeout { address: address(), within: head_within }),
                 Ok(Ok(response)) => response,
-                Ok(Err(error)) if !fresh && !repeated && *method == Method::GET && silent(&error) => {
-                    repeated = true;
+                Ok(Err(error)) if !fresh && repeat && silent(&error) => {
+                    repeat = false;
                     continue;
                 }
                 Ok(Err(error)) => return Err(self.broken(pool, fresh, error).await),
@@ -207,7 +229,8 @@ impl Client {
             return body::inflate(sent, coding.as_deref(), cap);
         }
         let work = tokio::task::spawn_blocking(move || body::inflate(sent, coding.as_deref(), cap));
-        work.await.unwrap_or_else(|error| Err(HttpError::Coding { coding: "gzip".to_owned(), problem: error.to_string() }))
+        work.await
+            .unwrap_or_else(|error| Err(HttpError::Coding { coding: "gzip".to_owned(), problem: error.to_string() }))
     }
 
     /// A connection that ended without an answer. A fresh one that is closed at once while others live is how an agent
@@ -257,9 +280,8 @@ fn silent(error: &hyper::Error) -> bool {
     use std::error::Error as _;
     let reset = || {
         let cause = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-        cause.is_some_and(|io| {
-            matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
-        })
+        cause
+            .is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe))
     };
     error.is_incomplete_message() || error.is_closed() || error.is_canceled() || reset()
 }

@@ -61,7 +61,11 @@ impl Dialler {
                 Address::Tcp { tls, host, port, .. } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
-                    if *tls { self.handshake(stream, host).await } else { Ok((Box::new(stream) as Box<dyn Stream>, false)) }
+                    if *tls {
+                        self.handshake(stream, host).await
+                    } else {
+                        Ok((Box::new(stream) as Box<dyn Stream>, false))
+                    }
                 }
             }
         };
@@ -89,10 +93,10 @@ impl Dialler {
     pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let stamps = self.stamps();
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, config)) = built.as_ref() {
-            if *seen == stamps {
-                return Ok(Arc::clone(config));
-            }
+        if let Some((seen, config)) = built.as_ref()
+            && *seen == stamps
+        {
+            return Ok(Arc::clone(config));
         }
         match (build(&self.settings), built.as_mut()) {
             (Ok(config), _) => {

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::connect::Dialler;
@@ -27,7 +27,8 @@ pub struct Pool {
     address: Address,
     limit: usize,
     shared: Arc<Shared>,
-    dialling: tokio::sync::Mutex<()>,
+    /// One permit: where the other side speaks HTTP/2, one dials at a time.
+    dialling: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(address: Address, limit: usize) -> Self {
-        Self { address, limit: limit.max(1), shared: Arc::default(), dialling: tokio::sync::Mutex::default() }
+        Self { address, limit: limit.max(1), shared: Arc::default(), dialling: Semaphore::new(1) }
     }
 
     /// Where it connects to.
@@ -154,9 +155,10 @@ impl Pool {
 
     fn room(&self) -> Option<Open> {
         let limit = self.limit();
-        let taken = self.shared.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-            (open < limit).then_some(open + 1)
-        });
+        let taken = self
+            .shared
+            .open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1));
         taken.is_ok().then(|| Open(Arc::clone(&self.shared)))
     }
 
@@ -166,11 +168,9 @@ impl Pool {
         let waits = tls && (self.shared.lock().speaks_h2 || self.open() > 1);
         let late = || HttpError::ConnectTimeout { address: self.address.to_string(), within };
         let _turn = if tls {
-            let turn = tokio::time::timeout(within, self.dialling.lock()).await.map_err(|_| late())?;
-            if waits {
-                if let Some(lease) = self.take().await {
-                    return Ok(lease);
-                }
+            let turn = tokio::time::timeout(within, self.dialling.acquire()).await.map_err(|_| late())?;
+            if waits && let Some(lease) = self.take().await {
+                return Ok(lease);
             }
             Some(turn)
         } else {
@@ -195,7 +195,8 @@ impl Pool {
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
             .handshake(io);
-        let (sender, connection) = tokio::time::timeout(within, handshake).await.map_err(|_| late())?.map_err(broken)?;
+        let (sender, connection) =
+            tokio::time::timeout(within, handshake).await.map_err(|_| late())?.map_err(broken)?;
         tokio::spawn(async move {
             let _open = open;
             let _ = connection.await;
@@ -229,11 +230,11 @@ impl Lease {
 
     /// Gives the connection back, after the body was read to its end. A lease that is dropped instead closes it.
     pub fn give_back(self) {
-        if let Sender::One(sender) = self.sender {
-            if !sender.is_closed() {
-                self.shared.lock().idle.push(sender);
-                self.shared.freed.notify_one();
-            }
+        if let Sender::One(sender) = self.sender
+            && !sender.is_closed()
+        {
+            self.shared.lock().idle.push(sender);
+            self.shared.freed.notify_one();
         }
     }
 }

@@ -92,7 +92,8 @@ impl std::fmt::Debug for Token {
 }
 
 fn sensitive(value: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| "it holds characters that no header may hold".to_owned())?;
+    let mut value =
+        HeaderValue::from_str(value).map_err(|_| "it holds characters that no header may hold".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }

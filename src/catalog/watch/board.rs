@@ -48,10 +48,8 @@ impl Board {
     pub async fn next(&self, opened: &mut Option<Instant>) -> CatalogUpdate {
         loop {
             let within = opened.is_some_and(|at| at.elapsed() < BATCH);
-            if within {
-                if let Some(update) = self.lock().take() {
-                    return update;
-                }
+            if within && let Some(update) = self.lock().take() {
+                return update;
             }
             if let Some(at) = *opened {
                 tokio::time::sleep_until(at + self.gather).await;
@@ -80,7 +78,8 @@ mod tests {
     use crate::engine::label::Text;
 
     fn tell(board: &Board, service: &str, index: u64, count: u64) {
-        let groups = (0..count).map(|n| format!("{service}{n}")).map(|id| (Text::from(id.as_str()), vec![sample(service, &id)]));
+        let groups =
+            (0..count).map(|n| format!("{service}{n}")).map(|id| (Text::from(id.as_str()), vec![sample(service, &id)]));
         let answer = Answer { index, groups: groups.collect(), ..Answer::default() };
         board.with(|desk, now| desk.judge(0, &service.into(), answer, now));
     }

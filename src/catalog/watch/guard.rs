@@ -41,11 +41,13 @@ pub struct Removal {
 #[derive(Debug, Default)]
 pub struct Guard {
     recent: VecDeque<(Millis, Removal)>,
+    tripped: Option<Millis>,
 }
 
 impl Guard {
     /// Notes removals; `left` is what the catalog holds after them. When the guard trips, returns everything that must
-    /// be held instead, those of the last seconds that had gone already included.
+    /// be held instead, those of the last seconds that had gone already included. What follows a trip within the same time
+    /// belongs to it.
     pub fn note(
         &mut self,
         removals: impl IntoIterator<Item = Removal>,
@@ -57,11 +59,16 @@ impl Guard {
             self.recent.pop_front();
         }
         self.recent.extend(removals.into_iter().map(|removal| (now, removal)));
+        if self.tripped.is_some_and(|at| now.since(at) <= policy.within) {
+            self.tripped = Some(now);
+            return self.recent.drain(..).map(|(_, removal)| removal).collect();
+        }
         let gone = self.recent.len();
         let share = gone as u128 * 100 > (left + gone) as u128 * u128::from(policy.percent);
         if gone < policy.at_least || !share || policy.percent >= 100 {
             return Vec::new();
         }
+        self.tripped = Some(now);
         self.recent.drain(..).map(|(_, removal)| removal).collect()
     }
 }
@@ -81,7 +88,8 @@ mod tests {
         let policy = GuardPolicy::default();
         assert!(guard.note(removals(6), 14, Millis(0), policy).is_empty());
         assert_eq!(guard.note(removals(5), 9, Millis(4_000), policy).len(), 11);
-        assert!(guard.note(removals(1), 19, Millis(4_100), policy).is_empty(), "it starts afresh");
+        assert_eq!(guard.note(removals(1), 19, Millis(9_000), policy).len(), 1, "the rest of the same removal");
+        assert!(guard.note(removals(1), 19, Millis(14_001), policy).is_empty(), "it starts afresh");
     }
 
     #[test]

@@ -246,8 +246,7 @@ impl Keeper {
     /// When a reading with default consistency would let something held go; `None` when nothing waits for one.
     #[must_use]
     pub fn next_reading(&self, now: Millis, policy: HoldPolicy) -> Option<Millis> {
-        let confirm =
-            self.small_loss().then(|| self.same_since.map_or(now, |since| since.plus(policy.confirm_after)));
+        let confirm = self.small_loss().then(|| self.same_since.map_or(now, |since| since.plus(policy.confirm_after)));
         let due = self.held.values().filter_map(|held| held.due(policy)).min();
         confirm.into_iter().chain(due).min()
     }
@@ -283,11 +282,11 @@ impl Keeper {
     pub fn readdress(&mut self, groups: &BTreeMap<Text, Group>) -> bool {
         let mut changed = false;
         for (id, group) in groups {
-            if let Some(own) = self.listed.get_mut(id) {
-                if own != group {
-                    own.clone_from(group);
-                    changed = true;
-                }
+            if let Some(own) = self.listed.get_mut(id)
+                && own != group
+            {
+                own.clone_from(group);
+                changed = true;
             }
         }
         changed

@@ -17,8 +17,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::config::{self, Flags};
+use crate::observe::log;
+use crate::publish::rules;
+use crate::serve::{RuleSource, Serving, Signals};
 use catalog::{DemoCatalog, Registration};
 use instances::DemoInstance;
+
+/// What `demo` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The proxy's port; another one is taken where it is in use
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+}
 
 const RULES: &str = include_str!("rules.yaml");
 
@@ -110,7 +122,10 @@ fn write_rules() -> std::io::Result<PathBuf> {
     Ok(folder)
 }
 
-async fn act(State(instances): State<Instances>, UrlPath((id, action)): UrlPath<(String, String)>) -> (StatusCode, String) {
+async fn act(
+    State(instances): State<Instances>,
+    UrlPath((id, action)): UrlPath<(String, String)>,
+) -> (StatusCode, String) {
     let mut instances = instances.lock().await;
     let Some(instance) = instances.get_mut(&id) else {
         return (StatusCode::NOT_FOUND, format!("no instance is called {id}\n"));
@@ -142,6 +157,51 @@ async fn check_for_ever(catalog: DemoCatalog) {
             catalog.set_status(&registration.id, if alive { "passing" } else { "critical" });
         }
     }
+}
+
+/// Runs until Ctrl-C. The exit status: 0, or 1 when it cannot start.
+#[must_use]
+pub fn run(args: &Args) -> u8 {
+    match super::run::on_control_plane(demo(args.port)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => failed(&*error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> u8 {
+    eprintln!("the demo cannot start: {error}");
+    1
+}
+
+async fn demo(port: u16) -> Result<(), Box<dyn std::error::Error>> {
+    let mut log = log::init(log::Format::Text, "warn,pointsman::events=info")?;
+    let mut signals = Signals::new()?;
+    let sample = Sample::start().await?;
+    // Given back at once: the proxy binds them itself.
+    let listen = bind_preferring(port).await?.local_addr()?;
+    let admin = bind_preferring(9900).await?.local_addr()?;
+    let flags = Flags {
+        listen: vec![listen.to_string()],
+        admin: Some(admin.to_string()),
+        consul: Some(format!("http://{}", sample.catalog)),
+        rules: Some(sample.rules.display().to_string()),
+        region: Some("eu".to_owned()),
+        zone: Some("eu-a".to_owned()),
+        ..Flags::default()
+    };
+    let mut settings = config::load(&flags, []).map_err(|found| found.render())?.settings;
+    settings.drain = config::Drain { delay: 0, timeout: 1_000 };
+    let paths = vec![sample.rules.clone()];
+    let loaded = rules::read(&paths)?;
+    let serving = Serving::start(settings, RuleSource { paths, loaded }).await?;
+    let admin = serving.admin.unwrap_or(admin);
+    let binary = std::env::current_exe().map_or_else(|_| "pointsman".to_owned(), |path| path.display().to_string());
+    print!("{}", instructions(serving.listen[0], admin, sample.catalog, &sample.rules, &binary));
+    signals.stop().await;
+    serving.stop(std::future::ready(())).await;
+    log.close();
+    Ok(())
 }
 
 /// What to try, with the real addresses. Every command can be pasted as it is.

@@ -42,9 +42,11 @@ fn best_other(choice: &Choosing<'_>, a: usize) -> Option<usize> {
     best.map(|(at, ..)| at)
 }
 
-/// A second usable one drawn by weight; `None` when a few draws find nobody but the first.
+/// A second usable one drawn by weight. When a few draws find nobody but the first (its weight may be most of the
+/// total), any other, so that a heavy endpoint is relieved too.
 fn draw_other(choice: &Choosing<'_>, a: usize, draw: &mut Draw) -> Option<usize> {
-    (0..=REDRAWS).map(|_| choice.draw_one(draw)).find(|at| *at != a && choice.usable(*at))
+    let drawn = (0..=REDRAWS).map(|_| choice.draw_one(draw)).find(|at| *at != a && choice.usable(*at));
+    drawn.or_else(|| choice.scan(draw, |at| at != a))
 }
 
 #[cfg(test)]

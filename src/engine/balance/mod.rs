@@ -84,7 +84,10 @@ pub fn pick(
         let choice = Choosing { level, endpoints, tried };
         let picked = match pool.balance {
             Balance::Random => choice.draw_usable(&mut draw, trace),
-            _ => least::pick(&choice, &mut draw, trace),
+            // The others are refused when a table is built (`Balance::supported`).
+            Balance::Least | Balance::Ewma | Balance::RoundRobin | Balance::Hash(_) => {
+                least::pick(&choice, &mut draw, trace)
+            }
         };
         if let Some(at) = picked {
             let endpoint = level.candidates[at].endpoint;
@@ -139,8 +142,14 @@ impl Choosing<'_> {
             }
             trace.passed_over(self.level.candidates[at].endpoint);
         }
+        self.scan(draw, |_| true)
+    }
+
+    /// Position of the first usable candidate of these from a random start.
+    fn scan(&self, draw: &mut Draw, wanted: impl Fn(usize) -> bool) -> Option<usize> {
+        let count = self.level.candidates.len();
         let start = draw.below(count as u64) as usize;
-        (start..count).chain(0..start).find(|at| self.usable(*at))
+        (start..count).chain(0..start).find(|at| wanted(*at) && self.usable(*at))
     }
 
     /// Position of a candidate drawn by weight, usable or not. There is at least one.

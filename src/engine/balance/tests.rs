@@ -63,6 +63,13 @@ fn least_prefers_the_one_with_fewer_in_flight() {
 }
 
 #[test]
+fn a_heavy_endpoint_is_relieved_when_its_load_is_out_of_proportion() {
+    let table = web(&[60_000, 1, 1, 1, 1, 1], "least");
+    (0..200_000).for_each(|_| table.endpoint(0, 0).live.begin());
+    assert!(shares(&table, 200)[0] < 5, "3.3 in flight per weight against 1");
+}
+
+#[test]
 fn under_load_shares_stay_near_the_weights() {
     let table = web(&[10, 1], "least");
     let mut busy = std::collections::VecDeque::new();

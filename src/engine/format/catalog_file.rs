@@ -295,7 +295,10 @@ services:
     fn a_written_file_is_read_back() {
         let (file, out) = read(WEB);
         assert!(out.0.is_empty(), "{}", out.render());
-        assert_eq!(file.services.iter().map(|(name, all)| (&**name, all.len())).collect::<Vec<_>>(), [("db", 0), ("web", 2)]);
+        assert_eq!(
+            file.services.iter().map(|(name, all)| (&**name, all.len())).collect::<Vec<_>>(),
+            [("db", 0), ("web", 2)]
+        );
         let web = &file.services[1].1[0];
         assert_eq!(web.labels.value("version"), Some("1.10"));
         assert_eq!(web.labels.value("env"), Some("no"));
@@ -333,7 +336,9 @@ services:
 
     #[test]
     fn an_id_twice_is_an_error() {
-        let (_, out) = read("services:\n  web:\n    - {id: a, address: 1.1.1.1, port: 1}\n    - {id: a, address: 1.1.1.2, port: 1}\n");
+        let (_, out) = read(
+            "services:\n  web:\n    - {id: a, address: 1.1.1.1, port: 1}\n    - {id: a, address: 1.1.1.2, port: 1}\n",
+        );
         assert_eq!(out.0.iter().map(|error| error.code).collect::<Vec<_>>(), ["E009"]);
     }
 }

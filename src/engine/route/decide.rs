@@ -6,9 +6,9 @@ use super::decision::{Choice, Decision, Detail, Mint, Outcome};
 use super::reader::Reader;
 use super::resolved::Resolved;
 use super::resort::Walk;
-use super::router::{Action, PoolSlot, RouterFile, RuleIdx};
+use super::router::{Action, PoolSlot, RouterFile, RuleIdx, Split};
 use super::scratch::Scratch;
-use super::split::{self, KeySource};
+use super::split::{self, Drawn, KeySource};
 use crate::engine::request::RequestView;
 use crate::engine::time::Draw;
 use crate::engine::trace::{Note, Trace};
@@ -41,7 +41,7 @@ pub fn decide(
         Some(Action::To(_) | Action::Split(_)) => {
             if let Some(Action::Split(split)) = action {
                 let drawn = split::draw_arms(split, &file.cookie, &mut reader, draw);
-                note(trace, || Note::Split { split, drawn: &drawn });
+                note_split(split, &drawn, &mut reader, trace);
                 decision.mint = minted(drawn.source);
                 decision.key = keyed(&drawn);
                 decision.arms = drawn.arms;
@@ -127,6 +127,19 @@ fn note_rules<T: Trace>(file: &RouterFile, matched: Option<RuleIdx>, reader: &mu
     }
 }
 
+fn note_split<T: Trace>(split: &Split, drawn: &Drawn, reader: &mut Reader<'_, '_>, trace: &mut T) {
+    if !T::ENABLED {
+        return;
+    }
+    let slot = match drawn.source {
+        KeySource::Field(at) => Some(split.key[at]),
+        KeySource::Cookie | KeySource::Minted(_) | KeySource::Drawn => None,
+    };
+    let name = slot.map(|slot| reader.fields.slots[slot as usize].field.to_string());
+    let value = slot.and_then(|slot| reader.value(slot));
+    trace.note(Note::Split { split, drawn, key: name.as_deref().zip(value) });
+}
+
 fn note<'n, T: Trace>(trace: &mut T, note: impl FnOnce() -> Note<'n>) {
     if T::ENABLED {
         trace.note(note());
@@ -156,6 +169,12 @@ impl Decision {
         };
         self.rerouted = turn > 0;
         self.arm = self.arms.get(usize::from(turn)).map(|arm| u32::from(*arm));
+    }
+
+    /// Whether a choice of this decision is in another arm than the request's own.
+    #[must_use]
+    pub fn is_rerouted(&self, choice: Choice) -> bool {
+        choice.turn > 0
     }
 
     /// The arm that a choice of this decision belongs to; `None` without a split.

@@ -78,6 +78,20 @@ pub enum Step {
     FileElse,
 }
 
+impl Step {
+    /// The word for logs and `explain`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Preferred => "preferred",
+            Self::AtLeastOne => "at_least_one",
+            Self::Panic => "panic",
+            Self::RuleElse => "rule_else",
+            Self::FileElse => "file_else",
+        }
+    }
+}
+
 /// Why the engine refuses a request: the words of SEMANTICS.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

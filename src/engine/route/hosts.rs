@@ -104,8 +104,8 @@ impl Paths {
 
 /// The end of the first `segments` segments of an absolute path.
 pub(super) fn upto(path: &str, segments: usize) -> usize {
-    let slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
-    slashes.skip(segments).next().unwrap_or(path.len())
+    let mut slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    slashes.nth(segments).unwrap_or(path.len())
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl RuleIndex {
 pub struct Candidates<'i> {
     unopened: &'i [Postings],
     /// Rules still to come, each list ascending.
-    lists: SmallVec<[&'i [RuleIdx]; 8]>,
+    lists: SmallVec<[&'i [RuleIdx]; 16]>,
 }
 
 impl<'i> Candidates<'i> {
@@ -121,7 +121,7 @@ impl<'i> Candidates<'i> {
 
 impl Postings {
     /// Adds the lists that this request's values lead to.
-    fn open<'i>(&'i self, reader: &mut Reader<'_, '_>, lists: &mut SmallVec<[&'i [RuleIdx]; 8]>) {
+    fn open<'i>(&'i self, reader: &mut Reader<'_, '_>, lists: &mut SmallVec<[&'i [RuleIdx]; 16]>) {
         match &self.by {
             By::Value(slot, values) => {
                 lists.extend(reader.value(*slot).and_then(|value| values.get(value)).map(Vec::as_slice));

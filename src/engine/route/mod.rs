@@ -19,6 +19,7 @@ pub mod router;
 pub mod scratch;
 pub mod split;
 pub mod spread;
+pub mod visited;
 
 mod compile;
 mod lower;

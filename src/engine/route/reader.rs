@@ -55,8 +55,10 @@ pub enum Source {
 
 /// Reads one request by one file's fields.
 pub struct Reader<'r, 's> {
-    pub(super) request: &'r RequestView<'r>,
-    pub(super) fields: &'r Fields,
+    /// The request.
+    pub request: &'r RequestView<'r>,
+    /// What may be read of it.
+    pub fields: &'r Fields,
     pub(super) scratch: &'s mut Scratch,
 }
 

@@ -78,15 +78,15 @@ impl<'t, R: Resolved> Walk<'t, R> {
     /// The first outcome after a choice, or of all.
     pub(super) fn outcome(&self, after: Option<Choice>) -> Outcome {
         let step = after.map(|choice| choice.step);
-        if step <= Some(Step::AtLeastOne) {
-            if let Some(choice) = self.lists(after) {
-                return Outcome::Pool(choice);
-            }
+        if step <= Some(Step::AtLeastOne)
+            && let Some(choice) = self.lists(after)
+        {
+            return Outcome::Pool(choice);
         }
-        if step < Some(Step::Panic) {
-            if let Some(outcome) = self.panic() {
-                return outcome;
-            }
+        if step < Some(Step::Panic)
+            && let Some(outcome) = self.panic()
+        {
+            return outcome;
         }
         let no_rule = if self.rule.is_none() { Detail::NoRule } else { Detail::NoRoutableInstance };
         for (at, fallback, detail) in [

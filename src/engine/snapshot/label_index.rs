@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::{Bitset, Endpoint};
 use crate::engine::expr::ast::{Builtin, Field};
 use crate::engine::instance::{Instance, Status};
@@ -28,36 +30,44 @@ struct Column {
     postings: Vec<u32>,
 }
 
+/// A value and who has it.
+type Row<'t> = (&'t Text, u32);
+
 impl LabelIndex {
     /// Indexes the instances; theirs is the index in the slice.
     #[must_use]
     pub fn build<'i>(instances: impl ExactSizeIterator<Item = &'i Arc<Instance>>) -> Self {
         let len = instances.len();
-        let mut labels: Vec<(&Text, &Text, u32)> = Vec::new();
+        let mut labels: Vec<(&Text, Vec<Row<'i>>)> = Vec::new();
         let (mut tags, mut dcs) = (Vec::new(), Vec::new());
         let mut statuses = [const { Vec::new() }; 4];
         for (at, instance) in instances.enumerate() {
             let at = at as u32;
-            labels.extend(instance.labels.iter().map(|(key, value)| (key, value, at)));
-            tags.extend(instance.tags.iter().map(|tag| (tag, at)));
+            // Both sides are sorted by key, and most instances of a service have the same keys.
+            let mut place = 0;
+            for (key, value) in instance.labels.iter() {
+                while labels.get(place).is_some_and(|(other, _)| *other < key) {
+                    place += 1;
+                }
+                if labels.get(place).is_none_or(|(other, _)| *other != key) {
+                    labels.insert(place, (key, Vec::new()));
+                }
+                labels[place].1.push((value, at));
+            }
+            let distinct = instance.tags.iter().enumerate().filter(|(n, tag)| !instance.tags[..*n].contains(tag));
+            tags.extend(distinct.map(|(_, tag)| (tag, at)));
             if !instance.dc.is_empty() {
                 dcs.push((&instance.dc, at));
             }
             statuses[instance.status as usize].push(at);
         }
-        labels.sort_unstable();
-        let labels = labels
-            .chunk_by(|a, b| a.0 == b.0)
-            .map(|rows| (Arc::clone(rows[0].0), Column::build(rows.iter().map(|(_, value, at)| (*value, *at)))))
-            .collect();
-        tags.sort_unstable();
-        tags.dedup();
-        dcs.sort_unstable();
+        let mut ids = FxHashMap::default();
+        let mut column = |rows: &[Row<'i>]| Column::build(rows, &mut ids);
         Self {
             len,
-            labels,
-            tags: Column::build(tags.into_iter()),
-            dc: Column::build(dcs.into_iter()),
+            labels: labels.iter().map(|(key, rows)| (Arc::clone(key), column(rows))).collect(),
+            tags: column(&tags),
+            dc: column(&dcs),
             statuses: statuses.map(Vec::into_boxed_slice),
         }
     }
@@ -139,20 +149,34 @@ impl LabelIndex {
 }
 
 impl Column {
-    /// From rows sorted by value, then index.
-    fn build<'t>(rows: impl Iterator<Item = (&'t Text, u32)>) -> Self {
-        let mut values: Vec<(Text, u32)> = Vec::new();
-        let mut postings = Vec::new();
-        for (value, at) in rows {
-            postings.push(at);
-            let end = postings.len() as u32;
-            match values.last_mut() {
-                Some((last, last_end)) if last == value => *last_end = end,
-                _ => values.push((Arc::clone(value), end)),
+    /// From rows in order of the index. Only distinct values are sorted; rows are counted into place. `ids` is scratch.
+    fn build<'t>(rows: &[Row<'t>], ids: &mut FxHashMap<&'t str, u32>) -> Self {
+        ids.clear();
+        let mut distinct: Vec<(&Text, u32)> = Vec::new();
+        let mut id_of = Vec::with_capacity(rows.len());
+        for (value, _) in rows {
+            let id = *ids.entry(value).or_insert(distinct.len() as u32);
+            if id as usize == distinct.len() {
+                distinct.push((value, id));
             }
+            id_of.push(id);
         }
-        values.shrink_to_fit();
-        postings.shrink_to_fit();
+        distinct.sort_unstable();
+        let mut starts = vec![0u32; distinct.len()];
+        id_of.iter().for_each(|id| starts[*id as usize] += 1);
+        let mut end = 0;
+        let mut values = Vec::with_capacity(distinct.len());
+        for (value, id) in distinct {
+            let start = end;
+            end += std::mem::replace(&mut starts[id as usize], start);
+            values.push((Arc::clone(value), end));
+        }
+        let mut postings = vec![0; rows.len()];
+        for ((_, at), id) in rows.iter().zip(id_of) {
+            let next = &mut starts[id as usize];
+            postings[*next as usize] = *at;
+            *next += 1;
+        }
         Self { values, postings }
     }
 

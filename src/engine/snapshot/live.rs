@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::latency::Cost;
 use super::window::Window;
 use super::word::{AWAITING, DRAINED, OUT, UNAVAILABLE, Word};
 use crate::engine::health::check::{self, CheckState, Verdict};
@@ -31,7 +32,7 @@ pub struct Live {
     /// Answers of the active check in a row against its verdict.
     check_against: AtomicU32,
     dirty: AtomicBool,
-    /// High half: milliseconds since the origin, truncated; low half: the cost's bits (`f32`, microseconds).
+    /// A [`Cost`].
     latency: AtomicU64,
     window: Window,
 }
@@ -233,6 +234,19 @@ impl Live {
             let transition = Transition { kind: Kind::Probing, reason: Reason::Changed, at: now, enforced: true };
             (Health { state: State::Probing { permit_until: Millis(0) }, ..health }, Some(transition))
         })
+    }
+
+    /// Feeds the moving cost with the time from sending a request to the answer's head, in microseconds.
+    /// Call it where the pool's algorithm is `ewma`; it writes at each call.
+    pub fn observe_latency(&self, rtt_micros: u64, now: Millis) {
+        let next = |word: u64| Some(Cost::unpack(word).after(rtt_micros, now).pack());
+        let _ = self.latency.fetch_update(Relaxed, Relaxed, next);
+    }
+
+    /// The moving cost in microseconds; `None` before the first answer.
+    #[must_use]
+    pub fn latency_micros(&self) -> Option<u64> {
+        Cost::unpack(self.latency.load(Relaxed)).micros()
     }
 
     /// Marks it for the publisher. True for the first marker, who puts it into the queue: it is in there at most once.

@@ -21,6 +21,8 @@ const VERSION: &str = "version";
 #[derive(Debug, Default)]
 pub struct LiveSet {
     next_id: u64,
+    /// Counts calls of `attach` and `leave`, so that an entry not seen in one is known to be absent.
+    pass: u64,
     services: FxHashMap<Text, FxHashMap<Text, SmallVec<[Entry; 1]>>>,
     /// Services whose new endpoints wait for their first passing check.
     hold_new: FxHashSet<Text>,
@@ -31,6 +33,8 @@ struct Entry {
     addr: SocketAddr,
     version: Option<Text>,
     live: Arc<Live>,
+    /// The pass that last named it.
+    seen: u64,
     /// `None` while the catalog names it.
     left: Option<Millis>,
 }
@@ -41,6 +45,7 @@ impl LiveSet {
     /// A known identity at an address where it was not before, while none of its former addresses is named any more,
     /// is probing; so is one whose `version` label changed in place. An identity that is new altogether is healthy.
     pub fn attach(&mut self, service: &Text, instances: &[Arc<Instance>], now: Millis) -> Vec<Arc<Live>> {
+        self.pass += 1;
         let hold = self.hold_new.contains(service);
         let known = self.services.entry(Arc::clone(service)).or_default();
         let mut lives = Vec::with_capacity(instances.len());
@@ -51,6 +56,7 @@ impl LiveSet {
             for instance in group {
                 let version = instance.labels.value(VERSION);
                 if let Some(entry) = entries.iter_mut().find(|entry| entry.addr == instance.addr) {
+                    (entry.seen, entry.left) = (self.pass, None);
                     if entry.version.as_deref() != version {
                         entry.version = version.map(Text::from);
                         entry.live.distrust(now);
@@ -62,17 +68,19 @@ impl LiveSet {
                 let live = Arc::new(Live::of_service(self.next_id, Arc::clone(service), moved, now));
                 live.set_awaits_check(hold);
                 lives.push(Arc::clone(&live));
-                entries.push(Entry { addr: instance.addr, version: version.map(Text::from), live, left: None });
+                let version = version.map(Text::from);
+                entries.push(Entry { addr: instance.addr, version, live, seen: self.pass, left: None });
             }
         }
-        Self::note_leaving(known, instances, now);
+        note_leaving(known, self.pass, now);
         lives
     }
 
     /// The catalog does not name the service any more.
     pub fn leave(&mut self, service: &Text, now: Millis) {
+        self.pass += 1;
         if let Some(known) = self.services.get_mut(service) {
-            Self::note_leaving(known, &[], now);
+            note_leaving(known, self.pass, now);
         }
     }
 
@@ -110,14 +118,12 @@ impl LiveSet {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    fn note_leaving(known: &mut FxHashMap<Text, SmallVec<[Entry; 1]>>, named: &[Arc<Instance>], now: Millis) {
-        for (identity, entries) in known {
-            for entry in entries {
-                let at = named.binary_search_by(|i| (&*i.identity, i.addr).cmp(&(&**identity, entry.addr)));
-                entry.left = if at.is_ok() { None } else { entry.left.or(Some(now)) };
-            }
-        }
+/// Whoever was not seen in this pass left now, unless it left before.
+fn note_leaving(known: &mut FxHashMap<Text, SmallVec<[Entry; 1]>>, pass: u64, now: Millis) {
+    for entry in known.values_mut().flatten().filter(|entry| entry.seen != pass) {
+        entry.left = entry.left.or(Some(now));
     }
 }
 

@@ -4,6 +4,7 @@ pub mod bitset;
 pub mod diff;
 pub mod grace;
 pub mod label_index;
+mod latency;
 pub mod live;
 pub mod live_set;
 pub mod window;

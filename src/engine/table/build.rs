@@ -148,6 +148,10 @@ fn compile(file: &RouterFile) -> Result<Box<[PoolSelector]>, TableError> {
     file.pools
         .iter()
         .map(|pool| {
+            if !pool.balance.supported() {
+                let (service, pool_name) = (Arc::clone(&file.service), Arc::clone(&pool.name));
+                return Err(TableError::Balance { service, pool: pool_name, word: pool.balance.word() });
+            }
             let Some(expr) = &pool.select else { return Ok(PoolSelector { select: None, isolated: false }) };
             let mut mentioned = false;
             if let Some(lanes) = &file.lanes {

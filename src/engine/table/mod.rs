@@ -3,6 +3,7 @@
 mod build;
 mod left_out;
 mod pool;
+mod refused;
 mod resolve;
 
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use smallvec::SmallVec;
 
 use super::label::Text;
 use super::locality::Place;
+use super::policy::Balance;
 use super::route::{FileIdx, PoolSlot, PoolState, Resolved, Router};
 use super::selector::Selector;
 use super::snapshot::{Endpoint, EndpointIdx, ServiceSnapshot, Snapshot};
 use super::time::Millis;
 pub use left_out::LeftOut;
 pub use pool::{Candidate, Level, Pool};
+pub use refused::Refusal;
 
 /// Everything that must agree, behind one pointer. Immutable; a change makes a new one that shares what stays.
 #[derive(Debug)]
@@ -98,6 +101,19 @@ pub enum TableError {
         pool: Text,
         /// What is wrong.
         why: String,
+    },
+    /// An algorithm that is not built: it must not act as another one.
+    #[error(
+        "pool `{pool}` of service `{service}`: `balance: {word}` is not supported yet; supported: {}",
+        Balance::SUPPORTED.join(", ")
+    )]
+    Balance {
+        /// The service.
+        service: Text,
+        /// The pool.
+        pool: Text,
+        /// The algorithm as written.
+        word: &'static str,
     },
 }
 

@@ -24,6 +24,9 @@ pub(super) struct Resolving<'t> {
     pub(super) place: &'t Place,
 }
 
+/// Values of the fields that are compared with request labels, and who has them.
+type Combination = (SmallVec<[Text; 2]>, Vec<EndpointIdx>);
+
 impl Resolving<'_> {
     /// Everything of one file.
     pub(super) fn all(&self, service: Option<Arc<ServiceSnapshot>>) -> Result<FilePools, TableError> {
@@ -93,7 +96,7 @@ impl Resolving<'_> {
         spec: &RouterPool,
         members: &Bitset,
         endpoints: &[Endpoint],
-    ) -> Result<Vec<(SmallVec<[Text; 2]>, Vec<EndpointIdx>)>, TableError> {
+    ) -> Result<Vec<Combination>, TableError> {
         let mut rows: Vec<(SmallVec<[Text; 2]>, EndpointIdx)> = Vec::new();
         for member in members.iter() {
             let instance = &endpoints[member as usize].instance;

@@ -6,7 +6,7 @@ use proptest::sample::select;
 use super::*;
 use crate::engine::instance::{Instance, Status, Weights};
 use crate::engine::snapshot::LiveSet;
-use crate::engine::testing::{instance, service, table};
+use crate::engine::testing::{self, instance, service, table};
 
 const RULES: &str = "
 service: web
@@ -44,7 +44,9 @@ fn candidates(pool: &Pool) -> Vec<u32> {
 
 fn eject(table: &Table, endpoints: &[u32], at: u64) -> Table {
     let lives: Vec<_> = endpoints.iter().map(|i| Arc::clone(&table.endpoint(0, *i).live)).collect();
-    lives.iter().enumerate().for_each(|(n, live)| drop(live.eject(Millis(at + n as u64), 30_000)));
+    for (n, live) in lives.iter().enumerate() {
+        live.eject(Millis(at + n as u64), 30_000).expect("it was in");
+    }
     table.with_health(table.generation + 1, &lives, Millis(at))
 }
 
@@ -89,6 +91,27 @@ fn the_cap_keeps_the_latest_ejected_in_and_a_backed_pool_lets_all_go() {
     assert_eq!((alone.routable, alone.refused.len()), (1, 1), "the same instance stays where nothing backs it");
     let out: Vec<_> = table.left_out(0, 0).iter().map(|(at, _)| *at).collect();
     assert!(!out.contains(&0));
+}
+
+#[test]
+fn a_refusal_is_new_once() {
+    let first = table(RULES, vec![web(&["1.2", "1.2"])]).unwrap();
+    let second = eject(&first, &[0], 10);
+    assert_eq!(second.newly_refused(&first), [], "one of two may go");
+    let third = eject(&second, &[1], 20);
+    let slots: Vec<_> = third.newly_refused(&second).iter().map(|new| (new.slot, new.endpoint)).collect();
+    let unbacked = |slot: &usize| third.router.files[0].pools[*slot].max_ejection_percent < 1_000_000;
+    let expected: Vec<_> = (0..third.files[0].pools.len())
+        .filter(unbacked)
+        .filter(|slot| third.pool(0, *slot as u32).members.contains(&1))
+        .map(|slot| (slot as u32, 1))
+        .collect();
+    assert!(!expected.is_empty());
+    assert_eq!(slots, expected);
+    let fourth = third.with_health(9, &[Arc::clone(&third.endpoint(0, 1).live)], Millis(30));
+    assert_eq!(fourth.newly_refused(&third), []);
+    let (fifth, _) = third.with_service(10, web(&["1.2", "1.2"]), Millis(40));
+    assert_eq!(fifth.newly_refused(&third), [], "fresh live states");
 }
 
 #[test]
@@ -248,10 +271,10 @@ proptest! {
         let web = service("web", all.iter().enumerate().map(one).collect());
         for (endpoint, (_, _, state)) in web.endpoints.iter().zip(&all) {
             match state {
-                0 | 1 | 2 => drop(endpoint.live.eject(Millis(u64::from(*state)), 1_000)),
-                3 => drop(endpoint.live.set_drained(true)),
-                4 => drop(endpoint.live.set_awaits_check(true)),
-                5 => drop(endpoint.live.distrust(Millis(9))),
+                0..=2 => assert!(endpoint.live.eject(Millis(u64::from(*state)), 1_000).is_some()),
+                3 => assert!(endpoint.live.set_drained(true)),
+                4 => assert!(endpoint.live.set_awaits_check(true)),
+                5 => assert!(endpoint.live.distrust(Millis(9)).is_some()),
                 _ => {}
             }
         }
@@ -260,7 +283,7 @@ proptest! {
             let weight = match status { Status::Passing => weight, Status::Warning => weight / 2, _ => 0 };
             weight > 0 && state != 3 && state != 4
         }).collect();
-        let out = |at: &&usize| matches!(all[**at].2, 0 | 1 | 2 | 5);
+        let out = |at: &&usize| matches!(all[**at].2, 0..=2 | 5);
         let ejected = eligible.iter().filter(out).count();
         let table = table(RULES, vec![web]).unwrap();
 
@@ -280,4 +303,13 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_algorithm_that_is_not_built_is_refused_and_named() {
+    let mut router = testing::router(RULES);
+    let file = Arc::get_mut(&mut router).and_then(|router| Arc::get_mut(&mut router.files[0])).expect("just made");
+    file.pools[0].balance = Balance::Ewma;
+    let error = Table::build(1, Snapshot::default(), router, Place::default(), Millis(0)).unwrap_err();
+    assert!(error.to_string().ends_with("`balance: ewma` is not supported yet; supported: least, random"), "{error}");
 }

@@ -162,4 +162,38 @@ mod tests {
         check("a: >-\n    one\n    two\n\n    bad\nb: 1\n", "bad", "bad");
         check("a: |2\n     one\n  bad\n", "bad", "bad");
     }
+
+    /// Every scalar's places, in a tree.
+    fn visit(node: &Node, source: &Arc<Source>) {
+        match &node.value {
+            Value::Scalar { text, .. } => {
+                let places = Places::of(node, source);
+                for (at, c) in text.char_indices() {
+                    let span = places.span(at, at + c.len_utf8());
+                    assert!(span.start <= span.end && span.end <= source.text.len(), "{:?}: {span:?}", source.text);
+                    assert!(source.text.get(span.start..span.end).is_some(), "{:?}: {span:?}", source.text);
+                }
+            }
+            Value::List(items) => items.iter().for_each(|item| visit(item, source)),
+            Value::Map(pairs) => pairs.iter().for_each(|(key, value)| {
+                visit(key, source);
+                visit(value, source);
+            }),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_yaml_panic_and_every_place_is_in_the_file(
+            parts in proptest::collection::vec(proptest::sample::select(vec![
+                "a", "é", "\u{1F600}", ": ", "- ", "\n", "\r\n", "  ", "\"", "'", "''", "\\", "\\n", "\\x41", "\\u00e9",
+                "|", ">", "|-\n", ">2\n", "[", "]", "{", "}", ",", "#", " #", "&x", "*x", "!t", "?", "---\n", "\t", "~",
+            ]), 0..30)
+        ) {
+            let source = Source::new("t", parts.concat());
+            if let Some(node) = super::super::parse(&source, &mut Diagnostics::default()) {
+                visit(&node, &source);
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::Ipv6Addr;
 
 use serde::Serialize;
 
@@ -87,7 +88,7 @@ impl Formatter {
             host: &record.host,
             path: self.path(&record.target, &mut redacted),
             headers: self.headers(record, &mut redacted),
-            client: self.value("client", record.client.to_string(), &mut redacted),
+            client: self.client(record, &mut redacted),
             scheme: record.scheme,
             sni: record.sni.as_deref(),
             san: &record.san,
@@ -137,6 +138,16 @@ impl Formatter {
             Some((path, query)) => format!("{path}?{}", self.value("query", query.to_owned(), redacted)),
             None => target.to_owned(),
         }
+    }
+
+    /// The address; redacted, one of the documentation block that stands for it, so that the line can still be read.
+    fn client<'r>(&'r self, record: &Record, redacted: &mut Vec<&'r str>) -> String {
+        let Some(listed) = self.redact.iter().find(|listed| *listed == "client") else {
+            return record.client.to_string();
+        };
+        redacted.push(listed);
+        let hash = self.key.hash_one(record.client);
+        Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(hash)).to_string()
     }
 
     /// The value, or its keyed hash where the field is to be redacted.

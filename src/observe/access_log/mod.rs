@@ -11,7 +11,7 @@ use std::io;
 use crate::engine::policy::WHOLE;
 use crate::engine::time::Draw;
 
-use super::line_writer::{self, LineCounts, LineThread, Lines, Target};
+use super::line_writer::{self, LineCounts, LineFigures, LineThread, Lines, Target};
 pub use fields::ReadFields;
 use format::Formatter;
 pub use record::{Answer, Copied, Durations, Place, Record};
@@ -56,7 +56,7 @@ impl AccessLog {
             "access-log",
             &settings.target,
             settings.capacity,
-            move |record: &Box<Record>, out: &mut Vec<u8>| formatter.line(record, out),
+            move |record: Box<Record>, out: &mut Vec<u8>| formatter.line(&record, out),
         )?;
         Ok((Self { lines, sample: settings.sample }, thread))
     }
@@ -77,6 +77,12 @@ impl AccessLog {
     /// Asks for the file to be opened again (SIGHUP).
     pub fn reopen(&self) {
         self.lines.reopen();
+    }
+
+    /// The counts as metrics, under the label `access`.
+    #[must_use]
+    pub fn figures(&self) -> LineFigures<Box<Record>> {
+        LineFigures { log: "access", lines: self.lines.clone() }
     }
 
     /// Lines written, dropped and failed.

@@ -39,6 +39,9 @@ impl Default for Settings {
     }
 }
 
+/// By family and label values.
+type Gauges = HashMap<(&'static str, Box<[Text]>), (&'static Family, f64)>;
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -50,7 +53,7 @@ pub struct Metrics {
     routes: Registry<RouteCells>,
     /// Histograms of the control plane.
     timings: Registry<RouteCells>,
-    gauges: Mutex<HashMap<(&'static str, Box<[Text]>), (&'static Family, f64)>>,
+    gauges: Mutex<Gauges>,
     values: Mutex<HashMap<(&'static str, Text), HashSet<Text>>>,
     sources: Mutex<Vec<Arc<dyn Source>>>,
 }

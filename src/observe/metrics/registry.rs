@@ -30,6 +30,8 @@ impl<C: Default> Series<C> {
     }
 }
 
+type ByLabels<C> = HashMap<Box<[Text]>, Arc<Series<C>>>;
+
 /// The series of one family, bounded.
 ///
 /// At the bound, series that no worker holds any more (their rules or instances are gone) are evicted; when there is
@@ -38,7 +40,7 @@ impl<C: Default> Series<C> {
 pub struct Registry<C> {
     writers: usize,
     limit: usize,
-    series: Mutex<HashMap<Box<[Text]>, Arc<Series<C>>>>,
+    series: Mutex<ByLabels<C>>,
 }
 
 /// The label value that stands for all that found no place.

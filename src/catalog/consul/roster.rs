@@ -1,0 +1,90 @@
+//! Which services are followed: those that the rules name and those that `select` chooses (D1–D3).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::follow::follow;
+use super::services::{Listed, Selector};
+use super::subscription::Subscription;
+use crate::catalog::Wanted;
+use crate::engine::label::Text;
+
+/// How often services that may have ended are looked at.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// Keeps one task a service, and drops none that stays.
+pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut wanted: watch::Receiver<Wanted>) {
+    let mut listed = sub.listed.subscribe();
+    let mut running: BTreeMap<Text, AbortHandle> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    let mut rules_follow = true;
+    loop {
+        let names = wanted.borrow_and_update().services.clone();
+        let list = listed.borrow_and_update().clone();
+        let chosen = list.names.as_ref().map(|names| selector.chosen(names)).unwrap_or_default();
+        let ended: Vec<Text> =
+            running.keys().filter(|name| over(&sub, &selector, name, &names, &chosen, &list)).cloned().collect();
+        for name in ended {
+            if let Some(task) = running.remove(&name) {
+                task.abort();
+                sub.board.with(|desk, _| desk.forget(sub.part, &name));
+                sub.status.forget(&sub.name, &name);
+                tracing::info!(target: "pointsman::catalog", source = sub.name, service = %name, "not followed any more");
+            }
+        }
+        for name in names.union(&chosen) {
+            if !running.contains_key(name) {
+                let task = tasks.spawn(follow(Arc::clone(&sub), name.clone()));
+                running.insert(name.clone(), task);
+            }
+        }
+        let rotated = sub.rotated.load(std::sync::atomic::Ordering::Acquire);
+        let count = running.len();
+        sub.figures.with(|figures| (figures.watched, figures.rotated) = (count.saturating_sub(rotated), rotated));
+        tokio::select! {
+            changed = wanted.changed(), if rules_follow => rules_follow = changed.is_ok(),
+            _ = listed.changed() => {}
+            () = tokio::time::sleep(TIDY) => {}
+            Some(ended) = tasks.join_next() => restart(&sub, ended, &mut running),
+        }
+    }
+}
+
+/// A follower never ends by itself: when one did, it is begun again by the next round.
+fn restart(sub: &Subscription, ended: Result<(), tokio::task::JoinError>, running: &mut BTreeMap<Text, AbortHandle>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(target: "pointsman::catalog", source = sub.name, %error,
+                "following a service ended by a fault of ours; its last good state stays, and it is followed afresh");
+    }
+    running.retain(|_, task| !task.is_finished());
+}
+
+/// Whether a service is not followed any more. One that the list lost is decided by its own watch: it ends when nothing
+/// of it is left, neither listed nor held.
+fn over(
+    sub: &Subscription,
+    selector: &Selector,
+    name: &Text,
+    wanted: &BTreeSet<Text>,
+    chosen: &BTreeSet<Text>,
+    list: &Listed,
+) -> bool {
+    if wanted.contains(name) || chosen.contains(name) {
+        return false;
+    }
+    let was_chosen = selector.by_name(name) || selector.has_tags();
+    let unknown = list.names.is_none() || list.lacks(name);
+    if was_chosen && unknown {
+        let empty = |desk: &mut crate::catalog::watch::desk::Desk, _| {
+            desk.keeper(sub.part, name).is_some_and(|keeper| keeper.is_empty())
+        };
+        return list.names.is_some() && sub.board.with(empty);
+    }
+    true
+}

@@ -1,0 +1,50 @@
+//! `pointsman catalog [--consul URL] [--service NAME]…`: the live catalog as a catalog file.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use crate::catalog::consul::{self, read_once};
+use crate::engine::format::catalog_file::{self, CatalogFile};
+use crate::engine::instance::Instance;
+use crate::engine::label::Text;
+
+/// The file was written.
+const WRITTEN: u8 = 0;
+/// The catalog cannot be reached, or does not answer with a catalog.
+const UNREACHABLE: u8 = 1;
+
+/// What is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Where and how, with `--consul` and the environment filled in ([`consul::Settings::fill_from_env`]).
+    pub settings: consul::Settings,
+    /// These services only; none: all that `select` chooses, or all but `consul`.
+    pub services: Vec<String>,
+}
+
+/// Reads the catalog once and writes it to `out`; what cannot be used is said on `err`. Gives the exit status: 0 written,
+/// 1 unreachable.
+///
+/// # Errors
+/// `out` or `err` cannot be written.
+pub async fn catalog(asked: &Asked, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
+    let read = match read_once(&asked.settings, &asked.services).await {
+        Ok(read) => read,
+        Err(error) => {
+            writeln!(err, "pointsman catalog: {error}")?;
+            return Ok(UNREACHABLE);
+        }
+    };
+    for problem in &read.problems {
+        writeln!(err, "left out: {}", problem.escape_debug())?;
+    }
+    for service in read.services.iter().filter(|service| service.instances.is_empty()) {
+        writeln!(err, "service {} has no instances (or the token may not read it)", service.name.escape_debug())?;
+    }
+    let services: BTreeMap<Text, Vec<Arc<Instance>>> =
+        read.services.into_iter().map(|service| (service.name, service.instances)).collect();
+    let file = CatalogFile { services: services.into_iter().collect() };
+    out.write_all(catalog_file::write(&file).as_bytes())?;
+    Ok(WRITTEN)
+}

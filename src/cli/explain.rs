@@ -1,0 +1,209 @@
+//! `pointsman explain`: one request, and why it goes where it goes; from files, or from a live proxy's admin side.
+
+use std::io::{self, Read as _, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+use serde_json::{Map, Value};
+
+use crate::dry_run::{assemble, explain};
+use crate::engine::format::explanation::{Explanation, Kind};
+use crate::engine::format::traffic::{TrafficLine, parse_draw, shown_draw};
+use crate::engine::time::{Draw, Millis};
+
+/// An instance, a redirect or an answer.
+const ROUTED: u8 = 0;
+/// Nobody gets it.
+const NOT_ROUTED: u8 = 3;
+/// Something cannot be read or asked.
+const UNREADABLE: u8 = 2;
+/// To connect to the admin side, and for each wait on it.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer that is read.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// What `explain` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Rule files, or folders of them.
+    #[arg(long, value_name = "PATH", required_unless_present = "admin")]
+    pub rules: Vec<PathBuf>,
+    /// The catalog file; `-` is standard input.
+    #[arg(long, value_name = "FILE", required_unless_present = "admin")]
+    pub catalog: Option<PathBuf>,
+    /// Ask the proxy whose admin side listens here.
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["rules", "catalog", "region", "zone"])]
+    pub admin: Option<String>,
+    /// The file with the admin side's token, where it wants one.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub token_file: Option<PathBuf>,
+    /// GET, POST, …
+    pub method: String,
+    /// `http://host/path?query`; without a scheme it is http.
+    pub url: String,
+    /// A header of the request; repeatable.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// The client's address. Default 127.0.0.1.
+    #[arg(long, value_name = "IP")]
+    pub client: Option<IpAddr>,
+    /// The luck, from a number. Default 0.
+    #[arg(long, value_name = "N", conflicts_with = "draw")]
+    pub seed: Option<u64>,
+    /// The luck of a certain request: the draw in its log line or debug header.
+    #[arg(long, value_name = "HEX", value_parser = |text: &str| parse_draw(text).ok_or("not a hexadecimal number of at most 16 digits"))]
+    pub draw: Option<Draw>,
+    /// The proxy's region.
+    #[arg(long)]
+    pub region: Option<String>,
+    /// The proxy's zone.
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// How to write.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// How the explanation is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One object.
+    Json,
+}
+
+/// Why there is no explanation.
+#[derive(Debug, thiserror::Error)]
+enum ExplainError {
+    #[error("{0}")]
+    Asked(String),
+    #[error("{0}")]
+    Input(#[from] assemble::AssembleError),
+    #[error("{0}")]
+    Request(#[from] crate::engine::format::traffic::TrafficError),
+    #[error("cannot ask {address}: {source}")]
+    Admin {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Explains to `out`; what is wrong goes to `err`. The exit status: 0 routed (also redirect, respond), 3 not routed,
+/// 2 for input that cannot be used.
+pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
+    let explanation = match explained(args) {
+        Ok(explanation) => explanation,
+        Err(error) => {
+            writeln!(err, "{}", error.to_string().trim_end())?;
+            return Ok(UNREADABLE);
+        }
+    };
+    match args.format {
+        Format::Text => write!(out, "{}", explanation.text())?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?,
+    }
+    Ok(if explanation.result.outcome == Kind::Refused { NOT_ROUTED } else { ROUTED })
+}
+
+fn explained(args: &Args) -> Result<Explanation, ExplainError> {
+    let line = traffic_line(args)?;
+    if let Some(address) = &args.admin {
+        return ask(address, args.token_file.as_deref(), &line)
+            .map_err(|source| ExplainError::Admin { address: address.clone(), source });
+    }
+    let request = line.request()?;
+    let place = assemble::place(args.region.as_deref(), args.zone.as_deref());
+    let catalog = args.catalog.as_deref().ok_or_else(|| ExplainError::Asked("--catalog is needed".into()))?;
+    let table = assemble::from_files(&args.rules, catalog, place)?;
+    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let draw = request.draw.unwrap_or_default();
+    Ok(explain::explain(&table, &request.view(trusted), draw, Millis(0)))
+}
+
+/// The request that was asked for. A `Host` header stands in for the URL's host.
+fn traffic_line(args: &Args) -> Result<TrafficLine, ExplainError> {
+    let asked = |message: String| ExplainError::Asked(message);
+    let mut url = args.url.clone();
+    if !url.contains("://") && !url.starts_with('/') {
+        url.insert_str(0, "http://");
+    }
+    let uri: Uri = url.parse().map_err(|error| asked(format!("`{}` is not a URL: {error}", args.url)))?;
+    let mut host = uri.authority().map(|authority| authority.as_str().to_owned());
+    let mut headers: Map<String, Value> = Map::new();
+    for header in &args.headers {
+        let Some((name, value)) = header.split_once(':') else {
+            return Err(asked(format!("`{header}` is not a header; write 'name: value'")));
+        };
+        let name = HeaderName::try_from(name.trim()).map_err(|_| asked(format!("`{name}` is not a header's name")))?;
+        let value = value.trim().to_owned();
+        HeaderValue::from_str(&value).map_err(|_| asked(format!("`{value}` is not a header's value")))?;
+        if name == http::header::HOST {
+            host = Some(value);
+            continue;
+        }
+        match headers.entry(name.as_str()).or_insert_with(|| Value::Array(Vec::new())) {
+            Value::Array(values) => values.push(value.into()),
+            _ => return Err(asked(format!("`{header}` cannot be added"))),
+        }
+    }
+    let host = host.ok_or_else(|| asked("the URL has no host, and there is no Host header".into()))?;
+    let luck = args.draw.unwrap_or_else(|| Draw(args.seed.unwrap_or(0)).fork(0));
+    Ok(TrafficLine {
+        ts: None,
+        method: args.method.clone(),
+        host,
+        path: uri.path_and_query().map_or("/".into(), |target| target.as_str().to_owned()),
+        scheme: uri.scheme_str().map(Into::into),
+        headers,
+        client: args.client,
+        sni: None,
+        san: Vec::new(),
+        draw: Some(shown_draw(luck)),
+        rest: Map::new(),
+    })
+}
+
+/// Posts the line to a proxy's admin side. HTTP/1.0, so that the answer ends with the connection.
+fn ask(address: &str, token_file: Option<&std::path::Path>, line: &TrafficLine) -> io::Result<Explanation> {
+    let body = line.write();
+    let token = match token_file {
+        Some(path) => format!("authorization: Bearer {}\r\n", std::fs::read_to_string(path)?.trim()),
+        None => String::new(),
+    };
+    let mut stream = connect(address)?;
+    write!(
+        stream,
+        "POST /v1/explain HTTP/1.0\r\nhost: {address}\r\n{token}content-type: application/json\r\n\
+         accept: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+    let broken = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(broken)?;
+    let (head, body) = (String::from_utf8_lossy(&answer[..end]).into_owned(), &answer[end + 4..]);
+    let status = head.lines().next().and_then(|line| line.split(' ').nth(1)).ok_or_else(broken)?;
+    if status != "200" {
+        return Err(io::Error::other(format!("it answered {status}: {}", String::from_utf8_lossy(body).trim())));
+    }
+    Ok(serde_json::from_slice(body)?)
+}
+
+/// An IP address with a port, or `localhost` with one: no name is resolved, because that waits for who knows how long.
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let numeric = address.strip_prefix("localhost:").map_or(address.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let address: SocketAddr =
+        numeric.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "write an IP address and a port"))?;
+    let stream = TcpStream::connect_timeout(&address, ADMIN_TIMEOUT)?;
+    stream.set_read_timeout(Some(ADMIN_TIMEOUT))?;
+    stream.set_write_timeout(Some(ADMIN_TIMEOUT))?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Small parts of the control plane: readiness, tokens, descriptors, luck.
+
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+
+use crate::admin::handles::{Ready, ReadyView};
+use crate::catalog::CatalogStatus;
+use crate::config::Auto;
+use crate::engine::diagnostic::Diagnostics;
+use crate::engine::table::Table;
+use crate::files::FileWatch;
+use crate::observe::events::{Events, Kind, Report};
+use crate::observe::metrics::Metrics;
+use crate::observe::names;
+use crate::observe::reloads::Reloads;
+
+/// How often readiness is looked at for events, metrics and the workers' refusals.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Whether traffic may come: the catalog's readiness, our own place, and the drain.
+#[derive(Debug)]
+pub struct Readiness {
+    status: Arc<CatalogStatus>,
+    table: Arc<ArcSwap<Table>>,
+    draining: AtomicBool,
+    /// What the workers read.
+    ready: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    /// Readiness by the catalog's status; `ready` is kept for the workers.
+    #[must_use]
+    pub fn new(status: Arc<CatalogStatus>, table: Arc<ArcSwap<Table>>, ready: Arc<AtomicBool>) -> Arc<Self> {
+        Arc::new(Self { status, table, draining: AtomicBool::new(false), ready })
+    }
+
+    /// Not ready from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The catalog's status.
+    #[must_use]
+    pub fn status(&self) -> Arc<CatalogStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Tells of changes: events, metrics, and what workers say to those who come too early.
+    pub async fn follow(self: Arc<Self>, events: Arc<Events>, metrics: Arc<Metrics>) {
+        let mut last = None;
+        let mut ticks = tokio::time::interval(LOOK);
+        loop {
+            ticks.tick().await;
+            let now = self.ready();
+            if !self.draining.load(Ordering::Relaxed) {
+                self.ready.store(now.ready, Ordering::Relaxed);
+            }
+            metrics.gauge(&names::READY, &[], f64::from(u8::from(now.ready)));
+            metrics.gauge(&names::DEGRADED, &[], f64::from(u8::from(now.degraded)));
+            let state = Some((now.ready, now.degraded));
+            if state != last && (now.ready || last.is_some()) {
+                let kind = if now.ready { Kind::Ready } else { Kind::NotReady };
+                let words = match (now.ready, now.degraded) {
+                    (true, false) => "everything wanted is known".to_owned(),
+                    (true, true) => format!("ready but degraded: {}", now.reasons.join("; ")),
+                    (false, _) => now.reasons.join("; "),
+                };
+                events.record(Report::new(kind, words));
+            }
+            last = state;
+        }
+    }
+
+    /// A file that prefers labels which the proxy itself does not have keeps everybody on level 0.
+    fn placeless(&self) -> Vec<String> {
+        let table = self.table.load();
+        let lost = table
+            .router
+            .files
+            .iter()
+            .filter(|file| !file.locality.prefer.is_empty() && !table.place.knows_any(&file.locality.prefer));
+        lost.map(|file| {
+            format!(
+                "{} prefers {}, but the proxy's own region and zone are not set (--region, --zone): everybody is local",
+                file.ruleset.source.name,
+                file.locality.prefer.join(", ")
+            )
+        })
+        .collect()
+    }
+}
+
+impl ReadyView for Readiness {
+    fn ready(&self) -> Ready {
+        let catalog = self.status.readiness();
+        let mut reasons = catalog.reasons;
+        let placeless = self.placeless();
+        let degraded = catalog.degraded || !placeless.is_empty();
+        reasons.extend(placeless);
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.insert(0, "draining".to_owned());
+            return Ready { ready: false, degraded, reasons };
+        }
+        Ready { ready: catalog.ready, degraded, reasons }
+    }
+}
+
+/// Reads a token file: its first line, without spaces around it.
+///
+/// # Errors
+/// It cannot be read, or it is empty.
+pub fn read_token(path: &Path, token: &ArcSwapOption<String>) -> io::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let first = text.lines().next().unwrap_or("").trim();
+    if first.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
+    }
+    token.store(Some(Arc::new(first.to_owned())));
+    Ok(())
+}
+
+/// Reads the token again whenever its file changes, or when told to.
+pub async fn follow_token(path: PathBuf, token: Arc<ArcSwapOption<String>>, again: Arc<Notify>, reloads: Arc<Reloads>) {
+    let mut watch = FileWatch::new(vec![path.clone()]);
+    loop {
+        tokio::select! {
+            () = watch.changed() => {}
+            () = again.notified() => {}
+        }
+        match read_token(&path, &token) {
+            Ok(()) => reloads.accepted("admin_token", "the token file was read again", Diagnostics::default()),
+            Err(error) => {
+                let words = format!("{}: {error}; the token before stays", path.display());
+                reloads.refused("admin_token", words, Diagnostics::default());
+            }
+        }
+    }
+}
+
+/// Raises the soft descriptor limit to the hard one; the soft limit that is in force.
+pub fn raise_descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current, limit.maximum);
+    if soft != hard
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })
+    {
+        tracing::warn!(%error, "the descriptor limit cannot be raised");
+        return soft.unwrap_or(u64::MAX);
+    }
+    hard.unwrap_or(u64::MAX)
+}
+
+/// The number of workers: as set, or one a core that this process may use.
+#[must_use]
+pub fn workers(setting: Auto<usize>) -> usize {
+    match setting {
+        Auto::Set(count) => count.max(1),
+        Auto::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    }
+}
+
+/// A seed from the system, by way of the standard library's randomly keyed hasher.
+#[must_use]
+pub fn seed() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,73 @@
+//! What follows new rules: the catalog's subscriptions before they are in force, the access log's fields after.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::catalog::{CatalogStatus, Wanted};
+use crate::engine::label::Text;
+use crate::engine::route::Router;
+use crate::observe::access_log::ReadFields;
+use crate::publish::Published;
+use crate::publish::rules::{Followers, Loaded};
+
+/// How long new rules wait for the first answer about a service that the rules before did not name.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+
+/// How often to look whether a service has been answered that the catalog turns out not to have.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The parts that must know of new rules.
+pub struct RuleFollowers {
+    /// The services that are subscribed to.
+    pub wanted: watch::Sender<Wanted>,
+    /// The fields that the access log copies.
+    pub fields: Arc<ArcSwap<ReadFields>>,
+    /// Where the answers arrive.
+    pub published: Published,
+    /// Who has been answered.
+    pub status: Arc<CatalogStatus>,
+}
+
+/// The services that the rules name.
+#[must_use]
+pub fn wanted(router: &Router) -> Wanted {
+    Wanted { services: router.files.iter().map(|file| file.service.clone()).collect() }
+}
+
+impl Followers for RuleFollowers {
+    async fn prepare(&self, router: &Router) {
+        let next = wanted(router).services;
+        let new: BTreeSet<Text> = next.difference(&self.wanted.borrow().services).cloned().collect();
+        if new.is_empty() {
+            return;
+        }
+        self.wanted.send_modify(|wanted| wanted.services.extend(new.iter().cloned()));
+        let known = async {
+            while !new.iter().all(|service| self.is_known(service)) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(FIRST_ANSWER, known).await.is_err() {
+            tracing::warn!(services = ?new, "the catalog has not answered about all services that the new rules name");
+        }
+    }
+
+    fn applied(&self, loaded: &Loaded) {
+        self.fields.store(Arc::new(ReadFields::of(&loaded.set)));
+        self.wanted.send_replace(wanted(&loaded.router));
+    }
+}
+
+impl RuleFollowers {
+    /// In the table, or answered as not in the catalog.
+    fn is_known(&self, service: &Text) -> bool {
+        self.published.table.load().snapshot.service(service).is_some()
+            || self.status.services().iter().any(|(name, _, figures)| {
+                name == service && figures.answered_at.is_some() && figures.instances.iter().sum::<usize>() == 0
+            })
+    }
+}

@@ -1,0 +1,288 @@
+//! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
+
+mod control;
+mod followers;
+mod handles;
+mod signals;
+mod translate;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin};
+use crate::catalog;
+use crate::config::Settings;
+use crate::engine::snapshot::Snapshot;
+use crate::engine::table::Table;
+use crate::forward;
+use crate::observe::access_log::{AccessLog, ReadFields};
+use crate::observe::clock::Clock;
+use crate::observe::events::Events;
+use crate::observe::line_writer::LineThread;
+use crate::observe::metrics::Metrics;
+use crate::observe::reloads::Reloads;
+use crate::observe::transitions::Transitions;
+use crate::publish::rules::{Loaded, RuleFiles};
+use crate::publish::{Inputs, Published, Publisher};
+use crate::server::DataPlane;
+use crate::upstream::checks::Checks;
+
+pub use signals::{Signal, Signals};
+
+/// Why the proxy does not start. All that could be found before the first listener is bound is in one of them.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting that this build cannot honour, or that cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// The catalog cannot be subscribed to as configured.
+    #[error(transparent)]
+    Catalog(#[from] catalog::CatalogError),
+    /// The rules cannot be resolved.
+    #[error(transparent)]
+    Table(#[from] crate::engine::table::TableError),
+    /// A listener, a log file or a thread cannot be had.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A running proxy. [`Serving::stop`] ends it in order; dropped, everything is cut.
+pub struct Serving {
+    /// Where clients connect, as bound.
+    pub listen: Vec<SocketAddr>,
+    /// Where operators connect, as bound; `None`: no admin side.
+    pub admin: Option<SocketAddr>,
+    plane: DataPlane,
+    tasks: JoinSet<()>,
+    catalog: tokio::task::JoinHandle<()>,
+    access_log: Option<(AccessLog, LineThread)>,
+    readiness: Arc<control::Readiness>,
+    again: Arc<Notify>,
+    stop_catalog: watch::Sender<bool>,
+    stop_admin: oneshot::Sender<()>,
+    drain: crate::config::Drain,
+}
+
+/// Rules, the catalog's wanted services: what [`start`] is given besides settings.
+#[derive(Debug)]
+pub struct RuleSource {
+    /// Where the rule files are.
+    pub paths: Vec<PathBuf>,
+    /// What they said at start.
+    pub loaded: Loaded,
+}
+
+impl Serving {
+    /// Starts every part. Returns when the listeners are bound and accept; readiness comes with the catalog's answer.
+    /// Must be called on the control plane's runtime.
+    ///
+    /// # Errors
+    /// Nothing is left running: see [`StartError`].
+    pub async fn start(settings: Settings, rules: RuleSource) -> Result<Self, StartError> {
+        let listeners = translate::listeners(&settings.listen)?;
+        let descriptors = control::raise_descriptors();
+        let limits = translate::limits(&settings.limits, descriptors)?;
+        let forwarding = Arc::new(translate::forwarding(&settings));
+        let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
+        let workers = control::workers(workers);
+
+        let clock = Clock::start();
+        let metrics = Metrics::new(workers, translate::metrics(metrics));
+        let events = Events::new(Arc::clone(&metrics));
+        let reloads = Reloads::new(Arc::clone(&events), Arc::clone(&metrics));
+        let (transitions, moved) = Transitions::channel();
+        let access_log = access_log.map(translate::access_log);
+        let access_log = access_log
+            .map(|settings| AccessLog::start(&settings))
+            .transpose()
+            .map_err(|source| StartError::Io { what: "access_log.path".to_owned(), source })?;
+        let fields = Arc::new(ArcSwap::from_pointee(ReadFields::of(&rules.loaded.set)));
+
+        let place = translate::place(region, zone);
+        let (catalog_settings, grace) = translate::catalog(catalog.source, label_keys);
+        let router = Arc::clone(&rules.loaded.router);
+        let table = Table::build(0, Snapshot::default(), Arc::clone(&router), place, clock.now())?;
+        let window = Duration::from_millis(catalog.debounce);
+        let (publisher, published) =
+            Publisher::new(table, window, grace, clock, Arc::clone(&events), Arc::clone(&metrics));
+
+        let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let shared = forward::Shared {
+            table: Arc::clone(&published.table),
+            settings: forwarding,
+            metrics: Arc::clone(&metrics),
+            access_log: access_log
+                .as_ref()
+                .map(|(lines, _)| forward::worker::Log { lines: lines.clone(), fields: Arc::clone(&fields) }),
+            transitions: transitions.clone(),
+            ready: Arc::clone(&ready),
+            origin: clock.origin(),
+            seed: control::seed(),
+            workers,
+        };
+        let plane = DataPlane::start(&listeners, &shared, &limits)
+            .await
+            .map_err(|source| StartError::Io { what: format!("listen on {listeners:?}"), source })?;
+        let listen = plane.addresses().to_vec();
+
+        let (wanted, follow_wanted) = watch::channel(followers::wanted(&router));
+        let (stop_catalog, stopping) = watch::channel(false);
+        let surroundings = catalog::Surroundings { listeners: listen.clone() };
+        let catalog::Running { updates, status, handle, task: catalog_task } =
+            catalog::start(catalog_settings, &surroundings, follow_wanted, stopping)?;
+        metrics.add_source(Arc::new(handles::CatalogFigures(Arc::clone(&status))));
+        metrics.add_source(Arc::new(handles::PoolFigures(Arc::clone(&published.table))));
+
+        let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), ready);
+        let (new_rules, rules_in) = mpsc::channel(1);
+        let again = Arc::new(Notify::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
+        let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
+        let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
+        tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
+        tasks.spawn(
+            Checks::new(
+                Arc::clone(&published.table),
+                published.generation.clone(),
+                clock,
+                transitions.clone(),
+                Arc::clone(&metrics),
+            )
+            .run(),
+        );
+        tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
+
+        let (stop_admin, stop) = oneshot::channel();
+        let parts = AdminParts {
+            published,
+            clock,
+            metrics,
+            events,
+            reloads,
+            readiness: Arc::clone(&readiness),
+            transitions,
+            handle,
+        };
+        let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
+        Ok(Self {
+            listen,
+            admin,
+            plane,
+            tasks,
+            catalog: catalog_task,
+            access_log,
+            readiness,
+            again,
+            stop_catalog,
+            stop_admin,
+            drain,
+        })
+    }
+
+    /// Reads rules, token files and log files again (SIGHUP).
+    pub fn reload(&self) {
+        self.again.notify_waiters();
+        if let Some((log, _)) = &self.access_log {
+            log.reopen();
+        }
+        tracing::info!("reading rules, token files and log files again; other settings need a restart");
+    }
+
+    /// Ends in order: not ready, `drain.delay`, the data plane's drain, everything else. `hurry` skips the delay.
+    /// The number of connections that had to be cut.
+    pub async fn stop(self, hurry: impl Future<Output = ()>) -> usize {
+        let Self { plane, mut tasks, catalog, access_log, readiness, stop_catalog, stop_admin, drain, .. } = self;
+        readiness.drain();
+        let delay = Duration::from_millis(drain.delay);
+        tracing::info!(delay_ms = drain.delay, timeout_ms = drain.timeout, "draining: not ready, still serving");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = hurry => tracing::info!("told again: the delay is skipped"),
+        }
+        let drained = plane.drain(Duration::from_millis(drain.timeout)).await;
+        // Everybody below may be gone already; then there is nobody to tell.
+        let _ = stop_catalog.send(true);
+        let _ = stop_admin.send(());
+        catalog.abort();
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        if let Some((log, mut thread)) = access_log {
+            drop(log);
+            let closed = tokio::task::spawn_blocking(move || thread.close(LOG_CLOSE)).await;
+            if !closed.unwrap_or(false) {
+                tracing::warn!("the access log's last lines could not be written in time");
+            }
+        }
+        drained.cut
+    }
+}
+
+/// What the access log's writer may take for its last lines.
+const LOG_CLOSE: Duration = Duration::from_secs(2);
+
+struct AdminParts {
+    published: Published,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    reloads: Arc<Reloads>,
+    readiness: Arc<control::Readiness>,
+    transitions: Transitions,
+    handle: catalog::Handle,
+}
+
+async fn start_admin(
+    settings: crate::config::Admin,
+    parts: AdminParts,
+    stop: oneshot::Receiver<()>,
+    again: Arc<Notify>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Option<SocketAddr>, StartError> {
+    let crate::config::Admin { address, token_file, hosts } = settings;
+    let Some(address) = address else { return Ok(None) };
+    let failed = |source| StartError::Io { what: format!("admin.address {address}"), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let token = Arc::new(ArcSwapOption::empty());
+    if let Some(path) = token_file {
+        let path = PathBuf::from(path);
+        control::read_token(&path, &token)
+            .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
+        tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
+    }
+    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
+    let actions =
+        handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
+    let admin = Admin {
+        table: Arc::clone(&published.table),
+        clock,
+        metrics,
+        events,
+        reloads,
+        actions: Arc::new(actions),
+        catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
+        ready: readiness,
+        access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
+    };
+    let router = admin::router(admin);
+    tasks.spawn(admin::serve(listener, router, async {
+        // A dropped sender means the same: the end.
+        let _ = stop.await;
+    }));
+    Ok(Some(bound))
+}
