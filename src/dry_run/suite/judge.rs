@@ -229,7 +229,9 @@ fn request(case: &Case, rules: &Rules) -> Result<TrafficRequest, String> {
         None => (&*test.target, None),
     };
     let mut headers = HeaderMap::with_capacity(test.headers.len());
-    test.headers.iter().for_each(|(name, value)| drop(headers.append(name.clone(), value.clone())));
+    for (name, value) in &test.headers {
+        headers.append(name.clone(), value.clone());
+    }
     let path = path::normalise(raw).map_err(|why| why.to_string())?.into_owned();
     Ok(TrafficRequest {
         method: test.method.clone(),

@@ -104,7 +104,7 @@ fn minted(source: KeySource) -> Option<Mint> {
     }
 }
 
-fn keyed(drawn: &split::Drawn) -> Option<u64> {
+fn keyed(drawn: &Drawn) -> Option<u64> {
     match drawn.source {
         KeySource::Field(_) | KeySource::Cookie => Some(drawn.hash),
         KeySource::Minted(_) | KeySource::Drawn => None,
