@@ -141,7 +141,12 @@ const KEEP_ALIVE: http::HeaderName = http::HeaderName::from_static("keep-alive")
 
 impl<B: Body + 'static> Links<B> {
     fn new() -> Self {
-        Self { idle: RefCell::default(), open: Rc::default(), trust: Cell::new(UNLEARNT_IDLE_MS), told: Cell::new(UNLEARNT_IDLE_MS) }
+        Self {
+            idle: RefCell::default(),
+            open: Rc::default(),
+            trust: Cell::new(UNLEARNT_IDLE_MS),
+            told: Cell::new(UNLEARNT_IDLE_MS),
+        }
     }
 
     /// The instance closed a link that had been idle this long. A link closed at once says nothing about a limit.

@@ -85,7 +85,10 @@ impl Setup {
     /// These addresses as `web-0`, `web-1`, …
     pub fn to(addresses: &[SocketAddr]) -> Self {
         let instances = addresses.iter().enumerate();
-        Self { instances: instances.map(|(at, addr)| instance(&format!("web-{at}"), *addr, &[])).collect(), ..Self::default() }
+        Self {
+            instances: instances.map(|(at, addr)| instance(&format!("web-{at}"), *addr, &[])).collect(),
+            ..Self::default()
+        }
     }
 
     pub fn rules(mut self, rules: &str) -> Self {

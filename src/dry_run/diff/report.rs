@@ -123,7 +123,11 @@ impl Moves<'_> {
             load: self
                 .load
                 .iter()
-                .map(|(name, [before, after])| Load { instance: name.to_string(), before: tidy(*before), after: tidy(*after) })
+                .map(|(name, [before, after])| Load {
+                    instance: name.to_string(),
+                    before: tidy(*before),
+                    after: tidy(*after),
+                })
                 .collect(),
             cross_region,
             not_replayable: not_replayable.collect(),
@@ -163,10 +167,10 @@ impl Report {
         );
         if self.keys.seen > 0 {
             let about = if self.keys.estimated { "about " } else { "" };
-            let _ = writeln!(out, "{about}{} keys: {about}{} moved", thousands(self.keys.seen), percent(self.keys.moved));
+            let _ =
+                writeln!(out, "{about}{} keys: {about}{} moved", thousands(self.keys.seen), percent(self.keys.moved));
         }
-        let [before, after, newly] =
-            [self.unrouted_before, self.unrouted_after, self.newly_unrouted].map(thousands);
+        let [before, after, newly] = [self.unrouted_before, self.unrouted_after, self.newly_unrouted].map(thousands);
         let _ = writeln!(out, "unrouted: {before} before, {after} after, {newly} newly");
         if let Some([before, after]) = self.cross_region {
             let _ = writeln!(out, "cross-region: {} before, {} after", percent(before), percent(after));

@@ -40,7 +40,8 @@ impl Report {
             let _ = writeln!(out, "\nFAILED {}:{}: {}", verdict.file, verdict.line, verdict.request);
             for failure in &verdict.failures {
                 let place = format!("{}:{}", verdict.file, failure.line);
-                let _ = writeln!(out, "  {place}: {}: expected {}, got {}", failure.what, failure.expected, failure.actual);
+                let _ =
+                    writeln!(out, "  {place}: {}: expected {}, got {}", failure.what, failure.expected, failure.actual);
             }
             if !verdict.explain.is_empty() {
                 let _ = writeln!(out, "  {}", verdict.explain);
