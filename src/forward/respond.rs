@@ -95,6 +95,7 @@ fn relay(
         idle: idle_limit(headers, &limits.timeouts),
         total: limits.total,
         waiting: None,
+        failed: None,
     }
 }
 

@@ -128,7 +128,8 @@ impl Upload {
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let progress = &self.progress;
         let now = self.connection.clock.now();
-        match Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx) {
+        let polled = Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx);
+        match polled {
             Poll::Pending => {
                 if !progress.waiting.replace(true) {
                     progress.moved.set(now);

@@ -81,9 +81,11 @@ impl Readiness {
     /// A file that prefers labels which the proxy itself does not have keeps everybody on level 0.
     fn placeless(&self) -> Vec<String> {
         let table = self.table.load();
-        let lost = table.router.files.iter().filter(|file| {
-            !file.locality.prefer.is_empty() && !table.place.knows_any(&file.locality.prefer)
-        });
+        let lost = table
+            .router
+            .files
+            .iter()
+            .filter(|file| !file.locality.prefer.is_empty() && !table.place.knows_any(&file.locality.prefer));
         lost.map(|file| {
             format!(
                 "{} prefers {}, but the proxy's own region and zone are not set (--region, --zone): everybody is local",
@@ -125,12 +127,7 @@ pub fn read_token(path: &Path, token: &ArcSwapOption<String>) -> io::Result<()> 
 }
 
 /// Reads the token again whenever its file changes, or when told to.
-pub async fn follow_token(
-    path: PathBuf,
-    token: Arc<ArcSwapOption<String>>,
-    again: Arc<Notify>,
-    reloads: Arc<Reloads>,
-) {
+pub async fn follow_token(path: PathBuf, token: Arc<ArcSwapOption<String>>, again: Arc<Notify>, reloads: Arc<Reloads>) {
     let mut watch = FileWatch::new(vec![path.clone()]);
     loop {
         tokio::select! {

@@ -4,7 +4,7 @@ mod control;
 mod followers;
 mod handles;
 mod signals;
-mod translate;
+pub mod translate;
 
 use std::io;
 use std::net::SocketAddr;
@@ -168,7 +168,16 @@ impl Serving {
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
-        let parts = AdminParts { published, clock, metrics, events, reloads, readiness: Arc::clone(&readiness), transitions, handle };
+        let parts = AdminParts {
+            published,
+            clock,
+            metrics,
+            events,
+            reloads,
+            readiness: Arc::clone(&readiness),
+            transitions,
+            handle,
+        };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         Ok(Self {
             listen,
@@ -257,12 +266,8 @@ async fn start_admin(
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
     let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
-    let actions = handles::Operators {
-        table: Arc::clone(&published.table),
-        clock,
-        transitions,
-        events: Arc::clone(&events),
-    };
+    let actions =
+        handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
         table: Arc::clone(&published.table),
         clock,

@@ -22,6 +22,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::wire::Wire;
 use crate::engine::time::Millis;
 
 /// Bytes of an answer's head, and of one read. HARDENING.md argues 16 KiB.
@@ -31,7 +32,7 @@ const READ_BUFFER: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Link<B: Body + 'static> {
     sender: SendRequest<B>,
-    connection: Connection<TokioIo<TcpStream>, B>,
+    connection: Connection<TokioIo<Wire>, B>,
     ended: bool,
     /// Requests it was given.
     served: u32,
@@ -71,7 +72,7 @@ where
         let (sender, connection) = Builder::new()
             .read_buf_exact_size(Some(READ_BUFFER))
             .max_headers(128)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Wire(stream)))
             .await
             .map_err(io::Error::other)?;
         let open = Open::new(open);
@@ -136,7 +137,7 @@ where
         .await;
         let Self { connection, open, sender: _, .. } = *self;
         let parts = connection.into_parts();
-        Raw { stream: parts.io.into_inner(), read: parts.read_buf, _open: open }
+        Raw { stream: parts.io.into_inner().0, read: parts.read_buf, _open: open }
     }
 
     /// Notes that it became idle.
@@ -146,7 +147,7 @@ where
 }
 
 /// Polls the connection unless it has ended. Its error goes to the exchange that it serves, or means nothing.
-fn drive<B>(connection: &mut Connection<TokioIo<TcpStream>, B>, ended: &mut bool, cx: &mut Context<'_>)
+fn drive<B>(connection: &mut Connection<TokioIo<Wire>, B>, ended: &mut bool, cx: &mut Context<'_>)
 where
     B: Body + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
