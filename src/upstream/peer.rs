@@ -36,6 +36,7 @@ pub struct Peer<B: Body + 'static> {
 
 #[derive(Debug)]
 struct Links<B: Body + 'static> {
+    #[expect(clippy::vec_box, reason = "a link goes in and out of here with every request; it moves as a pointer")]
     idle: RefCell<Vec<Box<Link<B>>>>,
     open: Rc<Cell<u32>>,
     /// How long an idle link is trusted, ms.
@@ -141,7 +142,12 @@ const KEEP_ALIVE: http::HeaderName = http::HeaderName::from_static("keep-alive")
 
 impl<B: Body + 'static> Links<B> {
     fn new() -> Self {
-        Self { idle: RefCell::default(), open: Rc::default(), trust: Cell::new(UNLEARNT_IDLE_MS), told: Cell::new(UNLEARNT_IDLE_MS) }
+        Self {
+            idle: RefCell::default(),
+            open: Rc::default(),
+            trust: Cell::new(UNLEARNT_IDLE_MS),
+            told: Cell::new(UNLEARNT_IDLE_MS),
+        }
     }
 
     /// The instance closed a link that had been idle this long. A link closed at once says nothing about a limit.

@@ -149,7 +149,8 @@ async fn a_put_is_repeated_with_its_whole_body_if_that_is_small() {
     let good = Scripted::http(|seen| ok(&seen.body.len().to_string())).await;
     let rules = format!("{}eject: {{consecutive_5xx: 0, success_rate: 0%}}\n", crate::harness::ONE_POOL);
     let proxy = Setup::to(&[resetting.address, good.address]).rules(&rules).start().await;
-    let put = |size: usize| format!("PUT / HTTP/1.1\r\nhost: shop\r\ncontent-length: {size}\r\n\r\n{}", "x".repeat(size));
+    let put =
+        |size: usize| format!("PUT / HTTP/1.1\r\nhost: shop\r\ncontent-length: {size}\r\n\r\n{}", "x".repeat(size));
     let mut failed = 0;
     for _ in 0..20 {
         let small = proxy.ask(&put(60_000)).await;
@@ -177,10 +178,9 @@ async fn an_answer_in_the_policys_list_is_tried_elsewhere_and_others_are_not() {
 
 #[tokio::test]
 async fn the_last_failing_answer_is_passed_on_as_it_is() {
-    let busy = Scripted::http(|_| {
-        Act::Write(b"HTTP/1.1 503 Busy\r\nx-why: full\r\ncontent-length: 4\r\n\r\nfull".to_vec())
-    })
-    .await;
+    let busy =
+        Scripted::http(|_| Act::Write(b"HTTP/1.1 503 Busy\r\nx-why: full\r\ncontent-length: 4\r\n\r\nfull".to_vec()))
+            .await;
     let proxy = Proxy::to(&[busy.address]).await;
     let reply = proxy.get("/").await;
     assert_eq!((reply.status, reply.text().as_str(), reply.field("x-why").as_deref()), (503, "full", Some("full")));
