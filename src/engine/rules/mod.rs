@@ -15,6 +15,7 @@ mod read;
 mod rule;
 pub mod ruleset;
 mod split;
+mod test_file;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 pub use lists::fill_lists;
 pub use ruleset::*;
+pub use test_file::TestFile;
 
 use super::diagnostic::{Diagnostics, Source};
 
