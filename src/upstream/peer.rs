@@ -36,6 +36,7 @@ pub struct Peer<B: Body + 'static> {
 
 #[derive(Debug)]
 struct Links<B: Body + 'static> {
+    #[expect(clippy::vec_box, reason = "a link goes in and out of here with every request; it moves as a pointer")]
     idle: RefCell<Vec<Box<Link<B>>>>,
     open: Rc<Cell<u32>>,
     /// How long an idle link is trusted, ms.

@@ -37,7 +37,10 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Health transitions, in order.
-pub struct Recorded(Mutex<(mpsc::UnboundedReceiver<Moved>, Vec<(String, Transition)>)>);
+pub struct Recorded(Mutex<Inbox>);
+
+/// What has not been taken yet, and what has.
+type Inbox = (mpsc::UnboundedReceiver<Moved>, Vec<(String, Transition)>);
 
 impl Recorded {
     /// Takes what has been reported by now, as the publisher does; all so far, by instance.
@@ -56,7 +59,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub metrics: Arc<Metrics>,
     pub transitions: Arc<Recorded>,
-    pub table: Arc<ArcSwap<Table>>,
+    table: Arc<ArcSwap<Table>>,
+    live: Mutex<LiveSet>,
     plane: DataPlane,
 }
 
@@ -106,14 +110,19 @@ impl Setup {
         self
     }
 
-    pub async fn start(self) -> Proxy {
-        let (set, found) = rules::parse_files(&[Source::new("web.yaml", self.rules)]);
+    fn table(&self, generation: u64, live: &mut LiveSet) -> Table {
+        let (set, found) = rules::parse_files(&[Source::new("web.yaml", self.rules.as_str())]);
         assert!(!found.has_errors(), "{}", found.render());
         let router = Router::compile(&set).unwrap_or_else(|found| panic!("{}", found.render()));
-        let instances = self.instances.into_iter().map(Arc::new).collect();
-        let service = ServiceSnapshot::build("web".into(), 1, instances, &mut LiveSet::default(), Millis(0));
-        let table = Table::build(1, Snapshot::new([service]), Arc::new(router), Place::default(), Millis(0)).unwrap();
-        let table = Arc::new(ArcSwap::from_pointee(table));
+        let instances = self.instances.iter().cloned().map(Arc::new).collect();
+        let service = ServiceSnapshot::build("web".into(), generation, instances, live, Millis(0));
+        let snapshot = Snapshot::new([service]);
+        Table::build(generation, snapshot, Arc::new(router), Place::default(), Millis(0)).unwrap()
+    }
+
+    pub async fn start(self) -> Proxy {
+        let mut live = LiveSet::default();
+        let table = Arc::new(ArcSwap::from_pointee(self.table(1, &mut live)));
         let metrics = Metrics::new(self.workers, pointsman::observe::metrics::Settings::default());
         let (reports, moved) = Transitions::channel();
         let transitions = Arc::new(Recorded(Mutex::new((moved, Vec::new()))));
@@ -130,7 +139,7 @@ impl Setup {
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
-        Proxy { address: plane.addresses()[0], metrics, transitions, table, plane }
+        Proxy { address: plane.addresses()[0], metrics, transitions, table, live: Mutex::new(live), plane }
     }
 }
 
@@ -142,6 +151,13 @@ impl Proxy {
 
     pub async fn client(&self) -> Client {
         Client::connect(self.address).await
+    }
+
+    /// Publishes another table.
+    pub fn publish(&self, setup: &Setup) {
+        let generation = self.table.load().generation + 1;
+        let table = setup.table(generation, &mut self.live.lock().unwrap());
+        self.table.store(Arc::new(table));
     }
 
     /// One request on a connection of its own.
