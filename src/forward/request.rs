@@ -32,6 +32,7 @@ use crate::engine::balance::Picked;
 use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
 use crate::engine::request::RequestView;
+use crate::engine::route::Detail::NoRoutableInstance;
 use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, cookie, decide};
 use crate::engine::trace::NoTrace;
 use crate::observe::metrics::RouteKey;
@@ -94,8 +95,10 @@ async fn phases(
     let view = worker.view();
     let decision = decided(worker, &view, exchange, &head, &target);
     note(worker, &view, exchange, &head, &target, &decision);
-    let (file, choice) = match (decision.file, decision.outcome) {
-        (Some(file), Outcome::Pool(choice)) => (file, choice),
+    let file = match (decision.file, decision.outcome) {
+        (Some(file), Outcome::Pool(_)) => file,
+        // Nobody is routable, but somebody may wait to prove that he is well again.
+        (Some(file), Outcome::Refuse { detail: NoRoutableInstance, .. }) => file,
         (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
         (_, Outcome::Redirect | Outcome::Respond) => return own_rule(&view, &decision),
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
@@ -113,13 +116,13 @@ async fn phases(
     };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view, file, &decision, choice, exchange.draw);
+    let mut tries = Tries::new(&view, file, &decision, exchange.draw);
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries.first(exchange.connection().clock.now(), may_retry)?;
     let answered = loop {
         tries.note(picked);
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
-        route(exchange, &view, &decision, Some(tries.choice.pool));
+        route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer);
         let result = attempt(exchange, &mut outbound, limits, &worker.metrics, worker.settings.host_of_instance).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };

@@ -4,4 +4,5 @@
 mod support;
 
 mod catalog_file;
+mod probing;
 mod rules_reload;

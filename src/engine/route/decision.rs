@@ -62,6 +62,14 @@ pub struct Choice {
     pub(super) place: u16,
 }
 
+impl Choice {
+    /// Whether pools of the list or of earlier arms stand before it, passed over for want of routable endpoints.
+    #[must_use]
+    pub fn passes_over(&self) -> bool {
+        self.step != Step::Preferred || self.turn > 0 || self.place > 0
+    }
+}
+
 /// The order of resort (RULES.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
