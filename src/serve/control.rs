@@ -30,6 +30,8 @@ pub struct Readiness {
     status: Arc<CatalogStatus>,
     table: Arc<ArcSwap<Table>>,
     draining: AtomicBool,
+    /// Whether the table has once held everybody of whom the catalog told.
+    published: AtomicBool,
     /// What the workers read.
     ready: Arc<AtomicBool>,
 }
@@ -38,7 +40,7 @@ impl Readiness {
     /// Readiness by the catalog's status; `ready` is kept for the workers.
     #[must_use]
     pub fn new(status: Arc<CatalogStatus>, table: Arc<ArcSwap<Table>>, ready: Arc<AtomicBool>) -> Arc<Self> {
-        Arc::new(Self { status, table, draining: AtomicBool::new(false), ready })
+        Arc::new(Self { status, table, draining: AtomicBool::new(false), published: AtomicBool::new(false), ready })
     }
 
     /// Not ready from now on.
@@ -78,6 +80,18 @@ impl Readiness {
         }
     }
 
+    /// The catalog's first answers are published a little after they came (the publisher takes those of a window
+    /// together); until then a request for one of them would meet nobody.
+    fn is_published(&self) -> bool {
+        if self.published.load(Ordering::Relaxed) {
+            return true;
+        }
+        let table = self.table.load();
+        let told = self.status.services();
+        let known = told.iter().filter(|(_, _, figures)| figures.instances.iter().any(|count| *count > 0));
+        known.into_iter().all(|(service, _, _)| table.snapshot.service(service).is_some())
+    }
+
     /// A file that prefers labels which the proxy itself does not have keeps everybody on level 0.
     fn placeless(&self) -> Vec<String> {
         let table = self.table.load();
@@ -107,6 +121,13 @@ impl ReadyView for Readiness {
         if self.draining.load(Ordering::Relaxed) {
             reasons.insert(0, "draining".to_owned());
             return Ready { ready: false, degraded, reasons };
+        }
+        if catalog.ready && !self.is_published() {
+            reasons.push("the first table is being published".to_owned());
+            return Ready { ready: false, degraded, reasons };
+        }
+        if catalog.ready {
+            self.published.store(true, Ordering::Relaxed);
         }
         Ready { ready: catalog.ready, degraded, reasons }
     }
