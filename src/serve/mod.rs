@@ -1,6 +1,7 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
 mod control;
+mod doubts;
 mod followers;
 mod handles;
 mod signals;
@@ -152,6 +153,7 @@ impl Serving {
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
+        tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events)));
         let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
         let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
         tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
