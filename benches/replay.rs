@@ -95,7 +95,8 @@ fn bench(c: &mut Criterion) {
     group.throughput(Throughput::Elements(REQUESTS)).sample_size(10);
     group.bench_function("replay", |b| {
         b.iter(|| {
-            let counted = run(&traffic[..], &reading, || Counts::new(&replay, None), &mut |_| {}).expect("it is in memory");
+            let counted =
+                run(&traffic[..], &reading, || Counts::new(&replay, None), &mut |_| {}).expect("it is in memory");
             counted.tally.report(counted.requests, counted.skipped, &["version".into()])
         });
     });

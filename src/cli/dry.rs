@@ -69,7 +69,11 @@ impl Standing {
 
 impl Traffic {
     /// Runs the file through tallies, with progress on a terminal. In strict mode a line that cannot be read is an error.
-    pub(super) fn count<T: Tally>(&self, threads: Option<usize>, make: impl Fn() -> T + Sync) -> Result<Run<T>, Unusable> {
+    pub(super) fn count<T: Tally>(
+        &self,
+        threads: Option<usize>,
+        make: impl Fn() -> T + Sync,
+    ) -> Result<Run<T>, Unusable> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reading = Reading {
             format: self.input_format,
@@ -77,7 +81,8 @@ impl Traffic {
             threads: threads.or(self.threads).unwrap_or(cores),
             strict: self.strict,
         };
-        let unreadable = |error: io::Error| Unusable::because(format!("cannot read {}: {error}", self.traffic.display()));
+        let unreadable =
+            |error: io::Error| Unusable::because(format!("cannot read {}: {error}", self.traffic.display()));
         let input: Box<dyn Read> = match self.traffic.as_path() {
             path if path == Path::new("-") => Box::new(io::stdin().lock()),
             path => Box::new(File::open(path).map_err(unreadable)?),

@@ -72,16 +72,15 @@ pub fn run(args: &Args) -> u8 {
 
 fn report(args: &Args) -> Result<Report, Unusable> {
     let what_if = WhatIf::parse(&args.down, &args.scale).map_err(|out| Unusable::of(out, Vec::new()));
-    let (rules, catalog, what_if) =
-        match (inputs::rules(&args.rules), dry::catalog(args.catalog.as_deref()), what_if) {
-            (Ok(rules), Ok(catalog), Ok(what_if)) => (rules, catalog, what_if),
-            (rules, catalog, what_if) => {
-                let mut all = rules.err().unwrap_or_default();
-                all.merge(catalog.err().unwrap_or_default());
-                all.merge(what_if.err().unwrap_or_default());
-                return Err(all);
-            }
-        };
+    let (rules, catalog, what_if) = match (inputs::rules(&args.rules), dry::catalog(args.catalog.as_deref()), what_if) {
+        (Ok(rules), Ok(catalog), Ok(what_if)) => (rules, catalog, what_if),
+        (rules, catalog, what_if) => {
+            let mut all = rules.err().unwrap_or_default();
+            all.merge(catalog.err().unwrap_or_default());
+            all.merge(what_if.err().unwrap_or_default());
+            return Err(all);
+        }
+    };
     let table = inputs::table(&rules, &catalog.0, &what_if, args.standing.place())
         .map_err(|error| Unusable::because(error.to_string()))?;
     let scene = Scene {

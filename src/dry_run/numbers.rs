@@ -14,6 +14,12 @@ pub fn thousands(number: u64) -> String {
     out
 }
 
+/// `1 line`, `1,234 lines`.
+#[must_use]
+pub fn counted(number: u64, word: &str) -> String {
+    format!("{} {word}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
 /// A part of one as a percentage: two decimals, more where it is less than that.
 #[must_use]
 pub fn percent(share: f64) -> String {
@@ -51,8 +57,14 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_small_shares_do_not_vanish() {
-        assert_eq!((thousands(0), thousands(999), thousands(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((percent(0.05), percent(0.0), percent(0.000_012), percent(1.0)), ("5.00%".into(), "0.00%".into(), "0.0012%".into(), "100.00%".into()));
+        assert_eq!(
+            (thousands(0), thousands(999), thousands(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
+        assert_eq!(
+            (percent(0.05), percent(0.0), percent(0.000_012), percent(1.0)),
+            ("5.00%".into(), "0.00%".into(), "0.0012%".into(), "100.00%".into())
+        );
         assert_eq!(columns(&[["a".into(), "10".into()], ["bcd".into(), "9".into()]]), "a    10\nbcd   9\n");
     }
 }

@@ -8,8 +8,8 @@ use pointsman::dry_run::explain::explain;
 use pointsman::dry_run::inputs::{self, Rules};
 use pointsman::dry_run::load;
 use pointsman::dry_run::replay::{Counts, Luck, Placed, Redactions, Scene, place};
-use pointsman::dry_run::traffic::stream::{Reading, Tally, run};
 use pointsman::dry_run::traffic::Captured;
+use pointsman::dry_run::traffic::stream::{Reading, Tally, run};
 use pointsman::dry_run::what_if::WhatIf;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::format::catalog_file;
@@ -30,7 +30,10 @@ fn table(rules: &Rules, weights: &[u32]) -> Table {
     let mut text = String::from("services:\n  web:\n");
     for (at, weight) in weights.iter().enumerate() {
         let version = at % 3;
-        text.push_str(&format!("    - {{id: w{at}, address: 10.0.0.1, port: {}, weight: {weight}, labels: {{v: {version}}}}}\n", at + 1));
+        text.push_str(&format!(
+            "    - {{id: w{at}, address: 10.0.0.1, port: {}, weight: {weight}, labels: {{v: {version}}}}}\n",
+            at + 1
+        ));
     }
     let (catalog, out) = catalog_file::parse(&Source::new("catalog.yaml", text));
     assert!(out.0.is_empty(), "{}", out.render());
@@ -56,7 +59,8 @@ fn line() -> impl Strategy<Value = String> {
         |(path, group, user, draw)| {
             let mut headers = serde_json::Map::new();
             group.into_iter().for_each(|group| drop(headers.insert("X-G".into(), format!("g{group}").into())));
-            user.into_iter().for_each(|user| drop(headers.insert("x-u".into(), serde_json::json!([format!("u{user}")]))));
+            user.into_iter()
+                .for_each(|user| drop(headers.insert("x-u".into(), serde_json::json!([format!("u{user}")]))));
             let mut line = serde_json::json!({"host": "A.example.com:80", "path": path, "headers": headers});
             draw.into_iter().for_each(|draw| line["draw"] = format!("{draw:016x}").into());
             line.to_string()
@@ -176,6 +180,9 @@ fn raising_an_unkeyed_share_moves_exactly_the_difference() {
     let request = captured(r#"{"host":"a","path":"/"}"#).request;
     let shift = comparison(&old, &new, &request).shift(&old, &new);
     assert_eq!((shift.moved, shift.moves.len()), (WHOLE / 20, 1));
-    assert_eq!((&*shift.moves[0].from.goal, &*shift.moves[0].to.goal, shift.moves[0].why), ("c", "a", diff::Why::Weights));
+    assert_eq!(
+        (&*shift.moves[0].from.goal, &*shift.moves[0].to.goal, shift.moves[0].why),
+        ("c", "a", diff::Why::Weights)
+    );
     assert!(request.headers == HeaderMap::new());
 }

@@ -36,7 +36,7 @@ const DIFF: &str = "diff|--rules|web.yaml|--with|next.yaml|--catalog|fleet.yaml|
 fn tests_beside_the_rules_pass_and_say_what_they_cover() {
     check("test.txt", 0, "test|web.yaml|--catalog|fleet.yaml");
     check("test-without-catalog.txt", 0, "test|web.yaml");
-    check("test-under.txt", 4, "test|web.yaml|--fail-under|95%");
+    check("test-under.txt", 4, "test|next.yaml|--fail-under|95%");
 }
 
 #[test]
@@ -74,7 +74,11 @@ fn a_diff_tells_expected_moves_from_surprises() {
     check("diff.txt", 0, &format!("{DIFF}|--region|eu"));
     check("diff.json", 0, &format!("{DIFF}|--format|json|--threads|3"));
     check("diff-limit.txt", 1, &format!("{DIFF}|--max-moved|3%|--max-unrouted|0"));
-    check("diff-same.txt", 0, "diff|--rules|web.yaml|--with|web.yaml|--catalog|fleet.yaml|--traffic|traffic.jsonl|--max-moved|0%");
+    check(
+        "diff-same.txt",
+        0,
+        "diff|--rules|web.yaml|--with|web.yaml|--catalog|fleet.yaml|--traffic|traffic.jsonl|--max-moved|0%",
+    );
 }
 
 #[test]

@@ -139,7 +139,8 @@ impl<'t> Moves<'t> {
             for (at, refused) in [shift.refused_before, shift.refused_after, newly].into_iter().enumerate() {
                 self.refused[at] += if refused { count } else { 0 };
             }
-            for (side, (table, decision)) in [(scene.old, &first.old), (scene.new, &first.new)].into_iter().enumerate() {
+            for (side, (table, decision)) in [(scene.old, &first.old), (scene.new, &first.new)].into_iter().enumerate()
+            {
                 self.add_load(side, table, decision, count);
             }
         }

@@ -190,11 +190,9 @@ impl Tally for Counts<'_> {
     }
 
     fn merge(&mut self, other: Self) {
-        for (ours, theirs) in [
-            (&mut self.rules, other.rules),
-            (&mut self.pools, other.pools),
-            (&mut self.endpoints, other.endpoints),
-        ] {
+        for (ours, theirs) in
+            [(&mut self.rules, other.rules), (&mut self.pools, other.pools), (&mut self.endpoints, other.endpoints)]
+        {
             let pairs = ours.iter_mut().flatten().zip(theirs.into_iter().flatten());
             pairs.for_each(|(ours, theirs)| *ours += theirs);
         }

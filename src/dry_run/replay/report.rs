@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Counts, Example};
-use crate::dry_run::numbers::{columns, percent, thousands};
+use crate::dry_run::numbers::{columns, counted, percent, thousands};
 use crate::dry_run::traffic::stream::Skipped;
 use crate::engine::label::Text;
 use crate::engine::route::Step;
@@ -86,7 +86,9 @@ impl Counts<'_> {
             let names = file.rules.iter().map(|rule| &rule.name).chain([&none]);
             let listed = names.zip(&self.rules[at]).filter(|(name, count)| **count > 0 || !Text::ptr_eq(name, &none));
             rules.extend(listed.map(|(name, count)| (named(name), *count)));
-            for (pool, count) in file.pools.iter().zip(&self.pools[at]).filter(|(pool, n)| **n > 0 || pool.spec.is_some()) {
+            for (pool, count) in
+                file.pools.iter().zip(&self.pools[at]).filter(|(pool, n)| **n > 0 || pool.spec.is_some())
+            {
                 *pools.entry(named(&pool.name)).or_default() += count;
             }
             for (endpoint, count) in table.files[at].endpoints().iter().zip(&self.endpoints[at]) {
@@ -125,7 +127,9 @@ impl Counts<'_> {
             pools: rows(pools, routed),
             labels: by_label
                 .into_iter()
-                .map(|(label, values)| (label, rows(values.into_iter().map(|(value, n)| (value.to_string(), n)), routed)))
+                .map(|(label, values)| {
+                    (label, rows(values.into_iter().map(|(value, n)| (value.to_string(), n)), routed))
+                })
                 .collect(),
             instances: rows(instances, routed),
             steps: rows(self.steps.into_iter().map(|(step, count)| (step_word(step).to_owned(), count)), routed),
@@ -155,7 +159,7 @@ impl Report {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = format!("{} requests: {} routed", thousands(self.requests), thousands(self.routed));
+        let mut out = format!("{}: {} routed", counted(self.requests, "request"), thousands(self.routed));
         for (count, word) in [(self.answered, "answered by rules"), (self.unrouted, "unrouted")] {
             if count > 0 || word == "unrouted" {
                 let _ = write!(out, ", {} {word}", thousands(count));
@@ -176,7 +180,11 @@ impl Report {
             table(&mut out, "step of the order of resort", &self.steps);
         }
         if self.rerouted > 0 {
-            let _ = writeln!(out, "\n{} requests took another arm: their own had nobody routable", thousands(self.rerouted));
+            let _ = writeln!(
+                out,
+                "\n{} took another arm: their own had nobody routable",
+                counted(self.rerouted, "request")
+            );
         }
         self.trouble(&mut out);
         out
@@ -185,7 +193,13 @@ impl Report {
     fn trouble(&self, out: &mut String) {
         for refusal in &self.refusals {
             let of = refusal.service.as_ref().map_or(String::new(), |service| format!(" by {service}"));
-            let _ = writeln!(out, "\nunrouted: {} with {} {}{of}", thousands(refusal.requests), refusal.status, refusal.detail);
+            let _ = writeln!(
+                out,
+                "\nunrouted: {} with {} {}{of}",
+                thousands(refusal.requests),
+                refusal.status,
+                refusal.detail
+            );
             for example in &refusal.examples {
                 let _ = writeln!(out, "  line {}: {}\n    {}", example.line, example.request, example.explain);
             }
@@ -202,7 +216,7 @@ pub(in crate::dry_run) fn skipped(out: &mut String, skipped: &Skipped) {
     if skipped.count == 0 {
         return;
     }
-    let _ = writeln!(out, "\n{} lines could not be read", thousands(skipped.count));
+    let _ = writeln!(out, "\n{} could not be read", counted(skipped.count, "line"));
     for (line, why) in &skipped.first {
         let _ = writeln!(out, "  line {line}: {why}");
     }

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::HeaderMap;
 use serde::Serialize;
 
+use super::Case;
 use super::coverage::{Coverage, Watch};
 use super::world::{Standing, World};
-use super::Case;
 use crate::dry_run::command::{Explain, url};
 use crate::dry_run::inputs::Rules;
 use crate::engine::diagnostic::Span;
@@ -49,13 +49,7 @@ pub struct Failure {
 }
 
 /// Judges a case, and notes what it covers.
-pub(super) fn judge(
-    world: &World,
-    rules: &Rules,
-    case: &Case,
-    explain: &Explain,
-    coverage: &mut Coverage,
-) -> Verdict {
+pub(super) fn judge(world: &World, rules: &Rules, case: &Case, explain: &Explain, coverage: &mut Coverage) -> Verdict {
     let line = |span: Span| case.source.position(span.start).0;
     let mut verdict = Verdict {
         file: case.source.name.clone(),
@@ -156,12 +150,14 @@ impl<'w> Judged<'w> {
 
     /// Exact: within less than one part per million, which is what a share can be written to.
     fn has_share(&self, pool: &Text, ppm: u32) -> bool {
-        let weight: u64 =
-            self.everybody.parts.iter().filter(|part| self.pool(part.outcome) == Some(pool)).map(|part| part.weight).sum();
-        let (is, wanted) = (
-            u128::from(weight) * u128::from(WHOLE),
-            u128::from(ppm) * u128::from(self.everybody.total),
-        );
+        let weight: u64 = self
+            .everybody
+            .parts
+            .iter()
+            .filter(|part| self.pool(part.outcome) == Some(pool))
+            .map(|part| part.weight)
+            .sum();
+        let (is, wanted) = (u128::from(weight) * u128::from(WHOLE), u128::from(ppm) * u128::from(self.everybody.total));
         is.abs_diff(wanted) < u128::from(self.everybody.total)
     }
 

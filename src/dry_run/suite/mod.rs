@@ -125,7 +125,8 @@ pub fn run(
             }
         };
         report.coverage.know(&suite.rules.router);
-        let explain = Explain::new(&suite.rules.paths, Some(catalog.map_or(Path::new("CATALOG.yaml"), |(_, path)| path)), flags);
+        let explain =
+            Explain::new(&suite.rules.paths, Some(catalog.map_or(Path::new("CATALOG.yaml"), |(_, path)| path)), flags);
         for case in &suite.cases {
             // The same file may be named twice.
             if seen.insert((case.source.name.clone(), case.test.span.start)) {

@@ -115,11 +115,20 @@ mod tests {
     fn lines_of_nginx_and_apache_become_requests() {
         let line = r#"10.1.2.3 - bob [22/Nov/2026:10:00:00 +0000] "GET /cart?x=1 HTTP/1.1" 200 17 "https://a/" "say \"hi\" \x41""#;
         let request = read(line, "shop.example.com").unwrap().request;
-        assert_eq!((request.host.as_str(), request.path.as_str(), request.query.as_deref()), ("shop.example.com", "/cart", Some("x=1")));
-        assert_eq!((request.client.to_string().as_str(), &request.headers["user-agent"]), ("10.1.2.3", &HeaderValue::from_static("say \"hi\" A")));
+        assert_eq!(
+            (request.host.as_str(), request.path.as_str(), request.query.as_deref()),
+            ("shop.example.com", "/cart", Some("x=1"))
+        );
+        assert_eq!(
+            (request.client.to_string().as_str(), &request.headers["user-agent"]),
+            ("10.1.2.3", &HeaderValue::from_static("say \"hi\" A"))
+        );
         let vhost = r#"www.example.com:443 ::1 - - [22/Nov/2026:10:00:00 +0000] "POST https://x.example.com HTTP/1.1" 200 - "-" "-" 0.001"#;
         let request = read(vhost, "shop").unwrap().request;
-        assert_eq!((request.host.as_str(), request.scheme.as_str(), request.path.as_str()), ("x.example.com", "https", "/"));
+        assert_eq!(
+            (request.host.as_str(), request.scheme.as_str(), request.path.as_str()),
+            ("x.example.com", "https", "/")
+        );
         assert!(request.headers.is_empty() && request.client.is_ipv6());
         let plain = vhost.replace("https://x.example.com", "/");
         assert_eq!(read(&plain, "shop").unwrap().request.host, "www.example.com");
@@ -127,7 +136,13 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_said() {
-        for line in ["", "hello", r#"1.1.1.1 - - [x] "-" 400 0"#, r#"1.1.1.1 - - [x] "\x16\x03" 400 0"#, r#"1.1.1.1 - - [x] "GET"#] {
+        for line in [
+            "",
+            "hello",
+            r#"1.1.1.1 - - [x] "-" 400 0"#,
+            r#"1.1.1.1 - - [x] "\x16\x03" 400 0"#,
+            r#"1.1.1.1 - - [x] "GET"#,
+        ] {
             assert!(read(line, "shop").is_err(), "{line}");
         }
     }

@@ -87,8 +87,14 @@ mod tests {
     fn the_usual_fields_become_a_request() {
         let line = r#"{"start_time":"2026-11-22T10:00:00Z","method":"GET","path":"/cart?x=1","authority":"shop.example.com:443","downstream_remote_address":"10.1.2.3:5000","requested_server_name":"-","user_agent":"curl","x_forwarded_for":null,"response_code":200,"request_headers":{"x-lane":"f1"}}"#;
         let request = read(line, "x").unwrap().request;
-        assert_eq!((request.host.as_str(), request.path.as_str(), request.sni.as_deref()), ("shop.example.com", "/cart", None));
-        assert_eq!((request.client.to_string().as_str(), &request.headers["x-lane"]), ("10.1.2.3", &"f1".parse().unwrap()));
+        assert_eq!(
+            (request.host.as_str(), request.path.as_str(), request.sni.as_deref()),
+            ("shop.example.com", "/cart", None)
+        );
+        assert_eq!(
+            (request.client.to_string().as_str(), &request.headers["x-lane"]),
+            ("10.1.2.3", &"f1".parse().unwrap())
+        );
         assert_eq!(request.headers.len(), 2);
         let own = read(r#"{":METHOD":"POST",":PATH":"/","x-forwarded-proto":"https"}"#, "y").unwrap().request;
         assert_eq!((own.host.as_str(), own.scheme.as_str()), ("y", "https"));

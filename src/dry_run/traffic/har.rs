@@ -16,7 +16,8 @@ use super::combined::absolute;
 /// It is no archive, or `each` wants no more.
 pub fn entries(input: impl Read, each: &mut dyn FnMut(String) -> Result<(), String>) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_reader(std::io::BufReader::new(input));
-    let found = Keyed { key: "log", inner: Keyed { key: "entries", inner: Each(each) } }.deserialize(&mut deserializer)?;
+    let found =
+        Keyed { key: "log", inner: Keyed { key: "entries", inner: Each(each) } }.deserialize(&mut deserializer)?;
     match found {
         Some(Some(())) => deserializer.end(),
         _ => Err(serde_json::Error::custom("not an HTTP archive: there is no `log.entries`")),
@@ -155,7 +156,10 @@ mod tests {
         ], "pages": []}}"#;
         let lines = lines(text).unwrap();
         let request = Format::Har.read(&lines[0], "x").unwrap().request;
-        assert_eq!((request.scheme.as_str(), request.host.as_str(), request.path.as_str()), ("https", "shop.example.com", "/cart"));
+        assert_eq!(
+            (request.scheme.as_str(), request.host.as_str(), request.path.as_str()),
+            ("https", "shop.example.com", "/cart")
+        );
         assert_eq!(request.headers.get_all("x-lane").iter().count(), 2);
         assert_eq!(request.headers.len(), 2);
     }

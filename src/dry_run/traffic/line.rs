@@ -57,7 +57,8 @@ fn captured(line: Line<'_>, fallback: &str) -> Result<Captured, TrafficError> {
             .map_err(|_| TrafficError::Json(serde_json::Error::custom(format!("`{text}` is not an IP address"))))?
             .to_canonical(),
     };
-    let mut request = request(&line.method, Some(&*line.host).filter(|host| !host.is_empty()).unwrap_or(fallback), &line.path)?;
+    let mut request =
+        request(&line.method, Some(&*line.host).filter(|host| !host.is_empty()).unwrap_or(fallback), &line.path)?;
     request.scheme = line.scheme.unwrap_or(request.scheme);
     request.headers = line.headers.0;
     request.client = client;
@@ -190,7 +191,8 @@ mod tests {
             r#"{"host":"a"}"#,
             r#"{"host":"a","sni":null,"san":["x"],"scheme":"https"}"#,
         ] {
-            let (ours, theirs) = (read(text, "x").unwrap().request, TrafficLine::parse(text).unwrap().request().unwrap());
+            let (ours, theirs) =
+                (read(text, "x").unwrap().request, TrafficLine::parse(text).unwrap().request().unwrap());
             assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
         }
         for text in [

@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn every_line_is_counted_once_with_its_number_over_many_blocks() {
-        let text: String = (1..=60_000).map(|n| format!("{{\"host\":\"a.example.com\",\"path\":\"/{n}\"}}\n")).collect();
+        let text: String =
+            (1..=60_000).map(|n| format!("{{\"host\":\"a.example.com\",\"path\":\"/{n}\"}}\n")).collect();
         assert!(text.len() > 2 * BLOCK);
         let read = read(text.trim_end().as_bytes(), &reading(3, false));
         assert_eq!((read.requests, read.format, read.skipped.count), (60_000, Format::Traffic, 0));
@@ -300,7 +301,8 @@ mod tests {
 
     #[test]
     fn bad_lines_are_counted_and_the_first_shown() {
-        let text: String = (1..=20).map(|n| if n % 2 == 0 { "{\"path\":1}\n".into() } else { "{}\n\n".to_owned() }).collect();
+        let text: String =
+            (1..=20).map(|n| if n % 2 == 0 { "{\"path\":1}\n".into() } else { "{}\n\n".to_owned() }).collect();
         let read = read(text.as_bytes(), &reading(2, false));
         assert_eq!((read.requests, read.skipped.count), (10, 10));
         assert_eq!(read.skipped.first.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 6, 9, 12, 15]);

@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn a_rule_file_is_none() {
-        for text in ["service: web\nrules: []\ntests: []\n", "rules: [{name: a, to: b}]\ntests: []\n", "tests: []\n", "["] {
+        for text in
+            ["service: web\nrules: []\ntests: []\n", "rules: [{name: a, to: b}]\ntests: []\n", "tests: []\n", "["]
+        {
             assert!(TestFile::of(&Source::new("t.yaml", text)).is_none(), "{text}");
         }
     }
