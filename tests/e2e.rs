@@ -1,4 +1,5 @@
 //! The data plane end to end, over real sockets: scripted clients on one side, scripted instances on the other.
+#![allow(clippy::unwrap_used)]
 
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
@@ -14,5 +15,7 @@ mod fields;
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/tables.rs"]
+mod tables;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;

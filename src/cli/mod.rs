@@ -39,6 +39,8 @@ enum Command {
     Replay(Box<replay::Args>),
     /// Run captured requests through two rule sets, or two catalogs, and say what moves
     Diff(Box<diff::Args>),
+    /// Write the live catalog as a catalog file
+    Catalog(catalog::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -63,6 +65,7 @@ impl Cli {
             Command::Test(args) => return test::run(&args),
             Command::Replay(args) => return replay::run(&args),
             Command::Diff(args) => return diff::run(&args),
+            Command::Catalog(args) => catalog::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "pointsman", &mut io::stdout().lock());
                 Ok(0)

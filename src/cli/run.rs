@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> u8 {
 }
 
 /// The environment, without what is not UTF-8: no setting can be in there.
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 

@@ -4,6 +4,7 @@ use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use http::header::COOKIE;
 use http::request::Parts;
@@ -44,7 +45,15 @@ pub async fn answer(
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
-    let outcome = caught(phases(&worker, &mut exchange, &mut json, request)).await;
+    let outcome = {
+        let mut phases = pin!(phases(&worker, &mut exchange, &mut json, request));
+        // A panic of ours costs this request and no other.
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| phases.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        })
+        .await
+    };
     let outcome = outcome.unwrap_or_else(|| {
         worker.metrics.word(&names::PANICS, "request");
         Err(Detail::Internal.into())
@@ -319,14 +328,4 @@ async fn pause(exchange: &Exchange, limits: Limits) {
         let until_then = connection.clock.read_millis().plus(wait).min(limits.total);
         let _ = until(connection, until_then, pending::<()>()).await;
     }
-}
-
-/// Runs the phases; `None` when they panicked. Only this request is lost then.
-async fn caught<F: Future>(phases: F) -> Option<F::Output> {
-    let mut phases = pin!(phases);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| phases.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Some),
-        Err(_) => std::task::Poll::Ready(None),
-    })
-    .await
 }

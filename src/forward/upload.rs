@@ -248,7 +248,7 @@ impl Body for UploadBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.upload.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.size.clone())
+        self.upload.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.size)
     }
 }
 

@@ -4,7 +4,7 @@ mod control;
 mod followers;
 mod handles;
 mod signals;
-mod translate;
+pub mod translate;
 
 use std::io;
 use std::net::SocketAddr;

@@ -100,8 +100,8 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         for acceptor in acceptors {
             let _ = acceptor.await;
         }
-        takeover.abort();
         let left = worker.finish(timeout).await;
+        takeover.abort();
         ticking.abort();
         let _ = cut.send(left);
     });

@@ -4,7 +4,11 @@ use crate::harness::{Act, Proxy, Scripted, Setup};
 
 /// What is sent, and the statuses that are right for it.
 const MALFORMED: &[(&str, &str, &[u16])] = &[
-    ("two different lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", &[400]),
+    (
+        "two different lengths",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+        &[400],
+    ),
     ("two lengths in one field", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 4\r\n\r\nabcd", &[400]),
     ("a length with a sign", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +3\r\n\r\nabc", &[400]),
     ("a length that is none", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3x\r\n\r\nabc", &[400]),
@@ -27,26 +31,50 @@ const MALFORMED: &[(&str, &str, &[u16])] = &[
     ("TRACE", "TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", &[405]),
     ("another coding", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n", &[400, 501]),
     ("two codings", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", &[501]),
-    ("chunked twice", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    (
+        "chunked twice",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        &[400, 501],
+    ),
     (
         "chunked in two fields",
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         &[501],
     ),
-    ("chunked hidden by a tab", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n", &[400, 501]),
+    (
+        "chunked hidden by a tab",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        &[400, 501],
+    ),
     ("a coding in HTTP/1.0", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", &[400]),
     ("a wrong version", "GET / HTTP/2.0\r\nhost: a\r\n\r\n", &[400]),
     ("no version", "GET /\r\nhost: a\r\n\r\n", &[400]),
     ("no request line", "\x16\x03\x01\x02\x00\x01\r\n\r\n", &[400]),
-    ("a chunk size that is none", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n", &[400]),
+    (
+        "a chunk size that is none",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
+        &[400],
+    ),
     (
         "a chunk size that overflows",
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n",
         &[400],
     ),
-    ("a chunk longer than it says", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n", &[400]),
-    ("a chunk size with a sign", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n+2\r\nab\r\n0\r\n\r\n", &[400]),
-    ("a chunk without its end", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\nab\r\n0\r\n\r\n", &[400]),
+    (
+        "a chunk longer than it says",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n",
+        &[400],
+    ),
+    (
+        "a chunk size with a sign",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n+2\r\nab\r\n0\r\n\r\n",
+        &[400],
+    ),
+    (
+        "a chunk without its end",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\nab\r\n0\r\n\r\n",
+        &[400],
+    ),
 ];
 
 #[tokio::test]
@@ -61,13 +89,14 @@ async fn malformed_and_ambiguous_requests_are_refused_and_the_connection_closed(
         client.send("GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(client.is_closed().await, "{what}: the connection goes on");
         assert!(instance.requests().is_empty(), "{what}: passed on {:?}", instance.requests());
-        assert!(proxy.transitions.0.lock().unwrap().is_empty(), "{what}: held against the instance");
+        assert!(proxy.transitions.all().is_empty(), "{what}: held against the instance");
     }
 }
 
 #[tokio::test]
 async fn a_length_beside_chunked_is_dropped_and_the_connection_closed_after_the_answer() {
-    for fields in ["content-length: 3\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 3"] {
+    for fields in ["content-length: 3\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 3"]
+    {
         let instance = Scripted::echo().await;
         let proxy = Proxy::to(&[instance.address]).await;
         let mut client = proxy.client().await;
@@ -94,7 +123,10 @@ async fn malformed_answers_are_502_and_held_against_the_instance() {
         ("two lengths", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc"),
         ("a length that is none", "HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\nabc"),
         ("another coding", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-        ("a coding twice", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (
+            "a coding twice",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
         ("a change nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
         ("a status that is none", "HTTP/1.1 2000 OK\r\ncontent-length: 0\r\n\r\n"),
     ] {
@@ -104,7 +136,7 @@ async fn malformed_answers_are_502_and_held_against_the_instance() {
         let reply = proxy.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(reply.status, 502, "{what}: {}", reply.head);
         assert_eq!(reply.field("x-pointsman-error").as_deref(), Some("upstream_malformed"), "{what}");
-        assert_eq!(proxy.transitions.0.lock().unwrap().len(), 1, "{what}");
+        assert_eq!(proxy.transitions.all().len(), 1, "{what}");
     }
 }
 

@@ -39,7 +39,7 @@ async fn refused_and_reset_requests_go_to_another_instance() {
         let reply = proxy.get("/").await;
         assert_eq!((reply.status, reply.text().as_str()), (200, "good"), "request {turn}");
     }
-    let moved = proxy.transitions.0.lock().unwrap().clone();
+    let moved = proxy.transitions.all();
     let ejected = |id: &str| moved.iter().any(|(of, t)| of == id && matches!(t.kind, Kind::Ejected { .. }));
     assert!(ejected("web-0") && ejected("web-1") && !ejected("web-2"), "{moved:?}");
 }
@@ -101,7 +101,7 @@ async fn dead_pooled_connections_cost_nothing() {
         client.send("GET / HTTP/1.1\r\nhost: shop\r\n\r\n").await;
         assert_eq!(client.reply().await.status, 200, "request {turn}");
     }
-    assert!(proxy.transitions.0.lock().unwrap().is_empty(), "not the instance's fault");
+    assert!(proxy.transitions.all().is_empty(), "not the instance's fault");
 }
 
 #[tokio::test]
@@ -149,7 +149,8 @@ async fn a_put_is_repeated_with_its_whole_body_if_that_is_small() {
     let good = Scripted::http(|seen| ok(&seen.body.len().to_string())).await;
     let rules = format!("{}eject: {{consecutive_5xx: 0, success_rate: 0%}}\n", crate::harness::ONE_POOL);
     let proxy = Setup::to(&[resetting.address, good.address]).rules(&rules).start().await;
-    let put = |size: usize| format!("PUT / HTTP/1.1\r\nhost: shop\r\ncontent-length: {size}\r\n\r\n{}", "x".repeat(size));
+    let put =
+        |size: usize| format!("PUT / HTTP/1.1\r\nhost: shop\r\ncontent-length: {size}\r\n\r\n{}", "x".repeat(size));
     let mut failed = 0;
     for _ in 0..20 {
         let small = proxy.ask(&put(60_000)).await;
@@ -177,10 +178,9 @@ async fn an_answer_in_the_policys_list_is_tried_elsewhere_and_others_are_not() {
 
 #[tokio::test]
 async fn the_last_failing_answer_is_passed_on_as_it_is() {
-    let busy = Scripted::http(|_| {
-        Act::Write(b"HTTP/1.1 503 Busy\r\nx-why: full\r\ncontent-length: 4\r\n\r\nfull".to_vec())
-    })
-    .await;
+    let busy =
+        Scripted::http(|_| Act::Write(b"HTTP/1.1 503 Busy\r\nx-why: full\r\ncontent-length: 4\r\n\r\nfull".to_vec()))
+            .await;
     let proxy = Proxy::to(&[busy.address]).await;
     let reply = proxy.get("/").await;
     assert_eq!((reply.status, reply.text().as_str(), reply.field("x-why").as_deref()), (503, "full", Some("full")));
@@ -288,7 +288,7 @@ async fn a_client_that_leaves_cancels_the_request_without_blame() {
     .await;
     drop(client);
     assert_eq!(soon("the end of the instance's connection", left).await.unwrap(), 0);
-    assert!(proxy.transitions.0.lock().unwrap().is_empty());
+    assert!(proxy.transitions.all().is_empty());
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn a_broken_upload_is_the_clients_fault() {
     let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
     let reply = proxy.ask("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\nzz\r\n").await;
     assert_eq!((reply.status, reply.field("x-pointsman-error").as_deref()), (400, Some("client_body")));
-    assert!(proxy.transitions.0.lock().unwrap().is_empty());
+    assert!(proxy.transitions.all().is_empty());
 }
 
 #[tokio::test]
@@ -316,7 +316,7 @@ async fn a_reset_in_the_middle_of_a_body_is_held_against_the_instance() {
     let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
     assert!(!proxy.get("/").await.whole);
     tokio::time::timeout(PATIENCE, async {
-        while proxy.transitions.0.lock().unwrap().is_empty() {
+        while proxy.transitions.all().is_empty() {
             tokio::task::yield_now().await;
         }
     })

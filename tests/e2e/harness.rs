@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ use pointsman::engine::rules;
 use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Millis;
-use pointsman::forward::exchange::Peer;
-use pointsman::forward::worker::Transitions;
 use pointsman::forward::{Settings, Shared};
 use pointsman::observe::metrics::Metrics;
+use pointsman::observe::transitions::{Moved, Transitions};
 use pointsman::server::{DataPlane, Drained, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Everything a test waits for comes within this, or the test fails.
@@ -37,12 +37,20 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Health transitions, in order.
-#[derive(Default)]
-pub struct Recorded(pub Mutex<Vec<(String, Transition)>>);
+pub struct Recorded(Mutex<Inbox>);
 
-impl Transitions for Recorded {
-    fn moved(&self, peer: &Peer, transition: Transition) {
-        self.0.lock().unwrap().push((peer.instance.id.to_string(), transition));
+/// What has not been taken yet, and what has.
+type Inbox = (mpsc::UnboundedReceiver<Moved>, Vec<(String, Transition)>);
+
+impl Recorded {
+    /// Takes what has been reported by now, as the publisher does; all so far, by instance.
+    pub fn all(&self) -> Vec<(String, Transition)> {
+        let mut state = self.0.lock().unwrap();
+        while let Ok(Moved { endpoint, transition }) = state.0.try_recv() {
+            endpoint.live.clear_dirty();
+            state.1.extend(transition.map(|transition| (endpoint.instance.id.to_string(), transition)));
+        }
+        state.1.clone()
     }
 }
 
@@ -51,7 +59,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub metrics: Arc<Metrics>,
     pub transitions: Arc<Recorded>,
-    pub table: Arc<ArcSwap<Table>>,
+    table: Arc<ArcSwap<Table>>,
+    live: Mutex<LiveSet>,
     plane: DataPlane,
 }
 
@@ -80,7 +89,10 @@ impl Setup {
     /// These addresses as `web-0`, `web-1`, …
     pub fn to(addresses: &[SocketAddr]) -> Self {
         let instances = addresses.iter().enumerate();
-        Self { instances: instances.map(|(at, addr)| instance(&format!("web-{at}"), *addr, &[])).collect(), ..Self::default() }
+        Self {
+            instances: instances.map(|(at, addr)| instance(&format!("web-{at}"), *addr, &[])).collect(),
+            ..Self::default()
+        }
     }
 
     pub fn rules(mut self, rules: &str) -> Self {
@@ -98,29 +110,36 @@ impl Setup {
         self
     }
 
-    pub async fn start(self) -> Proxy {
-        let (set, found) = rules::parse_files(&[Source::new("web.yaml", self.rules)]);
+    fn table(&self, generation: u64, live: &mut LiveSet) -> Table {
+        let (set, found) = rules::parse_files(&[Source::new("web.yaml", self.rules.as_str())]);
         assert!(!found.has_errors(), "{}", found.render());
         let router = Router::compile(&set).unwrap_or_else(|found| panic!("{}", found.render()));
-        let instances = self.instances.into_iter().map(Arc::new).collect();
-        let service = ServiceSnapshot::build("web".into(), 1, instances, &mut LiveSet::default(), Millis(0));
-        let table = Table::build(1, Snapshot::new([service]), Arc::new(router), Place::default(), Millis(0)).unwrap();
-        let table = Arc::new(ArcSwap::from_pointee(table));
+        let instances = self.instances.iter().cloned().map(Arc::new).collect();
+        let service = ServiceSnapshot::build("web".into(), generation, instances, live, Millis(0));
+        let snapshot = Snapshot::new([service]);
+        Table::build(generation, snapshot, Arc::new(router), Place::default(), Millis(0)).unwrap()
+    }
+
+    pub async fn start(self) -> Proxy {
+        let mut live = LiveSet::default();
+        let table = Arc::new(ArcSwap::from_pointee(self.table(1, &mut live)));
         let metrics = Metrics::new(self.workers, pointsman::observe::metrics::Settings::default());
-        let transitions = Arc::new(Recorded::default());
+        let (reports, moved) = Transitions::channel();
+        let transitions = Arc::new(Recorded(Mutex::new((moved, Vec::new()))));
         let shared = Shared {
             table: Arc::clone(&table),
             settings: Arc::new(self.settings),
             metrics: Arc::clone(&metrics),
             access_log: None,
-            transitions: Arc::clone(&transitions) as Arc<dyn Transitions>,
+            transitions: reports,
+            ready: Arc::new(AtomicBool::new(true)),
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
             workers: self.workers,
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
-        Proxy { address: plane.addresses()[0], metrics, transitions, table, plane }
+        Proxy { address: plane.addresses()[0], metrics, transitions, table, live: Mutex::new(live), plane }
     }
 }
 
@@ -132,6 +151,13 @@ impl Proxy {
 
     pub async fn client(&self) -> Client {
         Client::connect(self.address).await
+    }
+
+    /// Publishes another table.
+    pub fn publish(&self, setup: &Setup) {
+        let generation = self.table.load().generation + 1;
+        let table = setup.table(generation, &mut self.live.lock().unwrap());
+        self.table.store(Arc::new(table));
     }
 
     /// One request on a connection of its own.

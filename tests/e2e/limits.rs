@@ -39,7 +39,7 @@ async fn a_slow_body_is_408_and_not_the_instances_fault() {
     let proxy = Setup::to(&[instance.address]).rules(&rules).settings(|s| s.body_idle = 200).start().await;
     let reply = proxy.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nsome").await;
     assert_eq!((reply.status, reply.field("x-pointsman-error").as_deref()), (408, Some("client_timeout")));
-    assert!(proxy.transitions.0.lock().unwrap().is_empty());
+    assert!(proxy.transitions.all().is_empty());
 }
 
 #[tokio::test]

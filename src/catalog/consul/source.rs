@@ -32,7 +32,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Starts following. What `settings` leaves open must have been filled ([`Settings::fill_from_env`]).
+    /// Starts following.
     ///
     /// # Errors
     /// A setting that cannot be used.
