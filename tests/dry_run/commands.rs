@@ -87,3 +87,10 @@ fn what_cannot_be_used_is_said_at_once_and_is_status_2() {
     check("strict.txt", 2, &format!("{REPLAY}|traffic.jsonl|--strict|--threads|1"));
     check("nothing-to-compare.txt", 2, "diff|--rules|web.yaml|--catalog|fleet.yaml|--traffic|traffic.jsonl");
 }
+
+#[test]
+fn the_tests_of_the_shipped_rules_cover_them_whole() {
+    let (status, text) = run("test|../../../rules|--fail-under|100%");
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("coverage: rules 16/16 (100%)"), "{text}");
+}
