@@ -34,7 +34,7 @@ fn swap(c: &mut Criterion) {
     };
     c.bench_function("swap/quiet", |b| b.iter(|| read(&shared)));
 
-    let (done, until) = mpsc::channel::<()>();
+    let (done, until) = mpsc::sync_channel::<()>(1);
     let writer = Arc::clone(&shared);
     thread::scope(|scope| {
         scope.spawn(move || {

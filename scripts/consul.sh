@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the path of a Consul server for the tests; fetches one when there is none.
 #
-# In this order: $POINTSMAN_CONSUL, a `consul` on the PATH, one fetched before, Debian bullseye's package (1.8.7), fetched
+# In this order: $CONSUL_FOR_TESTS, a `consul` on the PATH, one fetched before, Debian bullseye's package (1.8.7), fetched
 # through apt into target/tools/ without root. The system's own apt state is not touched: lists, cache and the list of
 # sources are folders of ours; the mirror is the one that this machine's own sources name, and the release's signature is
 # checked with the system's keyring.
@@ -10,13 +10,13 @@ set -eu
 say() { echo "consul.sh: $*" >&2; }
 die() {
     say "$*"
-    say "Install Consul, or set POINTSMAN_CONSUL to a consul binary, and run the tests again."
+    say "Install Consul, or set CONSUL_FOR_TESTS to a consul binary, and run the tests again."
     exit 1
 }
 
-if [ -n "${POINTSMAN_CONSUL:-}" ]; then
-    [ -x "$POINTSMAN_CONSUL" ] || die "POINTSMAN_CONSUL=$POINTSMAN_CONSUL cannot be executed."
-    echo "$POINTSMAN_CONSUL"
+if [ -n "${CONSUL_FOR_TESTS:-}" ]; then
+    [ -x "$CONSUL_FOR_TESTS" ] || die "CONSUL_FOR_TESTS=$CONSUL_FOR_TESTS cannot be executed."
+    echo "$CONSUL_FOR_TESTS"
     exit 0
 fi
 if command -v consul >/dev/null 2>&1; then

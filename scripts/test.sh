@@ -21,12 +21,12 @@ step() { # step NAME COMMAND…
     return $code
 }
 
-# The tests against a real Consul get its path in POINTSMAN_CONSUL; scripts/consul.sh prints it, fetching it if need be.
+# The tests against a real Consul get its path in CONSUL_FOR_TESTS; scripts/consul.sh prints it, fetching it if need be.
 consul() {
-    POINTSMAN_CONSUL=${POINTSMAN_CONSUL:-$(scripts/consul.sh | tail -n 1)} || return
-    [ -x "$POINTSMAN_CONSUL" ] || { echo "scripts/consul.sh gave no program: '$POINTSMAN_CONSUL'" >&2; return 1; }
-    export POINTSMAN_CONSUL
-    echo "POINTSMAN_CONSUL=$POINTSMAN_CONSUL"
+    CONSUL_FOR_TESTS=${CONSUL_FOR_TESTS:-$(scripts/consul.sh | tail -n 1)} || return
+    [ -x "$CONSUL_FOR_TESTS" ] || { echo "scripts/consul.sh gave no program: '$CONSUL_FOR_TESTS'" >&2; return 1; }
+    export CONSUL_FOR_TESTS
+    echo "CONSUL_FOR_TESTS=$CONSUL_FOR_TESTS"
 }
 
 tests() {

@@ -117,11 +117,8 @@ async fn logged(settings: Settings, rules: RuleSource) -> u8 {
     if let Err(error) = announce(&line) {
         tracing::warn!(%error, "standard output cannot be written to");
     }
-    loop {
-        match signals.next().await {
-            Signal::Reload => serving.reload(),
-            Signal::Stop => break,
-        }
+    while signals.next().await == Signal::Reload {
+        serving.reload();
     }
     match serving.stop(signals.stop()).await {
         0 => tracing::info!("stopped; every request was finished"),

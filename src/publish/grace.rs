@@ -60,7 +60,7 @@ mod tests {
         assert!(graces.grant(&web, true, start + Duration::from_secs(1)));
         assert_eq!(graces.next(), Some(start + Duration::from_secs(2)));
         assert!(graces.over(start + Duration::from_secs(1)).is_empty());
-        assert_eq!(graces.over(start + Duration::from_secs(2)), [web.clone()]);
+        assert_eq!(graces.over(start + Duration::from_secs(2)), std::slice::from_ref(&web));
         assert_eq!(graces.next(), None);
     }
 

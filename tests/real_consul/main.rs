@@ -1,4 +1,4 @@
-//! Against a real Consul (`$POINTSMAN_CONSUL`, one on the PATH, or what `scripts/consul.sh` fetches). Where there is none
+//! Against a real Consul (`$CONSUL_FOR_TESTS`, one on the PATH, or what `scripts/consul.sh` fetches). Where there is none
 //! these tests fail and say what to do; they are never skipped.
 
 mod proxy;

@@ -26,7 +26,7 @@ async fn a_canary_of_one_is_given_back_its_traffic_when_it_heals_and_no_request_
     until("stable stands in", async || of(&load, "web-1 ") > 50).await;
     let canary = of(&load, "web-2 ");
 
-    site.instances.get_mut("web-2").unwrap().restart().await.unwrap();
+    site.instances.get_mut("web-2").unwrap().restart().unwrap();
     let took = until("the canary is back", async || of(&load, "web-2 ") > canary + 20).await;
     assert!(took < Duration::from_secs(10), "{took:?}");
     let tally = load.stop().await;
@@ -42,7 +42,7 @@ async fn a_service_whose_only_instance_was_ejected_comes_back_without_active_che
     until("it answers", async || load.good() > 20).await;
     site.instances.get_mut("web-2").unwrap().stop();
     until("it is ejected", async || proxy.log().contains("ejected")).await;
-    site.instances.get_mut("web-2").unwrap().restart().await.unwrap();
+    site.instances.get_mut("web-2").unwrap().restart().unwrap();
     let good = load.good();
     until("it answers again", async || load.good() > good + 20).await;
     let tally = load.stop().await;

@@ -126,8 +126,7 @@ impl DemoCatalog {
             let changed = receiver.wait_for(|services| index_of(services) > index);
             let _ = tokio::time::timeout(wait, changed).await.map(|seen| seen.is_ok());
         }
-        let index = index_of(&receiver.borrow());
-        index
+        index_of(&receiver.borrow_and_update())
     }
 }
 

@@ -14,11 +14,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
 /// After a failed accept (no descriptors, say), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1_024;
 
 /// One running instance.
 #[derive(Debug)]
@@ -66,10 +69,13 @@ impl DemoInstance {
     ///
     /// # Errors
     /// When its port has been taken meanwhile.
-    pub async fn restart(&mut self) -> std::io::Result<()> {
+    pub fn restart(&mut self) -> std::io::Result<()> {
         if self.task.is_none() {
-            let listener = TcpListener::bind(self.addr).await?;
-            self.serve(listener);
+            let socket = TcpSocket::new_v4()?;
+            // Connections of its former life may linger on the port.
+            socket.set_reuseaddr(true)?;
+            socket.bind(self.addr)?;
+            self.serve(socket.listen(BACKLOG)?);
         }
         Ok(())
     }

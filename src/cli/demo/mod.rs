@@ -7,14 +7,13 @@ pub mod instances;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::routing::put;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Flags};
@@ -126,7 +125,7 @@ async fn act(
     State(instances): State<Instances>,
     UrlPath((id, action)): UrlPath<(String, String)>,
 ) -> (StatusCode, String) {
-    let mut instances = instances.lock().await;
+    let mut instances = instances.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(instance) = instances.get_mut(&id) else {
         return (StatusCode::NOT_FOUND, format!("no instance is called {id}\n"));
     };
@@ -135,7 +134,7 @@ async fn act(
             instance.stop();
             (StatusCode::OK, format!("{id} is stopped\n"))
         }
-        "start" => match instance.restart().await {
+        "start" => match instance.restart() {
             Ok(()) => (StatusCode::OK, format!("{id} runs\n")),
             Err(error) => (StatusCode::CONFLICT, format!("{id} cannot start: {error}\n")),
         },

@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn an_archive_is_read_entry_by_entry() {
         let entry = r#"{"request": {"method": "GET", "url": "http://a/x", "headers": []}}"#;
-        let text = format!("{{\"log\": {{\"entries\": [{}]}}}}", vec![entry; 3].join(","));
+        let text = format!("{{\"log\": {{\"entries\": [{}]}}}}", [entry; 3].join(","));
         let read = read(text.as_bytes(), &reading(2, false));
         assert_eq!((read.format, read.requests), (Format::Har, 3));
         assert!(run(&b"{\"log\": {\"entries\": [3]}}"[..], &reading(1, false), Lines::default, &mut |_| {}).is_err());
