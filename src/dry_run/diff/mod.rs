@@ -64,6 +64,12 @@ impl Comparison {
         (self.old.shape(), self.new.shape())
     }
 
+    /// Where this luck leads, before and after.
+    #[must_use]
+    pub fn stops(&self, old: &Table, new: &Table) -> (Stop, Stop) {
+        (Stop::of(old, &self.old), Stop::of(new, &self.new))
+    }
+
     /// How much of the request goes elsewhere, and why. Costs as much as there are instances in its pools.
     #[must_use]
     pub fn shift(&self, old: &Table, new: &Table) -> Shift {

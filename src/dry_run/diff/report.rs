@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::shift::{Stop, WHOLE};
 use super::tally::{Example, Moves};
 use super::why::Why;
-use crate::dry_run::numbers::{columns, percent, thousands};
+use crate::dry_run::numbers::{columns, counted, percent, thousands};
 use crate::dry_run::replay::Row;
 use crate::dry_run::traffic::stream::Skipped;
 use crate::engine::table::Table;
@@ -97,7 +97,7 @@ impl Moves<'_> {
         }
         classes.sort_by(|a, b| a.expected.cmp(&b.expected).then(b.share.total_cmp(&a.share)));
         let routed: [f64; 2] = [0, 1].map(|side: usize| self.load.values().map(|load| load[side]).sum());
-        let ratio = |side: usize| if routed[side] > 0.0 { self.crossing[side] / routed[side] } else { 0.0 };
+        let ratio = |side: usize| if routed[side] > 0.0 { tidy(self.crossing[side] / routed[side]) } else { 0.0 };
         let knows = |table: &Table| table.place.labels.value("region").is_some();
         let cross_region = (knows(self.scene.old) && knows(self.scene.new)).then(|| [ratio(0), ratio(1)]);
         let read = self.compared + self.not_replayable.values().sum::<u64>();
@@ -159,8 +159,8 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = format!(
-            "{} requests: {} moved ({} expected, {} surprising)\n",
-            thousands(self.requests),
+            "{}: {} moved ({} expected, {} surprising)\n",
+            counted(self.requests, "request"),
             percent(self.moved),
             percent(self.expected),
             percent(self.surprising)
@@ -168,7 +168,7 @@ impl Report {
         if self.keys.seen > 0 {
             let about = if self.keys.estimated { "about " } else { "" };
             let _ =
-                writeln!(out, "{about}{} keys: {about}{} moved", thousands(self.keys.seen), percent(self.keys.moved));
+                writeln!(out, "{about}{}: {about}{} moved", counted(self.keys.seen, "key"), percent(self.keys.moved));
         }
         let [before, after, newly] = [self.unrouted_before, self.unrouted_after, self.newly_unrouted].map(thousands);
         let _ = writeln!(out, "unrouted: {before} before, {after} after, {newly} newly");

@@ -75,6 +75,14 @@ impl Shift {
     }
 }
 
+impl Stop {
+    /// Where a decision leads with the luck that it had.
+    pub(super) fn of(table: &Table, decision: &Decision) -> Self {
+        let part = Part { arm: decision.arm, weight: 1, outcome: decision.outcome };
+        Side::new(table, decision, part).stop()
+    }
+}
+
 /// For each part of `ours`, how much more of it arrives than `theirs` has there.
 fn excess(ours: &Vector, theirs: &Vector, parts: usize) -> Vec<f64> {
     let mut excess = vec![0.0; parts];

@@ -170,22 +170,47 @@ impl<'t> Moves<'t> {
         let keys = pair.shift.moves.iter().map(|found| (found.from.clone(), found.to.clone(), found.why));
         let newly = pair.shift.refused_after && !pair.shift.refused_before;
         let (keys, files) = (keys.collect::<Vec<_>>(), [pair.first.old.file, pair.first.new.file]);
-        let (mut made, mut wanted) = (None, false);
-        let mut make = || made.get_or_insert_with(|| example(self.scene, line, captured, draw, files)).clone();
+        let by_luck = pair.first.old.by_luck() || pair.first.new.by_luck();
+        let mut wanted = false;
         for key in keys {
-            let examples = &mut self.classes.entry(key).or_default().1;
-            if examples.len() < SHOWN {
-                examples.push(make());
+            let full = self.classes.get(&key).is_some_and(|class| class.1.len() >= SHOWN);
+            if !full {
+                let witness = if by_luck { self.witness(captured, &key, draw) } else { draw };
+                let made = example(self.scene, line, captured, witness, files);
+                self.classes.entry(key).or_default().1.push(made);
                 wanted = true;
             }
         }
         if newly && self.newly_refused.len() < SHOWN {
-            self.newly_refused.push(make());
+            self.newly_refused.push(example(self.scene, line, captured, draw, files));
             wanted = true;
         }
         self.pairs[at].wants_examples = wanted;
     }
 }
+
+impl Moves<'_> {
+    /// A draw with which luck moves the request as the class says, so that the commands show it; the request's own
+    /// where none is found soon.
+    fn witness(&mut self, captured: &Captured, key: &ClassKey, own: Draw) -> Draw {
+        let (old, new, request) = (self.scene.old, self.scene.new, &captured.request);
+        let trusts = |table: &Table| table.router.trusts(&request.host, &request.path, request.client);
+        let (view, trusted) = (request.view(trusts(old)), trusts(new));
+        let draws = std::iter::once(own).chain((0..WITNESS_DRAWS).map(|nth| own.fork(WITNESS_STREAM + nth)));
+        for draw in draws {
+            let found = compare(old, new, &view, trusted, draw, &mut self.scratches);
+            if found.stops(old, new) == (key.0.clone(), key.1.clone()) {
+                return draw;
+            }
+        }
+        own
+    }
+}
+
+/// Draws that are tried for a witness.
+const WITNESS_DRAWS: u64 = 2_000;
+/// The stream of [`Draw`] that they come from.
+const WITNESS_STREAM: u64 = 0xD1FF_0000;
 
 /// The label whose difference makes a request cross regions.
 const REGION: &str = "region";

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Counts, Example};
-use crate::dry_run::numbers::{columns, percent, thousands};
+use crate::dry_run::numbers::{columns, counted, percent, thousands};
 use crate::dry_run::traffic::stream::Skipped;
 use crate::engine::label::Text;
 use crate::engine::route::Step;
@@ -159,7 +159,7 @@ impl Report {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = format!("{} requests: {} routed", thousands(self.requests), thousands(self.routed));
+        let mut out = format!("{}: {} routed", counted(self.requests, "request"), thousands(self.routed));
         for (count, word) in [(self.answered, "answered by rules"), (self.unrouted, "unrouted")] {
             if count > 0 || word == "unrouted" {
                 let _ = write!(out, ", {} {word}", thousands(count));
@@ -182,8 +182,8 @@ impl Report {
         if self.rerouted > 0 {
             let _ = writeln!(
                 out,
-                "\n{} requests took another arm: their own had nobody routable",
-                thousands(self.rerouted)
+                "\n{} took another arm: their own had nobody routable",
+                counted(self.rerouted, "request")
             );
         }
         self.trouble(&mut out);
@@ -216,7 +216,7 @@ pub(in crate::dry_run) fn skipped(out: &mut String, skipped: &Skipped) {
     if skipped.count == 0 {
         return;
     }
-    let _ = writeln!(out, "\n{} lines could not be read", thousands(skipped.count));
+    let _ = writeln!(out, "\n{} could not be read", counted(skipped.count, "line"));
     for (line, why) in &skipped.first {
         let _ = writeln!(out, "  line {line}: {why}");
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::coverage::{Coverage, Item, Kind};
 use super::judge::Verdict;
+use crate::dry_run::numbers::counted;
 
 /// Everything that was run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,8 +37,9 @@ impl Report {
         if self.assumed {
             out.push_str("no catalog: every pool counts as having one routable instance\n");
         }
-        for verdict in &self.failed {
-            let _ = writeln!(out, "\nFAILED {}:{}: {}", verdict.file, verdict.line, verdict.request);
+        for (at, verdict) in self.failed.iter().enumerate() {
+            out.push_str(if at == 0 && !self.assumed { "" } else { "\n" });
+            let _ = writeln!(out, "FAILED {}:{}: {}", verdict.file, verdict.line, verdict.request);
             for failure in &verdict.failures {
                 let place = format!("{}:{}", verdict.file, failure.line);
                 let _ =
@@ -51,7 +53,7 @@ impl Report {
             out.push('\n');
         }
         let all = self.passed + self.failed.len();
-        let _ = writeln!(out, "{all} tests: {} passed, {} failed", self.passed, self.failed.len());
+        let _ = writeln!(out, "{}: {} passed, {} failed", counted(all as u64, "test"), self.passed, self.failed.len());
         self.covered(&mut out);
         out
     }

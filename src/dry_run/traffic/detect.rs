@@ -20,7 +20,7 @@ pub fn detect(beginning: &[u8]) -> Format {
         Ok(fields) if fields.get("log").is_some_and(Value::is_object) => Format::Har,
         Ok(fields) => {
             let marked = |mark: &&str| fields.keys().any(|key| key.eq_ignore_ascii_case(mark));
-            if envoy::MARKS.iter().any(|mark| marked(&mark)) { Format::Envoy } else { Format::Traffic }
+            if envoy::MARKS.iter().any(marked) { Format::Envoy } else { Format::Traffic }
         }
         // A document over several lines, or a first line that is longer than what was looked at.
         Err(_) => {

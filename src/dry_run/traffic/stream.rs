@@ -306,7 +306,7 @@ mod tests {
         let read = read(text.as_bytes(), &reading(2, false));
         assert_eq!((read.requests, read.skipped.count), (10, 10));
         assert_eq!(read.skipped.first.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 6, 9, 12, 15]);
-        let strict = super::run(text.as_bytes(), &reading(1, true), Lines::default, &mut |_| {}).unwrap();
+        let strict = run(text.as_bytes(), &reading(1, true), Lines::default, &mut |_| {}).unwrap();
         assert_eq!((strict.skipped.first[0].0, strict.tally.0.len()), (3, 1));
     }
 
