@@ -131,9 +131,29 @@ impl Luck {
 const HOSTS: &[&str] =
     &["web.test", "web.test", "web.test", "a.web.test", "WEB.test:80", "b.a.web.test", "web.test.", "other.test"];
 const PATHS: &[&str] = &[
-    "/", "/", "/", "/cart", "/cart/17", "/cart/17?v=1", "/cartoon", "/%63art/17?v=%31", "/x/../cart/18?v=", "/dead",
-    "/dead/any", "/teapot", "/old", "/random", "/random/2", "/mint", "/heavy", "/region", "/api", "/api/x", "/apis",
-    "/search?q=a+b&lang=de", "/search?lang=en",
+    "/",
+    "/",
+    "/",
+    "/cart",
+    "/cart/17",
+    "/cart/17?v=1",
+    "/cartoon",
+    "/%63art/17?v=%31",
+    "/x/../cart/18?v=",
+    "/dead",
+    "/dead/any",
+    "/teapot",
+    "/old",
+    "/random",
+    "/random/2",
+    "/mint",
+    "/heavy",
+    "/region",
+    "/api",
+    "/api/x",
+    "/apis",
+    "/search?q=a+b&lang=de",
+    "/search?lang=en",
 ];
 
 fn generated(luck: &mut Luck) -> TrafficLine {

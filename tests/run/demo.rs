@@ -37,7 +37,11 @@ impl Demo {
             if let Some(url) = line.strip_prefix("  proxy    ") {
                 proxy = url.trim().to_owned();
             }
-            if !line.is_empty() && !line.starts_with([' ', '#']) && !line.contains("pointsman demo:") && !line.contains("Paste") {
+            if !line.is_empty()
+                && !line.starts_with([' ', '#'])
+                && !line.contains("pointsman demo:")
+                && !line.contains("Paste")
+            {
                 commands.push(line);
             }
         }

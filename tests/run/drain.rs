@@ -49,7 +49,9 @@ async fn a_drain_finishes_what_runs_and_refuses_what_is_new_after_the_delay() {
     let told = Instant::now();
     proxy.signal("TERM");
     let took = until("it is not ready", async || {
-        admin_get(proxy.admin, "/ready").await.is_ok_and(|(status, body)| status == 503 && body["reasons"][0] == "draining")
+        admin_get(proxy.admin, "/ready")
+            .await
+            .is_ok_and(|(status, body)| status == 503 && body["reasons"][0] == "draining")
     })
     .await;
     assert!(took < Duration::from_millis(500), "{took:?}");
@@ -69,7 +71,8 @@ async fn a_second_sigterm_skips_the_delay() {
     let Ground { mut proxy, _instance, _folder } = ground("30s").await;
     let told = Instant::now();
     proxy.signal("TERM");
-    until("it is not ready", async || admin_get(proxy.admin, "/ready").await.is_ok_and(|(status, _)| status == 503)).await;
+    until("it is not ready", async || admin_get(proxy.admin, "/ready").await.is_ok_and(|(status, _)| status == 503))
+        .await;
     proxy.signal("TERM");
     assert_eq!(proxy.wait().code(), Some(0), "{}", proxy.log());
     assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());

@@ -53,10 +53,9 @@ async fn a_killed_instance_costs_no_get_and_no_post_twice_and_a_probe_brings_it_
         let good = load.good();
         until("the others go on", async || load.good() > good + 50).await;
         instances[0].start_again();
-        let back = until("a probe readmits it", async || {
-            events(proxy.admin, "readmitted", "web-1").await.len() >= round
-        })
-        .await;
+        let back =
+            until("a probe readmits it", async || events(proxy.admin, "readmitted", "web-1").await.len() >= round)
+                .await;
         println!("round {round}: readmitted {back:?} after its return");
         assert_eq!(instance(proxy.admin, "web", "web-1").await["health"]["state"], "healthy");
         let before = load.bodies()["web-1 version=1"];

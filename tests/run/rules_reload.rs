@@ -81,7 +81,9 @@ async fn reloads(proxy: &Proxy, result: &str) -> u64 {
     let (_, text) = admin_get(proxy.admin, "/metrics").await.unwrap();
     let lines = text.as_str().unwrap().lines();
     let wanted = lines.filter(|line| {
-        line.starts_with("pointsman_reload_total{") && line.contains("\"rules\"") && line.contains(&format!("\"{result}\""))
+        line.starts_with("pointsman_reload_total{")
+            && line.contains("\"rules\"")
+            && line.contains(&format!("\"{result}\""))
     });
     wanted.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
 }
