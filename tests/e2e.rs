@@ -11,7 +11,7 @@ mod drain;
 mod faults;
 #[path = "e2e/fields.rs"]
 mod fields;
-#[path = "e2e/harness.rs"]
+#[path = "e2e/harness/mod.rs"]
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::merge::Merge;
 use super::watch::board::Board;
 use super::{CatalogError, CatalogSource, CatalogStatus, CatalogUpdate, Settings, Wanted, consul, file};
+use crate::engine::instance::Instance;
 
 /// What a source must know of the process around it.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,7 @@ pub struct Running {
 #[derive(Clone, Debug, Default)]
 pub struct Handle {
     boards: Vec<Arc<Board>>,
+    status: Arc<CatalogStatus>,
 }
 
 impl Handle {
@@ -43,7 +45,22 @@ impl Handle {
         let accepted = self.boards.iter().map(|board| board.with(|desk, _| desk.accept(service))).sum();
         tracing::warn!(target: "pointsman::catalog", service, instances = accepted,
             "an operator accepted the catalog's loss: the held instances leave the table");
+        if accepted > 0 {
+            self.status.trust(service, &self.believed(service));
+        }
         accepted
+    }
+
+    /// Everything that is believed of a service now.
+    fn believed(&self, service: &str) -> Vec<Arc<Instance>> {
+        let of = |board: &Arc<Board>| {
+            board.with(|desk, _| {
+                let keepers = desk.keepers().filter(|(_, name, _)| &***name == service);
+                let groups = keepers.flat_map(|(_, _, keeper)| keeper.groups().flat_map(|(_, group)| group.to_vec()));
+                groups.collect::<Vec<_>>()
+            })
+        };
+        self.boards.iter().flat_map(of).collect()
     }
 }
 
@@ -70,10 +87,10 @@ pub fn start(
         let problem = "no catalog is configured; set catalog.consul.address or catalog.file".to_owned();
         return Err(CatalogError::Setting { setting: "catalog", problem });
     }
-    let boards = consul.iter().map(consul::Source::board).collect();
+    let handle = Handle { boards: consul.iter().map(consul::Source::board).collect(), status: Arc::clone(&status) };
     let (sender, updates) = mpsc::channel(256);
     let task = tokio::spawn(drive(consul, file, sender, wanted, shutdown, Arc::clone(&status)));
-    Ok(Running { updates, status, handle: Handle { boards }, task })
+    Ok(Running { updates, status, handle, task })
 }
 
 async fn drive(

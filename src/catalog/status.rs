@@ -225,6 +225,22 @@ impl CatalogStatus {
         each.map(|(service, source, cell)| (service.clone(), source.clone(), cell.read())).collect()
     }
 
+    /// Nothing is held of a service any more: what is said of it does not wait for the catalog's next answer. Where
+    /// several sources know the service, their counts do.
+    pub fn trust(&self, service: &str, believed: &[Arc<Instance>]) {
+        let all = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let parts = all.get(service);
+        let alone = parts.is_some_and(|parts| parts.len() == 1);
+        for cell in parts.into_iter().flat_map(BTreeMap::values) {
+            cell.with(|figures| {
+                figures.note = Note::Trusted;
+                if alone {
+                    figures.count(believed.iter().map(AsRef::as_ref));
+                }
+            });
+        }
+    }
+
     /// Whether a service's state is older than [`STALE`]: its holds need active checks (E5).
     #[must_use]
     pub fn stale(&self, service: &str) -> bool {

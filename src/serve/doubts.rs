@@ -19,7 +19,8 @@ pub async fn follow(status: Arc<CatalogStatus>, events: Arc<Events>) {
     loop {
         ticks.tick().await;
         for (service, source, figures) in status.services() {
-            let stale = status.stale(&service);
+            // A service that was never answered has no state to be old: that is for readiness to tell.
+            let stale = figures.answered_at.is_some() && status.stale(&service);
             let before = seen.entry((service.clone(), source.clone())).or_default();
             for (kind, words) in before.changes(&figures, stale) {
                 events.record(Report::new(kind, format!("{source}: {words}")).service(&service));

@@ -14,7 +14,7 @@ use crate::support::site::{admin_get, instance, ready, replace, until};
 
 const RULES: &str = "service: web\npools: {all: env == prod}\nrules: [{name: all, to: [all]}]\n";
 
-/// How long Consul is away in the test of its absence. The minute is run by hand: `POINTSMAN_AWAY=60`.
+/// How long Consul is away in the test of its absence. The minute is run by hand: `CONSUL_AWAY=60`.
 const AWAY: Duration = Duration::from_secs(10);
 
 /// Sample instances and a proxy that follows a Consul.
@@ -214,8 +214,7 @@ async fn a_killed_agent_that_comes_back_empty_removes_nothing_before_the_hold() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consul_may_stop_for_a_while_without_a_request_noticing() {
-    let away =
-        std::env::var("POINTSMAN_AWAY").ok().and_then(|text| text.parse().ok()).map_or(AWAY, Duration::from_secs);
+    let away = std::env::var("CONSUL_AWAY").ok().and_then(|text| text.parse().ok()).map_or(AWAY, Duration::from_secs);
     let agent = Agent::start_keeping().await;
     let front = Front::new(&["a", "b", "c"]).await;
     front.register_all(&agent).await;

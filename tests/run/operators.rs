@@ -89,7 +89,8 @@ async fn a_mass_removal_is_held_until_an_operator_accepts_it() {
     let (status, said) = admin_post(proxy.admin, "/v1/catalog/web/accept", "{}").await;
     assert_eq!((status, said["released"].as_u64()), (200, Some(15)), "{said}");
     until("the held ones are gone", async || known(&proxy).await == 5).await;
-    assert!(!events(proxy.admin, "catalog_accepted", "").await.is_empty());
+    until("readiness knows", async || admin_get(proxy.admin, "/ready").await.unwrap().1["degraded"] == false).await;
+    until("it is told", async || !events(proxy.admin, "catalog_accepted", "").await.is_empty()).await;
     let tally = load.stop().await;
     assert!(tally.bad.is_empty(), "{:?}", tally.bad);
 }

@@ -22,7 +22,12 @@ pub struct Proxy {
 impl Proxy {
     /// `pointsman run --listen 127.0.0.1:0 --admin 127.0.0.1:0 ARGS…`, ready to be asked (not yet `/ready`).
     pub fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        // What is set around the tests is no setting of the proxy.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("POINTSMAN_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(args)
             .env_remove("CONSUL_HTTP_ADDR")

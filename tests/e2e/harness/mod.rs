@@ -1,0 +1,207 @@
+//! A data plane on loopback, clients that write raw bytes, and instances with any manners.
+
+mod client;
+mod scripted;
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use pointsman::engine::diagnostic::Source;
+use pointsman::engine::health::Transition;
+use pointsman::engine::instance::{Instance, Status, Weights};
+use pointsman::engine::locality::Place;
+use pointsman::engine::route::Router;
+use pointsman::engine::rules;
+use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
+use pointsman::engine::table::Table;
+use pointsman::engine::time::Millis;
+use pointsman::forward::{Settings, Shared};
+use pointsman::observe::metrics::Metrics;
+use pointsman::observe::transitions::{Moved, Transitions};
+use pointsman::server::{DataPlane, Drained, Limits};
+use tokio::sync::mpsc;
+
+pub use client::{Client, Reply};
+pub use scripted::{Act, Scripted, Seen, ok, read_request, reset, status};
+
+/// Everything a test waits for comes within this, or the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All instances of the service `web` in one pool.
+pub const ONE_POOL: &str = "service: web\npools: {all: id exists}\nrules:\n  - name: all\n    to: [all]\n";
+
+/// Waits, but not for ever.
+pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// Health transitions, in order.
+pub struct Recorded(Mutex<Inbox>);
+
+/// What has not been taken yet, and what has.
+type Inbox = (mpsc::UnboundedReceiver<Moved>, Vec<(String, Transition)>);
+
+impl Recorded {
+    /// Takes what has been reported by now, as the publisher does; all so far, by instance.
+    pub fn all(&self) -> Vec<(String, Transition)> {
+        let mut state = self.0.lock().unwrap();
+        while let Ok(Moved { endpoint, transition }) = state.0.try_recv() {
+            endpoint.live.clear_dirty();
+            state.1.extend(transition.map(|transition| (endpoint.instance.id.to_string(), transition)));
+        }
+        state.1.clone()
+    }
+}
+
+/// A data plane.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub metrics: Arc<Metrics>,
+    pub transitions: Arc<Recorded>,
+    table: Arc<ArcSwap<Table>>,
+    live: Mutex<LiveSet>,
+    plane: DataPlane,
+}
+
+/// How a data plane is started.
+pub struct Setup {
+    pub rules: String,
+    pub instances: Vec<Instance>,
+    pub settings: Settings,
+    pub limits: Limits,
+    pub workers: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            rules: ONE_POOL.into(),
+            instances: Vec::new(),
+            settings: Settings::default(),
+            limits: Limits::default(),
+            workers: 1,
+        }
+    }
+}
+
+impl Setup {
+    /// These addresses as `web-0`, `web-1`, …
+    pub fn to(addresses: &[SocketAddr]) -> Self {
+        let instances = addresses.iter().enumerate();
+        Self {
+            instances: instances.map(|(at, addr)| instance(&format!("web-{at}"), *addr, &[])).collect(),
+            ..Self::default()
+        }
+    }
+
+    pub fn rules(mut self, rules: &str) -> Self {
+        self.rules = rules.into();
+        self
+    }
+
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    fn table(&self, generation: u64, live: &mut LiveSet) -> Table {
+        let (set, found) = rules::parse_files(&[Source::new("web.yaml", self.rules.as_str())]);
+        assert!(!found.has_errors(), "{}", found.render());
+        let router = Router::compile(&set).unwrap_or_else(|found| panic!("{}", found.render()));
+        let instances = self.instances.iter().cloned().map(Arc::new).collect();
+        let service = ServiceSnapshot::build("web".into(), generation, instances, live, Millis(0));
+        let snapshot = Snapshot::new([service]);
+        Table::build(generation, snapshot, Arc::new(router), Place::default(), Millis(0)).unwrap()
+    }
+
+    pub async fn start(self) -> Proxy {
+        let mut live = LiveSet::default();
+        let table = Arc::new(ArcSwap::from_pointee(self.table(1, &mut live)));
+        let metrics = Metrics::new(self.workers, pointsman::observe::metrics::Settings::default());
+        let (reports, moved) = Transitions::channel();
+        let transitions = Arc::new(Recorded(Mutex::new((moved, Vec::new()))));
+        let shared = Shared {
+            table: Arc::clone(&table),
+            settings: Arc::new(self.settings),
+            metrics: Arc::clone(&metrics),
+            access_log: None,
+            transitions: reports,
+            ready: Arc::new(AtomicBool::new(true)),
+            origin: Instant::now() - Duration::from_secs(600),
+            seed: 7,
+            workers: self.workers,
+        };
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
+        Proxy { address: plane.addresses()[0], metrics, transitions, table, live: Mutex::new(live), plane }
+    }
+}
+
+impl Proxy {
+    /// One pool with these addresses.
+    pub async fn to(addresses: &[SocketAddr]) -> Self {
+        Setup::to(addresses).start().await
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// Publishes another table.
+    pub fn publish(&self, setup: &Setup) {
+        let generation = self.table.load().generation + 1;
+        let table = setup.table(generation, &mut self.live.lock().unwrap());
+        self.table.store(Arc::new(table));
+    }
+
+    /// One request on a connection of its own.
+    pub async fn ask(&self, request: &str) -> Reply {
+        let mut client = self.client().await;
+        client.send(request).await;
+        client.reply().await
+    }
+
+    /// GET on a connection of its own.
+    pub async fn get(&self, target: &str) -> Reply {
+        self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
+    }
+
+    pub async fn drain(self, timeout: Duration) -> Drained {
+        soon("the drain", self.plane.drain(timeout)).await
+    }
+
+    /// A line of the metrics page that starts like this.
+    pub fn metric(&self, start: &str) -> Option<String> {
+        self.metrics.render().lines().find(|line| line.starts_with(start)).map(str::to_owned)
+    }
+}
+
+/// An instance as a catalog names it.
+pub fn instance(id: &str, addr: SocketAddr, labels: &[(&str, &str)]) -> Instance {
+    Instance {
+        identity: id.into(),
+        id: id.into(),
+        service: "web".into(),
+        addr,
+        host: addr.ip().to_string().into(),
+        node: "".into(),
+        dc: "".into(),
+        labels: labels.iter().copied().collect(),
+        tags: [].into(),
+        weights: Weights::default(),
+        status: Status::Passing,
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
