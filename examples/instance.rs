@@ -21,8 +21,7 @@ use tokio::net::TcpListener;
 async fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1);
     let (Some(port), Some(id)) = (args.next().and_then(|p| p.parse::<u16>().ok()), args.next()) else {
-        eprintln!("usage: instance PORT ID [key=value]…");
-        std::process::exit(2);
+        return Err(std::io::Error::other("usage: instance PORT ID [key=value]…"));
     };
     let labels: BTreeMap<String, String> =
         args.filter_map(|pair| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()))).collect();

@@ -1,6 +1,8 @@
 //! The built binary, end to end over real sockets: rules and catalogs that change under load, killed instances,
 //! operators, drain, and that the dry run and the live proxy agree.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed test says so; processes are waited for")]
+
 #[path = "../support/scripted_consul/mod.rs"]
 mod scripted_consul;
 #[path = "../support/mod.rs"]
