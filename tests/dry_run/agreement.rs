@@ -69,7 +69,8 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 fn captured(line: &str) -> Captured {
-    Captured { request: TrafficLine::parse(line).unwrap().request().unwrap(), redacted: Vec::new() }
+    let request = TrafficLine::parse(line).and_then(|line| line.request()).expect("the line is one");
+    Captured { request, redacted: Vec::new() }
 }
 
 /// Keeps where each line goes.
