@@ -41,6 +41,8 @@ pub struct Exchange {
     pub detail: Option<Detail>,
     /// Tries.
     pub attempts: u32,
+    /// The locality level of the last try's endpoint.
+    pub level: Option<u8>,
     /// The last try's connecting; microseconds.
     pub connect_us: Option<u64>,
     /// From the last try's start to the answer's head; microseconds.
@@ -119,6 +121,7 @@ impl Exchange {
             status: 0,
             detail: None,
             attempts: 0,
+            level: None,
             connect_us: None,
             first_byte_us: None,
             bytes_out: 0,
@@ -151,8 +154,9 @@ impl Exchange {
     }
 
     /// A try begins.
-    pub fn trying(&mut self, peer: Rc<Peer>) {
+    pub fn trying(&mut self, peer: Rc<Peer>, level: u8) {
         self.attempts += 1;
+        self.level = Some(level);
         self.connect_us = None;
         self.first_byte_us = None;
         self.on = Some(InFlight::new(peer));

@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
-use super::respond::{self, Extra};
+use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
 use super::tries::{Tries, refusal};
@@ -59,7 +59,7 @@ pub async fn answer(
         worker.metrics.word(&names::PANICS, "request");
         Err(Detail::Internal.into())
     });
-    let response = outcome.unwrap_or_else(|refusal| {
+    let mut response = outcome.unwrap_or_else(|refusal| {
         let early = refusal.detail == Detail::NoRoutableInstance && !worker.is_ready();
         let refusal = if early { Detail::NotReady.into() } else { refusal };
         exchange.detail = Some(refusal.detail);
@@ -71,6 +71,9 @@ pub async fn answer(
         refuse(refusal, json, &worker.settings)
     });
     exchange.status = response.status().as_u16();
+    if worker.settings.debug_headers {
+        respond::add_debug(response.headers_mut(), &exchange);
+    }
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
     if connection.closing.get() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -123,7 +126,7 @@ async fn phases(
         tries.note(picked);
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(peer);
+        exchange.trying(peer, picked.level);
         let result = attempt(exchange, &mut outbound, limits, &worker.metrics, worker.settings.host_of_instance).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
@@ -138,13 +141,12 @@ async fn phases(
 
     // Respond. From here on no table is held.
     outbound.settle();
-    let debug = worker.settings.debug_headers.then(|| respond::debug_fields(exchange, picked));
     let cookie = decision.mint.map(|mint| {
         let name = &view.table.router.files[file as usize].cookie;
         cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
     });
     drop(view);
-    respond::pass_on(exchange, worker, answered, limits, Extra { cookie, debug }).await
+    respond::pass_on(exchange, worker, answered, limits, cookie).await
 }
 
 /// A reason for another try.

@@ -13,7 +13,6 @@ use super::headers::towards_client;
 use super::survey::Survey;
 use super::wait::until;
 use super::worker::Worker;
-use crate::engine::balance::Picked;
 use crate::engine::policy::Timeouts;
 
 const X_RULE: HeaderName = HeaderName::from_static("x-pointsman-rule");
@@ -22,30 +21,23 @@ const X_LEVEL: HeaderName = HeaderName::from_static("x-pointsman-level");
 const X_INSTANCE: HeaderName = HeaderName::from_static("x-pointsman-instance");
 const X_DRAW: HeaderName = HeaderName::from_static("x-pointsman-draw");
 
-/// Fields that tell how the answer came about.
-pub type DebugFields = [(HeaderName, Option<HeaderValue>); 5];
-
-/// What `explain --draw` is compared with. Names that cannot stand in a field are left out.
-#[must_use]
-pub fn debug_fields(exchange: &Exchange, picked: Picked) -> DebugFields {
+/// Adds how an answer came about, refusals and the rules' own answers included: what `explain --draw` is compared
+/// with. Names that cannot stand in a field are left out.
+pub fn add_debug(headers: &mut HeaderMap, exchange: &Exchange) {
     let text = |text: &str| HeaderValue::from_str(text).ok();
     let names = exchange.route().map(|route| &route.names);
-    [
-        (X_RULE, names.and_then(|names| text(&names.rule))),
-        (X_POOL, names.and_then(|names| text(&names.pool))),
-        (X_LEVEL, Some(HeaderValue::from(u16::from(picked.level)))),
+    let fields = [
+        (X_RULE, names.filter(|names| !names.rule.is_empty()).and_then(|names| text(&names.rule))),
+        (X_POOL, names.filter(|names| !names.pool.is_empty()).and_then(|names| text(&names.pool))),
+        (X_LEVEL, exchange.level.map(|level| HeaderValue::from(u16::from(level)))),
         (X_INSTANCE, exchange.peer().and_then(|peer| text(&peer.instance.id))),
         (X_DRAW, text(&format!("{:016x}", exchange.draw.0))),
-    ]
-}
-
-/// Fields that go on top of the instance's.
-#[derive(Debug, Default)]
-pub struct Extra {
-    /// A minted stickiness cookie.
-    pub cookie: Option<HeaderValue>,
-    /// How the answer came about.
-    pub debug: Option<DebugFields>,
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// Passes an instance's answer on.
@@ -54,7 +46,7 @@ pub async fn pass_on(
     worker: &Worker,
     answered: Answered,
     limits: Limits,
-    extra: Extra,
+    cookie: Option<HeaderValue>,
 ) -> Result<Response<Source>, Refusal> {
     let Answered { response, seen, link } = answered;
     let (mut head, incoming) = response.into_parts();
@@ -65,7 +57,9 @@ pub async fn pass_on(
     }
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
     towards_client(&mut head.headers, seen, &worker.settings);
-    add(&mut head.headers, extra);
+    if let Some(cookie) = cookie {
+        head.headers.append(SET_COOKIE, cookie);
+    }
     head.version = http::Version::HTTP_11;
     let source = match protocol {
         None => Source::Instance(relay(incoming, &head.headers, link, limits)),
@@ -107,15 +101,4 @@ fn idle_limit(headers: &HeaderMap, timeouts: &Timeouts) -> u64 {
         kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
     });
     if streams { timeouts.stream_idle } else { timeouts.idle }
-}
-
-fn add(headers: &mut HeaderMap, extra: Extra) {
-    if let Some(cookie) = extra.cookie {
-        headers.append(SET_COOKIE, cookie);
-    }
-    for (name, value) in extra.debug.into_iter().flatten() {
-        if let Some(value) = value {
-            headers.insert(name, value);
-        }
-    }
 }

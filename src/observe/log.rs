@@ -56,7 +56,10 @@ impl Log {
 /// The directives cannot be parsed, or logging was started before.
 pub fn init(format: Format, directives: &str) -> io::Result<Log> {
     let written = std::env::var("POINTSMAN_LOG").unwrap_or_else(|_| directives.to_owned());
-    let filter = EnvFilter::builder().parse(&written).map_err(|e| io::Error::other(format!("log filter: {e}")))?;
+    // The watcher of files grumbles about folders that went; that is seen and handled anyway.
+    let filter = EnvFilter::builder()
+        .parse(format!("notify=error,{written}"))
+        .map_err(|e| io::Error::other(format!("log filter: {e}")))?;
     let (lines, thread) = line_writer::spawn("log", &Target::Stderr, CAPACITY, |line: Vec<u8>, out: &mut Vec<u8>| {
         out.extend_from_slice(&line);
     })?;

@@ -52,11 +52,12 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             End::Finished => return served.finish(socket, parts.read_buf).await,
             End::Refused(word) => {
                 worker.forward.metrics.word(&names::REFUSALS, word);
-                tracing::debug!(peer = %connection.peer, reason = word, "connection refused");
+                tracing::info!(peer = %connection.peer, reason = word, "a request was refused before it was one");
                 return served.linger(socket).await;
             }
             End::TooSlow => {
                 worker.forward.metrics.word(&names::REFUSALS, "client_timeout");
+                tracing::info!(peer = %connection.peer, reason = "client_timeout", "a request was refused before it was one");
                 // A socket that would not take these few bytes is not waited for.
                 poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_write(cx, TOO_SLOW).is_ready())).await;
                 return served.linger(socket).await;

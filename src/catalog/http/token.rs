@@ -71,8 +71,10 @@ impl Token {
                 other
             }
             Err(error) => {
+                let stays =
+                    if held.value.is_some() { "the last token stays in force" } else { "there is no token yet" };
                 tracing::warn!(target: "pointsman::catalog", file = %path.display(), %error,
-                    "the token file cannot be used; the last token stays in force");
+                    "the token file cannot be used; {stays}");
                 false
             }
         }

@@ -28,8 +28,11 @@ impl Diagnostic {
         let mut out =
             format!("{hue}{}[{}]{end}{bold}: {}{end}\n", self.severity.word(), self.code, printable(&self.message));
         let _ = writeln!(out, "{:gutter$}{faint}┌─{end} {}:{line}:{column}", "", printable(&self.source.name));
-        let _ = writeln!(out, "{faint}{line}│{end} {}", printable(text));
-        let _ = writeln!(out, "{:gutter$}{faint}│{end} {pad}{hue}{carets}{}{end}", "", printable(&label));
+        // A file that could not be read has no line to show.
+        if !self.source.text.is_empty() {
+            let _ = writeln!(out, "{faint}{line}│{end} {}", printable(text));
+            let _ = writeln!(out, "{:gutter$}{faint}│{end} {pad}{hue}{carets}{}{end}", "", printable(&label));
+        }
         for (source, span, word) in &self.related {
             let (line, column) = source.position(span.start);
             let _ = writeln!(out, "{:gutter$}{faint}={end} {word}: {}:{line}:{column}", "", printable(&source.name));
