@@ -83,7 +83,7 @@ fn more_values_than_metrics_keep_are_pointed_at() {
 
 #[test]
 fn a_witness_comes_with_what_becomes_of_it_and_the_command_that_says_so() {
-    let text = "service: web\nhosts: [a.example.com]\npools: {p: id exists}\nrules:\n  - {name: cart, when: path under /cart, to: p}\n  - {name: it's, when: path == /cart/x and header.x-a == \"b c\", to: p}\n  - {name: rest, to: p}\n";
+    let text = "service: web\nhosts: [a.example.com]\npools: {p: id exists}\nrules:\n  - {name: cart, when: path under \"/cart\", to: p}\n  - {name: it's, when: path == \"/cart/x\" and header.x-a == \"b c\", to: p}\n  - {name: rest, to: p}\n";
     let found = verdict(text, None, None);
     let found = found.diagnostics.0.iter().find(|found| found.code == "W009").expect("it is never reached");
     let witness = found.witness.as_ref().expect("and a request shows it");

@@ -201,7 +201,8 @@ pub(super) fn label_missing(found: &mut Findings<'_>) {
     for (label, span) in read.into_iter().filter(|(label, _)| !asked.contains(label)) {
         let all = found.instances();
         let lacking: Vec<&str> = all.iter().filter(|i| i.labels.value(&label).is_none()).map(|i| &*i.id).collect();
-        if lacking.is_empty() || lacking.len() == all.len() {
+        let lane = file.lanes.as_ref().is_some_and(|lanes| lanes.label == label);
+        if lane || lacking.is_empty() || lacking.len() == all.len() {
             continue;
         }
         let some = lacking.iter().take(3).copied().collect::<Vec<_>>().join(", ");
