@@ -7,7 +7,6 @@
 //! In reading order: the words here, [`start`], then [`consul`] and [`file`], and what they share in [`watch`] and
 //! [`http`].
 pub mod consul;
-pub mod duration;
 pub mod file;
 pub mod http;
 mod merge;

@@ -1,12 +1,9 @@
 //! What the configuration's `catalog:` section holds.
 
-use serde::{Deserialize, Serialize};
-
 use super::{consul, file};
 
 /// The `catalog:` section: any number of the kinds at once; their instances of the same service go together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// A Consul cluster.
     pub consul: Option<consul::Settings>,

@@ -19,8 +19,11 @@ pub struct CatalogStatus {
     started: Instant,
     wanted: RwLock<BTreeSet<Text>>,
     sources: RwLock<BTreeMap<String, Arc<Cell<SourceFigures>>>>,
-    services: RwLock<BTreeMap<Text, BTreeMap<String, Arc<Cell<ServiceFigures>>>>>,
+    services: RwLock<BTreeMap<Text, Parts>>,
 }
+
+/// One service at each source, by the source's name.
+type Parts = BTreeMap<String, Arc<Cell<ServiceFigures>>>;
 
 /// One set of figures.
 #[derive(Debug, Default)]

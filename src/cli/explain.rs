@@ -197,9 +197,8 @@ fn ask(address: &str, token_file: Option<&std::path::Path>, line: &TrafficLine) 
 /// An IP address with a port, or `localhost` with one: no name is resolved, because that waits for who knows how long.
 fn connect(address: &str) -> io::Result<TcpStream> {
     let numeric = address.strip_prefix("localhost:").map_or(address.to_owned(), |port| format!("127.0.0.1:{port}"));
-    let address: SocketAddr = numeric
-        .parse()
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "write an IP address and a port"))?;
+    let address: SocketAddr =
+        numeric.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "write an IP address and a port"))?;
     let stream = TcpStream::connect_timeout(&address, ADMIN_TIMEOUT)?;
     stream.set_read_timeout(Some(ADMIN_TIMEOUT))?;
     stream.set_write_timeout(Some(ADMIN_TIMEOUT))?;

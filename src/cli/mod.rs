@@ -3,8 +3,12 @@
 pub mod catalog;
 pub mod check;
 pub mod demo;
+pub mod diff;
+pub mod dry;
 pub mod explain;
+pub mod replay;
 pub mod run;
+pub mod test;
 
 use std::io::{self, IsTerminal as _};
 
@@ -29,6 +33,14 @@ enum Command {
     Check(check::Args),
     /// Say where one request would go, and why
     Explain(Box<explain::Args>),
+    /// Run the tests beside the rules, and say what they cover
+    Test(test::Args),
+    /// Decide captured requests again, and say where they go
+    Replay(Box<replay::Args>),
+    /// Run captured requests through two rule sets, or two catalogs, and say what moves
+    Diff(Box<diff::Args>),
+    /// Write the live catalog as a catalog file
+    Catalog(catalog::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -50,6 +62,10 @@ impl Cli {
             Command::Demo(args) => return demo::run(&args),
             Command::Check(args) => check::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
             Command::Explain(args) => explain::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
+            Command::Test(args) => return test::run(&args),
+            Command::Replay(args) => return replay::run(&args),
+            Command::Diff(args) => return diff::run(&args),
+            Command::Catalog(args) => catalog::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "pointsman", &mut io::stdout().lock());
                 Ok(0)

@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs to the end. The exit status: 0 after a graceful stop, 1 when the start was refused.
 #[must_use]
 pub fn run(args: &Args) -> u8 {
-    let loaded = match config::load(&args.flags, std::env::vars()) {
+    let loaded = match config::load(&args.flags, environment()) {
         Ok(loaded) => loaded,
         Err(found) => {
             eprint!("{}", found.render());
@@ -48,7 +48,12 @@ pub fn run(args: &Args) -> u8 {
     }
 }
 
-/// A runtime of the control plane's size, with the process's log around what runs on it.
+/// The environment, without what is not UTF-8: no setting can be in there.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// A runtime of the control plane's size.
 ///
 /// # Errors
 /// Threads cannot be had.

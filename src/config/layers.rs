@@ -115,5 +115,9 @@ pub fn consul(variables: &[(String, String)]) -> Vec<Layer> {
         let off = matches!(verify.to_ascii_lowercase().as_str(), "0" | "false");
         layers.push(layer("CONSUL_HTTP_SSL_VERIFY", &["tls", "verify"], if off { "false" } else { "true" }));
     }
+    let folder = variable("STATE_DIRECTORY").and_then(|all| all.split(':').next());
+    layers.extend(
+        folder.map(|folder| layer("STATE_DIRECTORY", &["disk", "path"], &format!("{folder}/catalog-consul.json"))),
+    );
     layers
 }

@@ -1,6 +1,7 @@
 //! One request explained: the live functions with a recorder, then the table's figures beside what they chose.
 
-use crate::engine::balance::{Picked, Tried, pick, pick_any};
+use super::settle::settle;
+use crate::engine::balance::Picked;
 use crate::engine::format::explanation::{
     CandidateNote, Explanation, FileNote, Kind, LeftOutNote, LevelNote, PickNote, PoliciesNote, PoolNote, RequestNote,
     ResortNote, ResultNote,
@@ -9,15 +10,12 @@ use crate::engine::format::traffic::shown_draw;
 use crate::engine::request::RequestView;
 use crate::engine::route::visited::{Visited, lists, visited};
 use crate::engine::route::{
-    Action, Choice, Decision, FileIdx, Outcome, PoolSlot, RouterFile, Scratch, Step, after_empty, cookie, decide,
+    Action, Choice, Decision, FileIdx, Outcome, PoolSlot, RouterFile, Scratch, Step, cookie, decide,
 };
 use crate::engine::rules::Else;
 use crate::engine::table::{LeftOut, Level, Pool, Table};
 use crate::engine::time::{Draw, Millis};
 use crate::engine::trace::Recorder;
-
-/// Pools that prove empty one after the other before it is given up; a decision has fewer.
-const MOST_POOLS: usize = 64;
 
 /// Decides and picks as the proxy would with this luck, and says why. Takes no probing permit and changes nothing.
 #[must_use]
@@ -40,32 +38,6 @@ pub fn explain(table: &Table, request: &RequestView<'_>, draw: Draw, now: Millis
         generation: table.generation,
         draw: shown_draw(draw),
     }
-}
-
-/// What the first try comes to: the pool that has somebody, and whom; or the refusal.
-#[must_use]
-pub fn settle(
-    table: &Table,
-    decision: &Decision,
-    draw: Draw,
-    now: Millis,
-    trace: &mut Recorder,
-) -> (Outcome, Option<Picked>) {
-    let mut outcome = decision.outcome;
-    for _ in 0..MOST_POOLS {
-        let (Outcome::Pool(choice), Some(file)) = (outcome, decision.file) else { break };
-        let (pool, endpoints) = (table.pool(file, choice.slot), table.endpoints(file));
-        let (draw, tried) = (draw.fork(Draw::PICK), Tried::default());
-        let picked = match choice.step {
-            Step::Panic => pick_any(pool, endpoints, draw, &tried, trace),
-            _ => pick(pool, endpoints, now, draw, &tried, false, trace),
-        };
-        if picked.is_some() {
-            return (outcome, picked);
-        }
-        outcome = after_empty(table, decision, choice);
-    }
-    (outcome, None)
 }
 
 /// What there is to tell from.

@@ -42,6 +42,12 @@ pub struct Unreadable {
 #[must_use]
 pub fn rules(paths: &[PathBuf]) -> Loaded {
     let (sources, unreadable) = sources(paths);
+    parse(sources, unreadable)
+}
+
+/// Parses what was read already. Reads the list files that the rules name.
+#[must_use]
+pub fn parse(sources: Vec<Arc<Source>>, unreadable: Vec<Unreadable>) -> Loaded {
     let (mut rules, mut diagnostics) = parse_files(&sources);
     let lists = lists(&mut rules, &mut diagnostics);
     Loaded { sources, rules, diagnostics, unreadable, lists }

@@ -139,7 +139,7 @@ pub async fn attempt(
     let pooled = peer.take(connection.clock.now(), outbound.is_repeatable());
     let mut pooled = pooled.inspect(|_| metrics.cells().upstream_reused.add(1));
     loop {
-        let is_pooled = pooled.is_some();
+        let idle = pooled.as_ref().map(|link| connection.clock.now().since(link.idle_since()));
         let link = match pooled.take() {
             Some(link) => link,
             None => {
@@ -154,8 +154,15 @@ pub async fn attempt(
                 exchange.first_byte_us = Some(connection.clock.read().saturating_sub(started));
                 return judge_head(answered, outbound.upgrade);
             }
-            Err(failure) if is_pooled && failure.cause == Some(Cause::Reset) && outbound.can_follow(failure.sent) => {}
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                let is_dead = failure.cause == Some(Cause::Reset);
+                let Some(idle) = idle.filter(|_| is_dead && outbound.can_follow(failure.sent)) else {
+                    return Err(failure);
+                };
+                if !failure.sent {
+                    peer.was_closed(idle);
+                }
+            }
         }
     }
 }

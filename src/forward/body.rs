@@ -59,6 +59,8 @@ pub struct Relay {
     pub total: Millis,
     /// Since when the next piece is waited for.
     pub waiting: Option<Millis>,
+    /// It failed; told in the next turn, so that what came before goes out first.
+    pub failed: Option<Detail>,
 }
 
 /// The answer cannot be completed. hyper cuts the connection, so that the client does not take it for whole.
@@ -93,6 +95,9 @@ impl AnswerBody {
         let (Source::Instance(relay), Some(exchange)) = (&mut self.source, &mut self.exchange) else {
             return Poll::Ready(None);
         };
+        if let Some(detail) = relay.failed {
+            return Poll::Ready(Some(Err(Cut(detail))));
+        }
         let Some(link) = &mut relay.link else { return Poll::Ready(None) };
         let clock = &exchange.connection().clock;
         match link.poll_body(&mut relay.incoming, cx) {
@@ -104,7 +109,7 @@ impl AnswerBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => cut(exchange, Detail::UpstreamReset),
+            Poll::Ready(Some(Err(_))) => cut(relay, exchange, Detail::UpstreamReset, cx),
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)
@@ -113,7 +118,7 @@ impl AnswerBody {
                 let since = *relay.waiting.get_or_insert(clock.now());
                 let deadline = after(since, relay.idle).min(relay.total);
                 if clock.now() >= deadline {
-                    return cut(exchange, Detail::UpstreamTimeout);
+                    return cut(relay, exchange, Detail::UpstreamTimeout, cx);
                 }
                 exchange.connection().instance_deadline.set(deadline);
                 Poll::Pending
@@ -122,9 +127,16 @@ impl AnswerBody {
     }
 }
 
-fn cut(exchange: &mut Exchange, detail: Detail) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+fn cut(
+    relay: &mut Relay,
+    exchange: &mut Exchange,
+    detail: Detail,
+    cx: &Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
     exchange.cut(detail);
-    Poll::Ready(Some(Err(Cut(detail))))
+    relay.failed = Some(detail);
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 impl Body for AnswerBody {

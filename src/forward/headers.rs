@@ -70,7 +70,9 @@ pub fn towards_client(headers: &mut HeaderMap, seen: Survey, settings: &Settings
             // Both at once: the coding counts, and a length beside it is a lie.
             headers.remove(http::header::CONTENT_LENGTH);
         }
-        headers.remove(TE);
+        if seen.has(Survey::TE) {
+            headers.remove(TE);
+        }
     }
     if settings.via {
         headers.append(VIA, VIA_VALUE);
@@ -116,7 +118,9 @@ fn strip_request(headers: &mut HeaderMap, seen: Survey, settings: &Settings) {
                 value.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
             });
         strip_hop_by_hop(headers, seen);
-        headers.remove(TE);
+        if seen.has(Survey::TE) {
+            headers.remove(TE);
+        }
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -132,7 +136,7 @@ fn strip_request(headers: &mut HeaderMap, seen: Survey, settings: &Settings) {
 
 /// Removes the connection's own fields and those that it names. `Transfer-Encoding` stays: it is checked apart.
 fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Survey) {
-    if seen.has(Survey::CONNECTION) {
+    if seen.has(Survey::CONNECTION) && !names_nothing(headers) {
         let named: smallvec::SmallVec<[HeaderName; 2]> = tokens(headers)
             .filter(|token| !is_protected(token))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
@@ -140,6 +144,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Survey) {
         for name in named {
             headers.remove(name);
         }
+    }
+    if seen.has(Survey::CONNECTION) {
         headers.remove(CONNECTION);
     }
     if seen.has(Survey::KEEP_ALIVE) {
@@ -153,6 +159,15 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Survey) {
     if seen.has(Survey::UPGRADE) {
         headers.remove(UPGRADE);
     }
+}
+
+/// The usual `Connection`, which names no field.
+fn names_nothing(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONNECTION).iter();
+    let usual = |value: &HeaderValue| {
+        value.as_bytes().eq_ignore_ascii_case(b"keep-alive") || value.as_bytes().eq_ignore_ascii_case(b"close")
+    };
+    values.next().is_some_and(usual) && values.next().is_none()
 }
 
 /// Names that `Connection` cannot take away: without them the message would mean something else, or go elsewhere.

@@ -4,6 +4,7 @@ use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use http::header::COOKIE;
 use http::request::Parts;
@@ -31,6 +32,7 @@ use crate::engine::balance::Picked;
 use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
 use crate::engine::request::RequestView;
+use crate::engine::route::Detail::NoRoutableInstance;
 use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, cookie, decide};
 use crate::engine::trace::NoTrace;
 use crate::observe::metrics::RouteKey;
@@ -44,7 +46,15 @@ pub async fn answer(
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
-    let outcome = caught(phases(&worker, &mut exchange, &mut json, request)).await;
+    let outcome = {
+        let mut phases = pin!(phases(&worker, &mut exchange, &mut json, request));
+        // A panic of ours costs this request and no other.
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| phases.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        })
+        .await
+    };
     let outcome = outcome.unwrap_or_else(|| {
         worker.metrics.word(&names::PANICS, "request");
         Err(Detail::Internal.into())
@@ -85,8 +95,10 @@ async fn phases(
     let view = worker.view();
     let decision = decided(worker, &view, exchange, &head, &target);
     note(worker, &view, exchange, &head, &target, &decision);
-    let (file, choice) = match (decision.file, decision.outcome) {
-        (Some(file), Outcome::Pool(choice)) => (file, choice),
+    let file = match (decision.file, decision.outcome) {
+        (Some(file), Outcome::Pool(_)) => file,
+        // Nobody is routable, but somebody may wait to prove that he is well again.
+        (Some(file), Outcome::Refuse { detail: NoRoutableInstance, .. }) => file,
         (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
         (_, Outcome::Redirect | Outcome::Respond) => return own_rule(&view, &decision),
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
@@ -104,20 +116,20 @@ async fn phases(
     };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view, file, &decision, choice, exchange.draw);
+    let mut tries = Tries::new(&view, file, &decision, exchange.draw);
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries.first(exchange.connection().clock.now(), may_retry)?;
     let answered = loop {
         tries.note(picked);
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
-        route(exchange, &view, &decision, Some(tries.choice.pool));
+        route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer);
         let result = attempt(exchange, &mut outbound, limits, &worker.metrics, worker.settings.host_of_instance).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
         let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
-        let Some(next) = again else { break result? };
+        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
         pause(exchange, limits).await;
@@ -279,19 +291,26 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     trouble
 }
 
-/// Whether another try may follow: attempts are left, sending again is safe, the budget allows it.
+/// Whether another try may follow: attempts are left, and sending again is safe.
 fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
     let refused = if exchange.attempts >= retry.attempts {
         "attempts"
     } else if !outbound.can_follow(trouble.sent) {
         "unsafe"
-    } else if !exchange.within_budget(retry.budget) {
-        "budget"
     } else {
         return true;
     };
     exchange.count(&names::RETRIES_REFUSED, refused);
     false
+}
+
+/// Whether the service's budget allows one more. Asked last, so that nothing is taken for a try that cannot be made.
+fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
+    let affordable = exchange.within_budget(retry.budget);
+    if !affordable {
+        exchange.count(&names::RETRIES_REFUSED, "budget");
+    }
+    affordable
 }
 
 fn class_word(status: u16) -> &'static str {
@@ -312,14 +331,4 @@ async fn pause(exchange: &Exchange, limits: Limits) {
         let until_then = connection.clock.read_millis().plus(wait).min(limits.total);
         let _ = until(connection, until_then, pending::<()>()).await;
     }
-}
-
-/// Runs the phases; `None` when they panicked. Only this request is lost then.
-async fn caught<F: Future>(phases: F) -> Option<F::Output> {
-    let mut phases = pin!(phases);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| phases.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Some),
-        Err(_) => std::task::Poll::Ready(None),
-    })
-    .await
 }

@@ -73,6 +73,7 @@ pub async fn pass_on(
             let connection = std::rc::Rc::clone(exchange.connection());
             let raw = until(&connection, limits.total, link.into_raw()).await;
             let raw = raw.map_err(|_| Refusal::from(Detail::UpstreamTimeout))?;
+            let raw = raw.ok_or(Refusal::from(Detail::UpstreamReset))?;
             head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             if let Some(protocol) = protocol {
                 head.headers.insert(UPGRADE, protocol);
@@ -95,6 +96,7 @@ fn relay(
         idle: idle_limit(headers, &limits.timeouts),
         total: limits.total,
         waiting: None,
+        failed: None,
     }
 }
 

@@ -4,8 +4,8 @@ use http::StatusCode;
 
 use super::answer::Refusal;
 use super::view::View;
-use crate::engine::balance::{Picked, Tried, pick, pick_any};
-use crate::engine::route::{Choice, Decision, FileIdx, Outcome, Step, after_empty, next_choice};
+use crate::engine::balance::{Picked, Tried, pick, pick_any, probe};
+use crate::engine::route::{Choice, Decision, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
 use crate::engine::time::{Draw, Millis};
 use crate::engine::trace::NoTrace;
 
@@ -15,8 +15,10 @@ pub struct Tries<'t> {
     view: &'t View,
     file: FileIdx,
     decision: &'t Decision,
-    /// The pool of the last pick.
-    pub choice: Choice,
+    /// Where the order of resort stands; `None`: nobody is routable, only a probe is possible.
+    choice: Option<Choice>,
+    /// The pool of the last pick, as compiled.
+    pub pool: PoolSlot,
     tried: Tried,
     draw: Draw,
 }
@@ -24,19 +26,30 @@ pub struct Tries<'t> {
 impl<'t> Tries<'t> {
     /// Before the first try.
     #[must_use]
-    pub fn new(view: &'t View, file: FileIdx, decision: &'t Decision, choice: Choice, draw: Draw) -> Self {
-        Self { view, file, decision, choice, tried: Tried::default(), draw }
+    pub fn new(view: &'t View, file: FileIdx, decision: &'t Decision, draw: Draw) -> Self {
+        let choice = match decision.outcome {
+            Outcome::Pool(choice) => Some(choice),
+            Outcome::Refuse { .. } | Outcome::Redirect | Outcome::Respond => None,
+        };
+        Self { view, file, decision, choice, pool: 0, tried: Tried::default(), draw }
     }
 
-    /// The first endpoint. A pool that proves empty hands on to the next step of the order of resort.
+    /// The first endpoint: one that waits for its probe in a pool that was passed over, or one of the chosen pool. A
+    /// pool that proves empty hands on to the next step of the order of resort.
     pub fn first(&mut self, now: Millis, may_probe: bool) -> Result<Picked, Refusal> {
+        if may_probe && let Some(picked) = self.probe_passed_over(now) {
+            return Ok(picked);
+        }
+        let mut outcome = self.decision.outcome;
         // Each turn takes a later step, so this ends; the bound is for a table that would break that promise.
         for _ in 0..64 {
-            if let Some(picked) = self.pick(self.choice, now, may_probe) {
-                return Ok(picked);
-            }
-            match after_empty(&*self.view.table, self.decision, self.choice) {
-                Outcome::Pool(choice) => self.choice = choice,
+            match outcome {
+                Outcome::Pool(choice) => {
+                    if let Some(picked) = self.pick(choice, now, may_probe) {
+                        return Ok(picked);
+                    }
+                    outcome = after_empty(&*self.view.table, self.decision, choice);
+                }
                 Outcome::Refuse { status, detail } => return Err(refusal(status, detail.into())),
                 Outcome::Redirect | Outcome::Respond => break,
             }
@@ -46,19 +59,33 @@ impl<'t> Tries<'t> {
 
     /// Another endpoint: of the same pool, or for the last permitted try of the next pool where there is one.
     pub fn next(&mut self, now: Millis, last: bool) -> Option<Picked> {
-        let onward = || next_choice(&*self.view.table, self.decision, self.choice);
-        if !last && let Some(picked) = self.pick(self.choice, now, false) {
+        let stands = self.choice?;
+        if !last && let Some(picked) = self.pick(stands, now, false) {
             return Some(picked);
         }
-        let mut at = onward();
+        let mut at = next_choice(&*self.view.table, self.decision, stands);
         while let Some(choice) = at {
             if let Some(picked) = self.pick(choice, now, false) {
-                self.choice = choice;
                 return Some(picked);
             }
             at = next_choice(&*self.view.table, self.decision, choice);
         }
-        if last { self.pick(self.choice, now, false) } else { None }
+        if last { self.pick(stands, now, false) } else { None }
+    }
+
+    /// A pool whose members are all ejected is never chosen, so it gets its probe from a request that passes it over;
+    /// if the probe fails, the request goes on to the pool that was chosen.
+    fn probe_passed_over(&mut self, now: Millis) -> Option<Picked> {
+        if self.choice.is_some_and(|choice| !choice.passes_over()) {
+            return None;
+        }
+        let table = &*self.view.table;
+        let endpoints = table.endpoints(self.file);
+        reached(table, self.decision, self.choice).find_map(|slot| {
+            let endpoint = probe(table.pool(self.file, slot), endpoints, now)?;
+            self.pool = table.files[self.file as usize].compiled(slot);
+            Some(Picked { endpoint, level: 0, probe: true, panic: false })
+        })
     }
 
     /// Notes that an endpoint gets a try.
@@ -66,7 +93,13 @@ impl<'t> Tries<'t> {
         self.tried.add(picked.endpoint);
     }
 
-    fn pick(&self, choice: Choice, now: Millis, may_probe: bool) -> Option<Picked> {
+    fn pick(&mut self, choice: Choice, now: Millis, may_probe: bool) -> Option<Picked> {
+        let picked = self.pick_of(choice, now, may_probe)?;
+        (self.choice, self.pool) = (Some(choice), choice.pool);
+        Some(picked)
+    }
+
+    fn pick_of(&self, choice: Choice, now: Millis, may_probe: bool) -> Option<Picked> {
         let pool = self.view.table.pool(self.file, choice.slot);
         let endpoints = self.view.table.endpoints(self.file);
         let draw = self.draw.fork(Draw::PICK + self.tried.len() as u64);

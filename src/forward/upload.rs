@@ -128,7 +128,8 @@ impl Upload {
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let progress = &self.progress;
         let now = self.connection.clock.now();
-        match Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx) {
+        let polled = Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx);
+        match polled {
             Poll::Pending => {
                 if !progress.waiting.replace(true) {
                     progress.moved.set(now);
@@ -247,7 +248,7 @@ impl Body for UploadBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.upload.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.size.clone())
+        self.upload.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.size)
     }
 }
 

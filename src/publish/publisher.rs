@@ -13,8 +13,8 @@ use crate::catalog::{CatalogUpdate, ServiceState};
 use crate::engine::health::{Kind, Transition};
 use crate::engine::label::Text;
 use crate::engine::route::Router;
-use crate::engine::snapshot::grace::last_instance_grace;
 use crate::engine::snapshot::diff::diff;
+use crate::engine::snapshot::grace::last_instance_grace;
 use crate::engine::snapshot::{Endpoint, LiveSet, ServiceSnapshot, Snapshot};
 use crate::engine::table::{Table, TableError};
 use crate::observe::clock::Clock;
@@ -181,8 +181,11 @@ impl Publisher {
         let started = Instant::now();
         let current = self.table.load_full();
         let over = self.graces.over(started);
-        let changed: Vec<_> =
-            over.iter().filter_map(|name| current.snapshot.service(name)).map(|service| service.without_grace()).collect();
+        let changed: Vec<_> = over
+            .iter()
+            .filter_map(|name| current.snapshot.service(name))
+            .map(|service| service.without_grace())
+            .collect();
         self.publish_services(&current, changed, &[], started);
     }
 
@@ -269,8 +272,21 @@ impl Publisher {
         }
     }
 
+    /// Says where a pool's cap keeps an endpoint in traffic against the verdict.
+    fn tell_refused(&self, before: &Table, after: &Table) {
+        for refusal in after.newly_refused(before) {
+            let instance = &after.endpoint(refusal.file, refusal.endpoint).instance;
+            let pool = &after.pool(refusal.file, refusal.slot).name;
+            let reason = format!("pool {pool} keeps it in traffic: its cap on ejections is reached");
+            let report = Report::new(events::Kind::EjectRefused, reason);
+            self.events.record(report.service(&instance.service).instance(&instance.id));
+            self.metrics.count(&names::EJECT_REFUSED, &[&instance.service], 1);
+        }
+    }
+
     fn publish(&mut self, table: Table, cause: &'static str, started: Instant) {
         let generation = table.generation;
+        self.tell_refused(&self.table.load(), &table);
         self.table.store(Arc::new(table));
         self.generation.send_replace(generation);
         self.metrics.time(&names::PUBLISH_SECONDS, cause, started.elapsed());

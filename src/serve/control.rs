@@ -30,6 +30,8 @@ pub struct Readiness {
     status: Arc<CatalogStatus>,
     table: Arc<ArcSwap<Table>>,
     draining: AtomicBool,
+    /// Whether the table has once held everybody of whom the catalog told.
+    published: AtomicBool,
     /// What the workers read.
     ready: Arc<AtomicBool>,
 }
@@ -38,7 +40,7 @@ impl Readiness {
     /// Readiness by the catalog's status; `ready` is kept for the workers.
     #[must_use]
     pub fn new(status: Arc<CatalogStatus>, table: Arc<ArcSwap<Table>>, ready: Arc<AtomicBool>) -> Arc<Self> {
-        Arc::new(Self { status, table, draining: AtomicBool::new(false), ready })
+        Arc::new(Self { status, table, draining: AtomicBool::new(false), published: AtomicBool::new(false), ready })
     }
 
     /// Not ready from now on.
@@ -78,12 +80,26 @@ impl Readiness {
         }
     }
 
+    /// The catalog's first answers are published a little after they came (the publisher takes those of a window
+    /// together); until then a request for one of them would meet nobody.
+    fn is_published(&self) -> bool {
+        if self.published.load(Ordering::Relaxed) {
+            return true;
+        }
+        let table = self.table.load();
+        let told = self.status.services();
+        let known = told.iter().filter(|(_, _, figures)| figures.instances.iter().any(|count| *count > 0));
+        known.into_iter().all(|(service, _, _)| table.snapshot.service(service).is_some())
+    }
+
     /// A file that prefers labels which the proxy itself does not have keeps everybody on level 0.
     fn placeless(&self) -> Vec<String> {
         let table = self.table.load();
-        let lost = table.router.files.iter().filter(|file| {
-            !file.locality.prefer.is_empty() && !table.place.knows_any(&file.locality.prefer)
-        });
+        let lost = table
+            .router
+            .files
+            .iter()
+            .filter(|file| !file.locality.prefer.is_empty() && !table.place.knows_any(&file.locality.prefer));
         lost.map(|file| {
             format!(
                 "{} prefers {}, but the proxy's own region and zone are not set (--region, --zone): everybody is local",
@@ -106,6 +122,13 @@ impl ReadyView for Readiness {
             reasons.insert(0, "draining".to_owned());
             return Ready { ready: false, degraded, reasons };
         }
+        if catalog.ready && !self.is_published() {
+            reasons.push("the first table is being published".to_owned());
+            return Ready { ready: false, degraded, reasons };
+        }
+        if catalog.ready {
+            self.published.store(true, Ordering::Relaxed);
+        }
         Ready { ready: catalog.ready, degraded, reasons }
     }
 }
@@ -125,12 +148,7 @@ pub fn read_token(path: &Path, token: &ArcSwapOption<String>) -> io::Result<()> 
 }
 
 /// Reads the token again whenever its file changes, or when told to.
-pub async fn follow_token(
-    path: PathBuf,
-    token: Arc<ArcSwapOption<String>>,
-    again: Arc<Notify>,
-    reloads: Arc<Reloads>,
-) {
+pub async fn follow_token(path: PathBuf, token: Arc<ArcSwapOption<String>>, again: Arc<Notify>, reloads: Arc<Reloads>) {
     let mut watch = FileWatch::new(vec![path.clone()]);
     loop {
         tokio::select! {

@@ -79,8 +79,12 @@ pub struct CatalogDesk {
 
 impl CatalogView for CatalogDesk {
     fn status(&self) -> Value {
-        let sources: Vec<Value> =
-            self.status.sources().into_iter().map(|(name, figures)| json!({"source": name, "figures": figures})).collect();
+        let sources: Vec<Value> = self
+            .status
+            .sources()
+            .into_iter()
+            .map(|(name, figures)| json!({"source": name, "figures": figures}))
+            .collect();
         let services: Vec<Value> = self
             .status
             .services()

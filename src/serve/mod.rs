@@ -1,10 +1,11 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
 mod control;
+mod doubts;
 mod followers;
 mod handles;
 mod signals;
-mod translate;
+pub mod translate;
 
 use std::io;
 use std::net::SocketAddr;
@@ -152,6 +153,7 @@ impl Serving {
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
+        tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events)));
         let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
         let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
         tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
@@ -168,7 +170,16 @@ impl Serving {
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
-        let parts = AdminParts { published, clock, metrics, events, reloads, readiness: Arc::clone(&readiness), transitions, handle };
+        let parts = AdminParts {
+            published,
+            clock,
+            metrics,
+            events,
+            reloads,
+            readiness: Arc::clone(&readiness),
+            transitions,
+            handle,
+        };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         Ok(Self {
             listen,
@@ -257,12 +268,8 @@ async fn start_admin(
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
     let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
-    let actions = handles::Operators {
-        table: Arc::clone(&published.table),
-        clock,
-        transitions,
-        events: Arc::clone(&events),
-    };
+    let actions =
+        handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
         table: Arc::clone(&published.table),
         clock,

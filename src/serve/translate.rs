@@ -192,8 +192,11 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         config::Auto::Set(count) => u64::from(count),
     };
     if connections < 4_096 {
-        tracing::warn!(connections, descriptors,
-            "few client connections are possible; raise the descriptor limit (LimitNOFILE) or set limits.connections");
+        tracing::warn!(
+            connections,
+            descriptors,
+            "few client connections are possible; raise the descriptor limit (LimitNOFILE) or set limits.connections"
+        );
     }
     Ok(Limits {
         head,
@@ -230,8 +233,7 @@ pub fn listeners(from: &[config::Listen]) -> Result<Vec<std::net::SocketAddr>, S
     let mut missing = Vec::new();
     for listen in from {
         let config::Listen { address, tls, proxy_protocol, half_close } = listen;
-        for (wanted, what) in
-            [(tls.is_some(), "tls"), (*proxy_protocol, "proxy_protocol"), (*half_close, "half_close")]
+        for (wanted, what) in [(tls.is_some(), "tls"), (*proxy_protocol, "proxy_protocol"), (*half_close, "half_close")]
         {
             if wanted {
                 missing.push(format!("listener {address}: `{what}` is not in this version"));

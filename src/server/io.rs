@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::forward::Connection;
 use crate::forward::connection::{NEVER, Phase};
+use crate::upstream::wire::poll_write_pieces;
 
 /// What a connection can be served on.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
@@ -99,7 +100,7 @@ impl<T: Transport> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.transport).poll_write_vectored(cx, bufs);
+        let polled = poll_write_pieces(Pin::new(&mut self.transport), cx, bufs);
         self.wrote(&polled);
         polled
     }

@@ -100,8 +100,8 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         for acceptor in acceptors {
             let _ = acceptor.await;
         }
-        takeover.abort();
         let left = worker.finish(timeout).await;
+        takeover.abort();
         ticking.abort();
         let _ = cut.send(left);
     });
@@ -118,7 +118,8 @@ impl Worker {
         let mut http = http1::Builder::new();
         // Head and idle limits are the connection driver's, on its one timer.
         http.header_read_timeout(None);
-        http.max_buf_size(limits.head_size.max(8 * 1024)).max_headers(limits.fields).half_close(false);
+        http.max_buf_size(limits.head_size.max(8 * 1024)).max_header_size(limits.head_size);
+        http.max_headers(limits.fields).half_close(false);
         Self {
             index,
             forward: forward::Worker::new(shared, index),

@@ -22,6 +22,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::wire::Wire;
 use crate::engine::time::Millis;
 
 /// Bytes of an answer's head, and of one read. HARDENING.md argues 16 KiB.
@@ -31,8 +32,7 @@ const READ_BUFFER: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Link<B: Body + 'static> {
     sender: SendRequest<B>,
-    connection: Connection<TokioIo<TcpStream>, B>,
-    ended: bool,
+    connection: Driven<B>,
     /// Requests it was given.
     served: u32,
     idle_since: Millis,
@@ -71,11 +71,11 @@ where
         let (sender, connection) = Builder::new()
             .read_buf_exact_size(Some(READ_BUFFER))
             .max_headers(128)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Wire(stream)))
             .await
             .map_err(io::Error::other)?;
         let open = Open::new(open);
-        Ok(Box::new(Self { sender, connection, ended: false, served: 0, idle_since: Millis(0), open }))
+        Ok(Box::new(Self { sender, connection: Driven::new(connection), served: 0, idle_since: Millis(0), open }))
     }
 
     /// Requests it was given before; 0 for a fresh one.
@@ -94,11 +94,10 @@ where
     pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
         self.served += 1;
         let mut reply = pin!(self.sender.try_send_request(request));
-        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        let connection = &mut self.connection;
         poll_fn(|cx| {
-            drive(connection, ended, cx);
-            // The reply is filled by the line above and by nothing else, so it needs no waker of ours.
-            reply.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            // The reply is filled by the connection and by nothing else, so it needs no waker of ours.
+            connection.poll_for(cx, |quiet| reply.as_mut().poll(quiet))
         })
         .await
         .map_err(|mut failed: TrySendError<Request<B>>| Unanswered {
@@ -117,26 +116,25 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
             return Poll::Ready(frame);
         }
-        drive(&mut self.connection, &mut self.ended, cx);
-        Pin::new(body).poll_frame(&mut quiet)
+        self.connection.poll_for(cx, |quiet| Pin::new(&mut *body).poll_frame(quiet))
     }
 
     /// Whether it could take a request now: open, and nothing of an exchange left. Reads what the system has for it.
     pub fn is_reusable(&mut self) -> bool {
-        drive(&mut self.connection, &mut self.ended, &mut Context::from_waker(Waker::noop()));
-        !self.ended && self.sender.is_ready()
+        self.connection.drive(&mut Context::from_waker(Waker::noop()));
+        !self.connection.ended && self.sender.is_ready()
     }
 
-    /// Takes the socket out after a 101.
-    pub async fn into_raw(mut self: Box<Self>) -> Raw {
+    /// Takes the socket out after a 101. `None`: the connection is gone.
+    pub async fn into_raw(mut self: Box<Self>) -> Option<Raw> {
         poll_fn(|cx| {
-            drive(&mut self.connection, &mut self.ended, cx);
-            if self.ended { Poll::Ready(()) } else { Poll::Pending }
+            self.connection.drive(cx);
+            if self.connection.ended { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let Self { connection, open, sender: _, .. } = *self;
-        let parts = connection.into_parts();
-        Raw { stream: parts.io.into_inner(), read: parts.read_buf, _open: open }
+        let parts = connection.http?.into_parts();
+        Some(Raw { stream: parts.io.into_inner().0, read: parts.read_buf, _open: open })
     }
 
     /// Notes that it became idle.
@@ -145,14 +143,41 @@ where
     }
 }
 
-/// Polls the connection unless it has ended. Its error goes to the exchange that it serves, or means nothing.
-fn drive<B>(connection: &mut Connection<TokioIo<TcpStream>, B>, ended: &mut bool, cx: &mut Context<'_>)
+/// A connection that its holder polls.
+#[derive(Debug)]
+struct Driven<B: Body + 'static> {
+    /// `None` once it ended with something still waiting for it.
+    http: Option<Connection<TokioIo<Wire>, B>>,
+    ended: bool,
+}
+
+impl<B> Driven<B>
 where
     B: Body + 'static,
+    B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    if !*ended {
-        *ended = connection.poll_without_shutdown(cx).is_ready();
+    fn new(http: Connection<TokioIo<Wire>, B>) -> Self {
+        Self { http: Some(http), ended: false }
+    }
+
+    /// Polls it unless it has ended. Its error goes to the exchange that it serves, or means nothing.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(http) = self.http.as_mut().filter(|_| !self.ended) {
+            self.ended = http.poll_without_shutdown(cx).is_ready();
+        }
+    }
+
+    /// Polls it, then what waits for it. A connection that has ended keeps a request that it never took, so it is
+    /// dropped when something still waits: that gives the request back.
+    fn poll_for<T>(&mut self, cx: &mut Context<'_>, mut waiting: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        let mut quiet = Context::from_waker(Waker::noop());
+        self.drive(cx);
+        let polled = waiting(&mut quiet);
+        if polled.is_pending() && self.ended && self.http.take().is_some() {
+            return waiting(&mut quiet);
+        }
+        polled
     }
 }
 

@@ -36,10 +36,13 @@ pub struct Peer<B: Body + 'static> {
 
 #[derive(Debug)]
 struct Links<B: Body + 'static> {
+    #[expect(clippy::vec_box, reason = "a link goes in and out of here with every request; it moves as a pointer")]
     idle: RefCell<Vec<Box<Link<B>>>>,
     open: Rc<Cell<u32>>,
     /// How long an idle link is trusted, ms.
     trust: Cell<u64>,
+    /// The most that it may be trusted: what the instance said, or the default.
+    told: Cell<u64>,
 }
 
 impl<B> Peer<B>
@@ -53,26 +56,25 @@ where
         Self { instance: Arc::clone(&endpoint.instance), live: Arc::clone(&endpoint.live), links }
     }
 
-    /// An idle link that is still open, the one used last. `repeatable`: whether the request may be sent again
-    /// when the link turns out to be dead.
+    /// An idle link, the one used last. `repeatable`: whether the request may be sent again when the link turns out
+    /// to be dead; sending looks at it first and gives the request back if it is.
     pub fn take(&self, now: Millis, repeatable: bool) -> Option<Box<Link<B>>> {
-        loop {
-            let mut link = self.links.idle.borrow_mut().pop()?;
-            let idle = now.since(link.idle_since());
-            if idle > self.links.trust.get() {
-                // The ones below are older still.
-                self.links.idle.borrow_mut().clear();
-                return None;
-            }
-            if !repeatable && idle >= FRESH_ENOUGH_MS {
-                self.links.idle.borrow_mut().push(link);
-                return None;
-            }
-            if link.is_reusable() {
-                return Some(link);
-            }
-            self.links.learn_close(idle);
+        let mut idle = self.links.idle.borrow_mut();
+        let age = now.since(idle.last()?.idle_since());
+        if age > self.links.trust.get() {
+            // The ones below are older still.
+            idle.clear();
+            return None;
         }
+        if !repeatable && age >= FRESH_ENOUGH_MS {
+            return None;
+        }
+        idle.pop()
+    }
+
+    /// A pooled link that had been idle this long turned out to be closed.
+    pub fn was_closed(&self, idle: u64) {
+        self.links.learn_close(idle);
     }
 
     /// A new link. The caller bounds the time.
@@ -92,7 +94,8 @@ where
     pub fn learn(&self, headers: &HeaderMap) {
         let Some(value) = headers.get(KEEP_ALIVE) else { return };
         if let Some(seconds) = value.to_str().ok().and_then(keep_alive_timeout) {
-            self.links.trust_at_most(seconds.saturating_mul(1_000));
+            self.links.told.set(kept_of(seconds.saturating_mul(1_000)).min(UNLEARNT_IDLE_MS));
+            self.links.trust.set(self.links.trust.get().min(self.links.told.get()));
         }
     }
 
@@ -111,6 +114,8 @@ where
     /// Closes what is too old or was closed by the instance. Returns whether any link is left.
     pub(super) fn sweep(&self, now: Millis) -> bool {
         let trust = self.links.trust.get();
+        // What closed connections taught fades (a restart closes them at any age); what the instance says does not.
+        self.links.trust.set((trust + trust / 64).min(self.links.told.get()));
         let mut idle = self.links.idle.take();
         idle.retain_mut(|link| {
             let age = now.since(link.idle_since());
@@ -137,19 +142,25 @@ const KEEP_ALIVE: http::HeaderName = http::HeaderName::from_static("keep-alive")
 
 impl<B: Body + 'static> Links<B> {
     fn new() -> Self {
-        Self { idle: RefCell::default(), open: Rc::default(), trust: Cell::new(UNLEARNT_IDLE_MS) }
+        Self {
+            idle: RefCell::default(),
+            open: Rc::default(),
+            trust: Cell::new(UNLEARNT_IDLE_MS),
+            told: Cell::new(UNLEARNT_IDLE_MS),
+        }
     }
 
     /// The instance closed a link that had been idle this long. A link closed at once says nothing about a limit.
     fn learn_close(&self, idle: u64) {
         if idle >= LEAST_IDLE_MS {
-            self.trust_at_most(idle);
+            self.trust.set(self.trust.get().min(kept_of(idle)));
         }
     }
+}
 
-    fn trust_at_most(&self, limit: u64) {
-        self.trust.set(self.trust.get().min((limit * 4 / 5).max(LEAST_IDLE_MS)));
-    }
+/// The part of an instance's limit that is used: 80 %.
+fn kept_of(limit: u64) -> u64 {
+    (limit / 5 * 4).max(LEAST_IDLE_MS)
 }
 
 /// The `timeout` of a `Keep-Alive` field, in seconds.

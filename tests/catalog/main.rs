@@ -3,7 +3,7 @@
 mod consul_doubt;
 mod consul_live;
 mod file;
-#[path = "../support/scripted_consul.rs"]
+#[path = "../support/scripted_consul/mod.rs"]
 mod scripted_consul;
 #[path = "../support/subscriber.rs"]
 mod subscriber;

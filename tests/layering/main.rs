@@ -103,7 +103,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "server",
-        may: &["forward", "observe", "engine::table", "engine::time"],
+        may: &["forward", "observe", "engine::table", "engine::time", "upstream::wire"],
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::RwLock"]),
     },

@@ -1,7 +1,16 @@
-//! The built binary, end to end over real sockets: rules and catalogs that change under load, operators, drain.
+//! The built binary, end to end over real sockets: rules and catalogs that change under load, killed instances,
+//! operators, drain, and that the dry run and the live proxy agree.
 
+#[path = "../support/scripted_consul/mod.rs"]
+mod scripted_consul;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agreement;
 mod catalog_file;
+mod demo;
+mod drain;
+mod killed_instance;
+mod operators;
+mod probing;
 mod rules_reload;

@@ -3,4 +3,5 @@
 
 pub mod binary;
 pub mod load;
+pub mod process;
 pub mod site;

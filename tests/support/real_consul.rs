@@ -20,7 +20,7 @@ use tokio::process::{Child, Command};
 /// The token that may do everything, where ACLs are on.
 pub const ROOT: &str = "7f6f2d0e-0000-4000-8000-00000000c0de";
 
-/// A running agent in development mode: one server, nothing kept over a restart.
+/// A running agent: one server, in development mode (nothing kept over a restart) unless said otherwise.
 pub struct Agent {
     child: Child,
     config: Value,
@@ -44,6 +44,11 @@ impl Agent {
             json!({"acl": {"enabled": true, "default_policy": "deny", "tokens": {"master": ROOT, "agent": ROOT}}}),
         )
         .await
+    }
+
+    /// A server that keeps what it knows over a restart.
+    pub async fn start_keeping() -> Self {
+        Self::with(json!({"server": true, "bootstrap_expect": 1, "performance": {"raft_multiplier": 1}})).await
     }
 
     async fn with(extra: Value) -> Self {
@@ -72,7 +77,7 @@ impl Agent {
         self.child.kill().await.expect("it can be killed");
     }
 
-    /// Starts it again on the same ports, as empty as a development agent is.
+    /// Starts it again on the same ports; in development mode it is empty.
     pub async fn start_again(&mut self) {
         self.child = spawn(&self.config, &self.folder);
         self.until_up().await;
@@ -138,8 +143,15 @@ fn spawn(config: &Value, folder: &TempDir) -> Child {
     let file = folder.path().join("config.json");
     std::fs::write(&file, config.to_string()).expect("the configuration is written");
     let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-    Command::new(binary())
-        .args(["agent", "-dev", "-config-file"])
+    let mut command = Command::new(binary());
+    command.arg("agent");
+    if config["server"] == true {
+        command.arg("-data-dir").arg(folder.path().join("data"));
+    } else {
+        command.arg("-dev");
+    }
+    command
+        .arg("-config-file")
         .arg(&file)
         .stdout(Stdio::from(log.try_clone().expect("a log")))
         .stderr(Stdio::from(log))

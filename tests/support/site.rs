@@ -84,7 +84,8 @@ impl Site {
     }
 }
 
-fn replace(path: &Path, text: &str) {
+/// Writes a file in one step.
+pub fn replace(path: &Path, text: &str) {
     let next = path.with_extension("next");
     std::fs::write(&next, text).unwrap();
     std::fs::rename(next, path).unwrap();
@@ -109,4 +110,31 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration
 pub async fn admin_get(admin: SocketAddr, path: &str) -> Result<(u16, Value), String> {
     let (status, body) = load::get(admin, &admin.to_string(), path, &mut None).await?;
     Ok((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
+}
+
+/// One action on the admin side, with a JSON body.
+pub async fn admin_post(admin: SocketAddr, path: &str, body: &str) -> (u16, Value) {
+    let request = http::Request::post(path)
+        .header("host", admin.to_string())
+        .header("content-type", "application/json")
+        .body(http_body_util::Full::new(bytes::Bytes::from(body.to_owned())))
+        .unwrap();
+    let answer = load::send(admin, request, &mut None).await.expect("the admin side answers");
+    let status = answer.status().as_u16();
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+/// An instance as `/v1/table` shows it; null when the service does not have it.
+pub async fn instance(admin: SocketAddr, service: &str, id: &str) -> Value {
+    let (_, table) = admin_get(admin, &format!("/v1/table?service={service}")).await.unwrap();
+    let instances = table["services"][0]["instances"].as_array().cloned().unwrap_or_default();
+    instances.into_iter().find(|one| one["id"] == id).unwrap_or(Value::Null)
+}
+
+/// The events of a kind that are about an instance; `""`: about none.
+pub async fn events(admin: SocketAddr, kind: &str, id: &str) -> Vec<Value> {
+    let (_, all) = admin_get(admin, "/v1/events?limit=1000").await.unwrap();
+    let all = all["events"].as_array().cloned().unwrap_or_default();
+    all.into_iter().filter(|one| one["kind"] == kind && (id.is_empty() || one["instance"] == id)).collect()
 }

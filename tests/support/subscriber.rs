@@ -57,7 +57,12 @@ impl Subscriber {
             match tokio::time::timeout_at(deadline, self.running.updates.recv()).await {
                 Ok(Some(update)) => self.note(update),
                 Ok(None) => panic!("the subscriber has stopped"),
-                Err(_) => panic!("{service} did not become as wanted; last state: {:#?}", self.states.get(service)),
+                Err(_) => panic!(
+                    "{service} did not become as wanted; last state: {:?}\n{:?}\n{:?}",
+                    self.states.get(service),
+                    self.source(),
+                    self.service(service)
+                ),
             }
         }
     }

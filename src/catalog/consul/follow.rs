@@ -330,13 +330,13 @@ impl Watch {
             tracing::info!(target: "pointsman::catalog", source, %service, instances = judgement.removed.len(),
                 "instances left the catalog");
         }
-        if let Some(first) = entries.problems.first() {
-            if self.complained.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
-                self.complained = Some(Instant::now());
-                let (count, first) = (entries.problems.len(), first.escape_debug());
-                tracing::warn!(target: "pointsman::catalog", source, %service, count, %first,
+        if let Some(first) = entries.problems.first()
+            && self.complained.is_none_or(|at| at.elapsed() >= Duration::from_secs(60))
+        {
+            self.complained = Some(Instant::now());
+            let (count, first) = (entries.problems.len(), first.escape_debug());
+            tracing::warn!(target: "pointsman::catalog", source, %service, count, %first,
                     "instances of the catalog cannot be used; they stay as they were");
-            }
         }
     }
 }

@@ -39,10 +39,10 @@ pub fn map(
         }
     }
     labels.extend(renamed);
-    if !labels.contains_key("version") {
-        if let Some(version) = tags.iter().find(|tag| looks_like_version(tag)) {
-            labels.insert("version".to_owned(), version.clone());
-        }
+    if !labels.contains_key("version")
+        && let Some(version) = tags.iter().find(|tag| looks_like_version(tag))
+    {
+        labels.insert("version".to_owned(), version.clone());
     }
     labels.into_iter().collect()
 }

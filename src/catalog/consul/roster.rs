@@ -56,11 +56,11 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
 
 /// A follower never ends by itself: when one did, it is begun again by the next round.
 fn restart(sub: &Subscription, ended: Result<(), tokio::task::JoinError>, running: &mut BTreeMap<Text, AbortHandle>) {
-    if let Err(error) = ended {
-        if error.is_panic() {
-            tracing::error!(target: "pointsman::catalog", source = sub.name, %error,
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(target: "pointsman::catalog", source = sub.name, %error,
                 "following a service ended by a fault of ours; its last good state stays, and it is followed afresh");
-        }
     }
     running.retain(|_, task| !task.is_finished());
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use tokio::time::Instant;
 
 use super::api::{self, Query};
@@ -69,7 +69,7 @@ impl Selector {
     /// # Errors
     /// An expression that is not one.
     pub(super) fn new(select: &Select) -> Result<Self, String> {
-        let whole = select.matches.as_ref().map(|text| Regex::new(&format!("^(?:{text})$"))).transpose();
+        let whole = select.matches.as_ref().map(|text| whole(text)).transpose();
         Ok(Self {
             tags: select.tags.iter().cloned().collect(),
             prefixes: select.prefixes.clone(),
@@ -96,6 +96,11 @@ impl Selector {
     pub(super) fn has_tags(&self) -> bool {
         !self.tags.is_empty()
     }
+}
+
+/// An expression that must match a whole name.
+fn whole(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&format!("^(?:{text})$")).size_limit(1 << 20).nest_limit(100).build()
 }
 
 /// Follows the list for as long as the subscription lives.

@@ -32,7 +32,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Starts following. What `settings` leaves open must have been filled ([`Settings::fill_from_env`]).
+    /// Starts following.
     ///
     /// # Errors
     /// A setting that cannot be used.
@@ -119,14 +119,12 @@ impl Source {
 
 impl CatalogSource for Source {
     async fn next(&mut self) -> Result<CatalogUpdate, CatalogError> {
-        loop {
-            tokio::select! {
-                update = self.board.next(&mut self.opened) => return Ok(update),
-                Some(ended) = self.tasks.join_next() => {
-                    let reason = ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
-                    tracing::error!(target: "pointsman::catalog", reason, "a task of the Consul source has stopped");
-                    return Err(CatalogError::Stopped);
-                }
+        tokio::select! {
+            update = self.board.next(&mut self.opened) => Ok(update),
+            Some(ended) = self.tasks.join_next() => {
+                let reason = ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+                tracing::error!(target: "pointsman::catalog", reason, "a task of the Consul source has stopped");
+                Err(CatalogError::Stopped)
             }
         }
     }

@@ -93,10 +93,10 @@ impl Dialler {
     pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let stamps = self.stamps();
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, config)) = built.as_ref() {
-            if *seen == stamps {
-                return Ok(Arc::clone(config));
-            }
+        if let Some((seen, config)) = built.as_ref()
+            && *seen == stamps
+        {
+            return Ok(Arc::clone(config));
         }
         match (build(&self.settings), built.as_mut()) {
             (Ok(config), _) => {

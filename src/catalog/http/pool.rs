@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::connect::Dialler;
@@ -27,7 +27,8 @@ pub struct Pool {
     address: Address,
     limit: usize,
     shared: Arc<Shared>,
-    dialling: tokio::sync::Mutex<()>,
+    /// One permit: where the other side speaks HTTP/2, one dials at a time.
+    dialling: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(address: Address, limit: usize) -> Self {
-        Self { address, limit: limit.max(1), shared: Arc::default(), dialling: tokio::sync::Mutex::default() }
+        Self { address, limit: limit.max(1), shared: Arc::default(), dialling: Semaphore::new(1) }
     }
 
     /// Where it connects to.
@@ -167,11 +168,9 @@ impl Pool {
         let waits = tls && (self.shared.lock().speaks_h2 || self.open() > 1);
         let late = || HttpError::ConnectTimeout { address: self.address.to_string(), within };
         let _turn = if tls {
-            let turn = tokio::time::timeout(within, self.dialling.lock()).await.map_err(|_| late())?;
-            if waits {
-                if let Some(lease) = self.take().await {
-                    return Ok(lease);
-                }
+            let turn = tokio::time::timeout(within, self.dialling.acquire()).await.map_err(|_| late())?;
+            if waits && let Some(lease) = self.take().await {
+                return Ok(lease);
             }
             Some(turn)
         } else {
@@ -231,11 +230,11 @@ impl Lease {
 
     /// Gives the connection back, after the body was read to its end. A lease that is dropped instead closes it.
     pub fn give_back(self) {
-        if let Sender::One(sender) = self.sender {
-            if !sender.is_closed() {
-                self.shared.lock().idle.push(sender);
-                self.shared.freed.notify_one();
-            }
+        if let Sender::One(sender) = self.sender
+            && !sender.is_closed()
+        {
+            self.shared.lock().idle.push(sender);
+            self.shared.freed.notify_one();
         }
     }
 }

@@ -48,10 +48,8 @@ impl Board {
     pub async fn next(&self, opened: &mut Option<Instant>) -> CatalogUpdate {
         loop {
             let within = opened.is_some_and(|at| at.elapsed() < BATCH);
-            if within {
-                if let Some(update) = self.lock().take() {
-                    return update;
-                }
+            if within && let Some(update) = self.lock().take() {
+                return update;
             }
             if let Some(at) = *opened {
                 tokio::time::sleep_until(at + self.gather).await;

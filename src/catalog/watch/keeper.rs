@@ -282,11 +282,11 @@ impl Keeper {
     pub fn readdress(&mut self, groups: &BTreeMap<Text, Group>) -> bool {
         let mut changed = false;
         for (id, group) in groups {
-            if let Some(own) = self.listed.get_mut(id) {
-                if own != group {
-                    own.clone_from(group);
-                    changed = true;
-                }
+            if let Some(own) = self.listed.get_mut(id)
+                && own != group
+            {
+                own.clone_from(group);
+                changed = true;
             }
         }
         changed

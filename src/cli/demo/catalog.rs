@@ -148,7 +148,11 @@ struct Maintenance {
     enable: bool,
 }
 
-async fn health(State(catalog): State<DemoCatalog>, Path(name): Path<String>, Query(query): Query<Blocking>) -> Response {
+async fn health(
+    State(catalog): State<DemoCatalog>,
+    Path(name): Path<String>,
+    Query(query): Query<Blocking>,
+) -> Response {
     // An instance that leaves raises the catalog's index only, so both count.
     let index = catalog.block(&query, |services| services.index).await;
     let entries: Vec<Value> = catalog

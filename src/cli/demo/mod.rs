@@ -122,7 +122,10 @@ fn write_rules() -> std::io::Result<PathBuf> {
     Ok(folder)
 }
 
-async fn act(State(instances): State<Instances>, UrlPath((id, action)): UrlPath<(String, String)>) -> (StatusCode, String) {
+async fn act(
+    State(instances): State<Instances>,
+    UrlPath((id, action)): UrlPath<(String, String)>,
+) -> (StatusCode, String) {
     let mut instances = instances.lock().await;
     let Some(instance) = instances.get_mut(&id) else {
         return (StatusCode::NOT_FOUND, format!("no instance is called {id}\n"));

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::*;
 use crate::dry_run::assemble::{place, table};
+use crate::engine::balance::{Tried, pick};
 use crate::engine::diagnostic::Source;
 use crate::engine::format::catalog_file;
 use crate::engine::format::explanation::Verdict;

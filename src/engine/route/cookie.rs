@@ -94,13 +94,26 @@ pub fn strip(field: &HeaderValue, names: &[&str]) -> Option<Option<HeaderValue>>
 /// The first cookie of a name in the request's Cookie fields.
 #[must_use]
 pub fn find<'r>(headers: &'r http::HeaderMap, name: &str) -> Option<&'r [u8]> {
-    headers
-        .get_all(http::header::COOKIE)
-        .iter()
-        .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
-        .map(pair)
-        .find(|(key, _)| *key == name.as_bytes())
-        .map(|(_, value)| value)
+    if headers.len() == headers.keys_len() {
+        return find_in(headers.get(http::header::COOKIE)?.as_bytes(), name.as_bytes());
+    }
+    headers.get_all(http::header::COOKIE).iter().find_map(|field| find_in(field.as_bytes(), name.as_bytes()))
+}
+
+/// One pass; a member is taken apart only when it starts with the name.
+fn find_in<'r>(field: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
+    let mut rest = field.trim_ascii_start();
+    loop {
+        let end = rest.iter().position(|byte| *byte == b';');
+        let member = &rest[..end.unwrap_or(rest.len())];
+        if member.starts_with(name) {
+            let (key, value) = pair(member);
+            if key == name {
+                return Some(value);
+            }
+        }
+        rest = rest[end? + 1..].trim_ascii_start();
+    }
 }
 
 /// Name and value of one member, without the white space around them.

@@ -43,6 +43,7 @@ pub fn decide(
                 let drawn = split::draw_arms(split, &file.cookie, &mut reader, draw);
                 note_split(split, &drawn, &mut reader, trace);
                 decision.mint = minted(drawn.source);
+                decision.key = keyed(&drawn);
                 decision.arms = drawn.arms;
             }
             decision.variants = variants(table, claim.file, file, decision.rule, &mut reader);
@@ -103,6 +104,13 @@ fn minted(source: KeySource) -> Option<Mint> {
     }
 }
 
+fn keyed(drawn: &Drawn) -> Option<u64> {
+    match drawn.source {
+        KeySource::Field(_) | KeySource::Cookie => Some(drawn.hash),
+        KeySource::Minted(_) | KeySource::Drawn => None,
+    }
+}
+
 /// Every rule up to the one that matched, whether or not the index tried it, and the request's labels.
 fn note_rules<T: Trace>(file: &RouterFile, matched: Option<RuleIdx>, reader: &mut Reader<'_, '_>, trace: &mut T) {
     if !T::ENABLED {
@@ -147,6 +155,7 @@ impl Decision {
             rerouted: false,
             outcome,
             mint: None,
+            key: None,
             arms: SmallVec::new(),
             variants: SmallVec::new(),
         }

@@ -20,6 +20,8 @@ pub struct Decision {
     pub outcome: Outcome,
     /// The cookie to set on the answer.
     pub mint: Option<Mint>,
+    /// The hash of the key that chose the arm. `None`: there is no split, or luck chose.
+    pub key: Option<u64>,
     /// The split's arms in the order in which they take this request: its own, then by the second hash.
     /// Arms of weight 0 are not in it. Empty without a split.
     pub(super) arms: SmallVec<[u16; 4]>,
@@ -28,7 +30,7 @@ pub struct Decision {
 }
 
 /// What to do with the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Pick from this pool.
     Pool(Choice),
@@ -46,7 +48,7 @@ pub enum Outcome {
 }
 
 /// A pool, and how it came to be chosen. Opaque enough to continue from: see `next_choice`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// The pool, or a variant of it.
     pub slot: PoolSlot,
@@ -58,6 +60,14 @@ pub struct Choice {
     pub(super) turn: u16,
     /// Place in that arm's list.
     pub(super) place: u16,
+}
+
+impl Choice {
+    /// Whether pools of the list or of earlier arms stand before it, passed over for want of routable endpoints.
+    #[must_use]
+    pub fn passes_over(&self) -> bool {
+        self.step != Step::Preferred || self.turn > 0 || self.place > 0
+    }
 }
 
 /// The order of resort (RULES.md).

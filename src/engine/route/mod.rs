@@ -18,6 +18,7 @@ pub mod resort;
 pub mod router;
 pub mod scratch;
 pub mod split;
+pub mod spread;
 pub mod visited;
 
 mod compile;
@@ -33,3 +34,4 @@ pub use router::{
     Action, Arm, ArmIdx, FileIdx, PoolSlot, Router, RouterFile, RouterPool, RouterRule, RuleIdx, RulePolicies, Split,
 };
 pub use scratch::Scratch;
+pub use spread::{Part, Shape, Spread, spread, spread_of_keys};

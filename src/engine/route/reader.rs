@@ -183,6 +183,11 @@ impl<'r, 's> Reader<'r, 's> {
 
 /// Repeated fields are joined by a comma and a space.
 fn joined(headers: &http::HeaderMap, name: &http::HeaderName, out: &mut Vec<u8>) -> bool {
+    if headers.len() == headers.keys_len() {
+        let value = headers.get(name);
+        out.extend_from_slice(value.map_or(&[], |value| value.as_bytes()));
+        return value.is_some();
+    }
     let mut found = false;
     for value in headers.get_all(name) {
         if found {
@@ -197,6 +202,11 @@ fn joined(headers: &http::HeaderMap, name: &http::HeaderName, out: &mut Vec<u8>)
 /// The first parameter of a name, decoded. A broken escape stays as it is.
 fn query(query: &str, name: &[u8], out: &mut Vec<u8>) -> bool {
     for pair in query.as_bytes().split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+        // A key without escapes decides on its first byte.
+        let first = pair[0];
+        if first != b'%' && first != b'+' && name.first() != Some(&first) && first != b'=' {
+            continue;
+        }
         let at = pair.iter().position(|byte| *byte == b'=');
         let (key, value) = at.map_or((pair, &b""[..]), |at| (&pair[..at], &pair[at + 1..]));
         if decoded(key).eq(name.iter().copied()) {

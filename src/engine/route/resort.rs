@@ -23,19 +23,20 @@ pub fn after_empty(table: &impl Resolved, decision: &Decision, after: Choice) ->
     }
 }
 
-/// Every pool of the list or of the arms that stands at or before a choice, in order: what the request *reached*, so
-/// that a pool that was passed over because nobody in it is routable still gets its probe.
+/// Every pool of the list or of the arms that stands at or before a choice, in order (without a choice: all of them):
+/// what the request *reached*, so that a pool that was passed over because nobody in it is routable still gets its
+/// probe.
 pub fn reached<'t>(
     table: &'t impl Resolved,
     decision: &'t Decision,
-    choice: Choice,
+    choice: Option<Choice>,
 ) -> impl Iterator<Item = PoolSlot> + 't {
     let walk = Walk::of(table, decision);
-    let within = match choice.step {
+    let within = choice.and_then(|choice| match choice.step {
         Step::Preferred => Some((choice.turn, choice.place)),
         Step::AtLeastOne => Some((choice.turn, u16::MAX)),
         Step::Panic | Step::RuleElse | Step::FileElse => None,
-    };
+    });
     walk.into_iter().flat_map(move |walk| {
         (0..walk.turns()).flat_map(move |turn| {
             let list = walk.list(turn);

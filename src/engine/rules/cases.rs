@@ -6,13 +6,16 @@ use http::Method;
 
 use super::file::{Names, pool};
 use super::read::Reader;
-use super::ruleset::{Expect, Rule, TestCase};
-use crate::engine::diagnostic::nearest;
+use super::ruleset::{Expect, TestCase};
+use crate::engine::diagnostic::{Spanned, nearest};
 use crate::engine::label::Text;
 use crate::engine::yaml::Node;
 
-/// All cases in written order.
-pub(super) fn cases(r: &mut Reader<'_>, node: &Node, rules: &[Rule], names: &Names) -> Vec<TestCase> {
+/// The pool of `else: any`, which no file declares.
+const ANY: &str = "any";
+
+/// All cases in written order. `rules` are the names that an expectation may use.
+pub(super) fn cases(r: &mut Reader<'_>, node: &Node, rules: &[Text], names: &Names) -> Vec<TestCase> {
     let Some(items) = node.list() else {
         r.push(r.error("E002", node.span, format!("`tests` must be a list, not {}", node.kind())));
         return Vec::new();
@@ -20,7 +23,7 @@ pub(super) fn cases(r: &mut Reader<'_>, node: &Node, rules: &[Rule], names: &Nam
     items.iter().filter_map(|item| case(r, item, rules, names)).collect()
 }
 
-fn case(r: &mut Reader<'_>, node: &Node, rules: &[Rule], names: &Names) -> Option<TestCase> {
+fn case(r: &mut Reader<'_>, node: &Node, rules: &[Text], names: &Names) -> Option<TestCase> {
     let mut fields = r.fields(node, "a test")?;
     let line = match fields.take("request") {
         Some(node) => request_line(r, node),
@@ -45,6 +48,10 @@ fn case(r: &mut Reader<'_>, node: &Node, rules: &[Rule], names: &Names) -> Optio
         Some(Ok(address)) => Some(address),
         _ => r.malformed(node, "an IP address"),
     });
+    let down = fields.take("down").map_or_else(Vec::new, |node| {
+        let mut known = |node| pool(r, node, names);
+        node.list().unwrap_or(std::slice::from_ref(node)).iter().filter_map(&mut known).collect()
+    });
     let expect = match fields.take("expect") {
         Some(node) => expect(r, node, rules, names),
         None => {
@@ -54,7 +61,7 @@ fn case(r: &mut Reader<'_>, node: &Node, rules: &[Rule], names: &Names) -> Optio
     };
     r.close(fields);
     let (method, scheme, host, target) = line?;
-    Some(TestCase { span: node.span, method, scheme, host, target, headers, client, expect: expect? })
+    Some(TestCase { span: node.span, method, scheme, host, target, headers, client, down, expect: expect? })
 }
 
 /// `GET /cart?x=1` or `GET https://shop.example.com/cart`.
@@ -80,32 +87,47 @@ fn request_line(r: &mut Reader<'_>, node: &Node) -> Option<(Method, Text, Option
     parsed
 }
 
-fn expect(r: &mut Reader<'_>, node: &Node, rules: &[Rule], names: &Names) -> Option<Expect> {
+fn expect(r: &mut Reader<'_>, node: &Node, rules: &[Text], names: &Names) -> Option<Expect> {
     let mut fields = r.fields(node, "`expect`")?;
     let rule = fields.take("rule").and_then(|node| {
         let name = r.spanned(node, "a rule's name")?;
-        if !rules.iter().any(|rule| rule.name.value == name.value) {
+        if !rules.contains(&name.value) {
             let mut problem = r.error("E031", node.span, format!("no rule is named `{}`", name.value));
-            if let Some(near) = nearest(&name.value, rules.iter().map(|rule| &*rule.name.value)) {
+            if let Some(near) = nearest(&name.value, rules.iter().map(|rule| &**rule)) {
                 problem = problem.label(format!("did you mean `{near}`?"));
             }
             r.push(problem);
         }
         Some(name)
     });
-    let to = fields.take("pool").and_then(|node| pool(r, node, names));
+    let to = fields.take("pool").and_then(|node| pool_or_any(r, node, names));
     let mut share = Vec::new();
     if let Some(node) = fields.take("share") {
         for (_, key, value) in r.pairs(node, "`share`") {
-            if let (Some(pool), Some(ppm)) = (pool(r, key, names), r.share(value)) {
+            if let (Some(pool), Some(ppm)) = (pool_or_any(r, key, names), r.share(value)) {
                 share.push((pool, ppm));
             }
         }
     }
     let status = fields.take("status").and_then(|node| r.status(node, 200..=599));
-    if ["rule", "pool", "share", "status"].iter().all(|key| fields.key_span(key).is_none()) {
-        r.missing(node.span, "`expect`", "rule`, `pool`, `share` or `status");
+    let mut labels = Vec::new();
+    if let Some(node) = fields.take("labels") {
+        for (key, _, value) in r.pairs(node, "`labels`") {
+            if let Some(value) = r.spanned(value, "a label's value") {
+                labels.push((key.into(), value));
+            }
+        }
+    }
+    if ["rule", "pool", "share", "status", "labels"].iter().all(|key| fields.key_span(key).is_none()) {
+        r.missing(node.span, "`expect`", "rule`, `pool`, `share`, `status` or `labels");
     }
     r.close(fields);
-    Some(Expect { rule, pool: to, share, status })
+    Some(Expect { rule, pool: to, share, status, labels })
+}
+
+fn pool_or_any(r: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Spanned<Text>> {
+    if node.text() == Some(ANY) {
+        return Some(Spanned::new(ANY.into(), node.span));
+    }
+    pool(r, node, names)
 }

@@ -56,7 +56,10 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
     let eject = top.take("eject").map(|node| health::eject(r, node));
     let check = top.take("check").and_then(|node| health::check(r, node));
     let slow_start = top.take("slow_start").and_then(|node| r.duration(node, 0..=86_400_000)).unwrap_or(0);
-    let tests = top.take("tests").map_or_else(Vec::new, |node| cases::cases(r, node, &rules, &names));
+    let tests = top.take("tests").map_or_else(Vec::new, |node| {
+        let rules: Vec<Text> = rules.iter().map(|rule| Text::clone(&rule.name.value)).collect();
+        cases::cases(r, node, &rules, &names)
+    });
     let at = |key| top.key_span(key);
     let (check_at, eject_at, slow_start_at) = (at("check"), at("eject"), at("slow_start"));
     r.close(top);

@@ -301,6 +301,8 @@ pub struct TestCase {
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// The client's address; default 127.0.0.1.
     pub client: Option<IpAddr>,
+    /// Pools that have nobody routable in this case.
+    pub down: Vec<Spanned<Text>>,
     /// What must be so; at least one thing.
     pub expect: Expect,
 }
@@ -316,4 +318,6 @@ pub struct Expect {
     pub share: Vec<(Spanned<Text>, u32)>,
     /// The status of an answer that no instance gives.
     pub status: Option<u16>,
+    /// Labels of every instance that may be picked.
+    pub labels: Vec<(Text, Spanned<Text>)>,
 }

@@ -62,9 +62,9 @@ fn a_retry_stays_within_the_list() {
     let second = next_choice(&table, &decision, first).expect("another pool");
     assert_eq!(&**table.router.files[0].pool_name(second.pool), "other");
     assert_eq!(next_choice(&table, &decision, second), None);
-    let passed: Vec<u32> = reached(&table, &decision, second).collect();
+    let passed: Vec<u32> = reached(&table, &decision, Some(second)).collect();
     assert_eq!(passed, [0, 1, 2], "the empty pool is reached too");
-    assert_eq!(reached(&table, &decision, first).collect::<Vec<_>>(), [0]);
+    assert_eq!(reached(&table, &decision, Some(first)).collect::<Vec<_>>(), [0]);
 }
 
 #[test]

@@ -1,0 +1,21 @@
+//! The data plane end to end, over real sockets: scripted clients on one side, scripted instances on the other.
+#![allow(clippy::unwrap_used)]
+
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/bodies.rs"]
+mod bodies;
+#[path = "e2e/drain.rs"]
+mod drain;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/fields.rs"]
+mod fields;
+#[path = "e2e/harness.rs"]
+mod harness;
+#[path = "e2e/limits.rs"]
+mod limits;
+#[path = "e2e/tables.rs"]
+mod tables;
+#[path = "e2e/tunnels.rs"]
+mod tunnels;

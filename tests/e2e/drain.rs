@@ -1,0 +1,97 @@
+//! Stopping.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{Client, Proxy, Scripted, read_request, soon};
+
+/// Answers once it is told to.
+async fn held() -> (Scripted, watch::Sender<bool>) {
+    let (go, told) = watch::channel(false);
+    let instance = Scripted::raw(move |mut stream, _| {
+        let mut told = told.clone();
+        async move {
+            let mut read = Vec::new();
+            while read_request(&mut stream, &mut read, 0, 0).await.is_some() {
+                let _ = told.wait_for(|go| *go).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
+            }
+        }
+    })
+    .await;
+    (instance, go)
+}
+
+async fn waiting(instance: &Scripted, connections: usize) {
+    soon("the requests", async {
+        while instance.connections() < connections {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_can_finish_finishes_and_idle_connections_end() {
+    let (instance, go) = held().await;
+    let proxy = Proxy::to(&[instance.address]).await;
+    let address = proxy.address;
+    let mut busy = proxy.client().await;
+    busy.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    waiting(&instance, 1).await;
+    let mut idle = proxy.client().await;
+    let draining = tokio::spawn(proxy.drain(Duration::from_secs(5)));
+    assert!(idle.is_closed().await);
+    soon("the listener's end", async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!draining.is_finished());
+    go.send_replace(true);
+    let reply = busy.reply().await;
+    assert_eq!((reply.text().as_str(), reply.field("connection").as_deref()), ("done", Some("close")));
+    assert!(busy.is_closed().await);
+    assert_eq!(draining.await.unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn what_does_not_finish_is_cut_and_counted() {
+    let (instance, _go) = held().await;
+    let proxy = Proxy::to(&[instance.address]).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = proxy.client().await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        clients.push(client);
+    }
+    waiting(&instance, 3).await;
+    let started = Instant::now();
+    assert_eq!(proxy.drain(Duration::from_millis(300)).await.cut, 3);
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    for client in &mut clients {
+        assert_eq!(client.reply().await.status, 0);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_the_system_has_queued_are_served() {
+    let (instance, go) = held().await;
+    go.send_replace(true);
+    let proxy = Proxy::to(&[instance.address]).await;
+    let mut queued = Vec::new();
+    for _ in 0..50 {
+        let mut client = Client::connect(proxy.address).await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        queued.push(client);
+    }
+    let draining = tokio::spawn(proxy.drain(Duration::from_secs(5)));
+    for client in &mut queued {
+        assert_eq!(client.reply().await.text(), "done");
+    }
+    assert_eq!(draining.await.unwrap().cut, 0);
+}

@@ -1,0 +1,155 @@
+//! Clients that are slow, silent, or many.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{Client, Scripted, Setup, ok, read_request, soon};
+
+#[tokio::test]
+async fn a_slow_head_is_408_and_an_idle_connection_is_closed() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address])
+        .limits(|l| {
+            l.head = 200;
+            l.keep_alive = 300;
+        })
+        .start()
+        .await;
+    let mut slow = proxy.client().await;
+    slow.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+    assert_eq!(slow.reply().await.status, 408);
+    assert!(slow.is_closed().await);
+
+    let mut idle = proxy.client().await;
+    let started = Instant::now();
+    assert!(idle.is_closed().await);
+    assert!(started.elapsed() >= Duration::from_millis(250), "{:?}", started.elapsed());
+
+    let mut used = proxy.client().await;
+    used.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(used.reply().await.status, 200);
+    assert!(used.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_slow_body_is_408_and_not_the_instances_fault() {
+    let instance = Scripted::echo().await;
+    let rules = format!("{}eject: {{consecutive_5xx: 1}}\n", crate::harness::ONE_POOL);
+    let proxy = Setup::to(&[instance.address]).rules(&rules).settings(|s| s.body_idle = 200).start().await;
+    let reply = proxy.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nsome").await;
+    assert_eq!((reply.status, reply.field("x-pointsman-error").as_deref()), (408, Some("client_timeout")));
+    assert!(proxy.transitions.all().is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_upload_that_moves_is_not_cut_by_the_limit_on_the_answer() {
+    let instance = Scripted::echo().await;
+    let rules = format!("{}timeout: {{first_byte: 200ms}}\n", crate::harness::ONE_POOL);
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let mut client = proxy.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").await;
+    for byte in ["h", "e", "l", "l", "o"] {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        client.send(byte).await;
+    }
+    assert_eq!(client.reply().await.text(), "POST / HTTP/1.1 hello");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let (gone, left) = tokio::sync::oneshot::channel();
+    let gone = std::sync::Mutex::new(Some(gone));
+    let instance = Scripted::raw(move |mut stream, _| {
+        let gone = gone.lock().unwrap().take();
+        async move {
+            read_request(&mut stream, &mut Vec::new(), 0, 0).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+            while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+            if let Some(gone) = gone {
+                let _ = gone.send(());
+            }
+        }
+    })
+    .await;
+    let proxy = Setup::to(&[instance.address]).limits(|l| l.write_idle = 300).start().await;
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    soon("the cut", left).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rested_connection_serves_on() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address]).limits(|l| l.rest_after = 50).start().await;
+    let mut client = proxy.client().await;
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.reply().await.text(), "x");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    client.send("GET / HTTP/1.1\r\nho").await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    client.send("st: a\r\n\r\n").await;
+    assert_eq!(client.reply().await.text(), "x");
+}
+
+#[tokio::test]
+async fn an_old_connection_gets_one_last_answer() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address]).limits(|l| l.connection_age = 300).start().await;
+    let mut client = proxy.client().await;
+    let mut answers = 0;
+    let last = loop {
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let reply = client.reply().await;
+        if reply.status == 0 {
+            break None;
+        }
+        answers += 1;
+        if reply.field("connection").as_deref() == Some("close") {
+            break Some(reply);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(answers > 1);
+    assert!(last.is_none_or(|reply| reply.status == 200));
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_until_one_ends() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address]).limits(|l| l.connections = 2).start().await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = proxy.client().await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.reply().await.status, 200);
+        held.push(client);
+    }
+    let mut third = Client::connect(proxy.address).await;
+    third.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let early = tokio::time::timeout(Duration::from_millis(200), third.reply()).await;
+    assert!(early.is_err(), "it waits");
+    held.pop();
+    assert_eq!(third.reply().await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_spread_over_the_workers() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let mut setup = Setup::to(&[instance.address]);
+    setup.workers = 2;
+    let proxy = setup.start().await;
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        let mut client = proxy.client().await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.reply().await.status, 200);
+        held.push(client);
+    }
+    let open: Vec<u64> = (0..2).map(|worker| proxy.metrics.worker_cells(worker).connections.value()).collect();
+    assert_eq!(open.iter().sum::<u64>(), 60);
+    assert!(open.iter().all(|count| *count >= 20), "{open:?}");
+}
