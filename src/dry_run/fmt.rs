@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_a_line_or_holds_a_comment_becomes_a_block() {
-        let long = format!("hosts: [{}]\n", (0..20).map(|n| format!("h{n}.example.com")).collect::<Vec<_>>().join(", "));
+        let long =
+            format!("hosts: [{}]\n", (0..20).map(|n| format!("h{n}.example.com")).collect::<Vec<_>>().join(", "));
         let text = formatted(&long);
         assert!(text.starts_with("hosts:\n  - h0.example.com\n  - h1.example.com\n"), "{text}");
         let commented = formatted("pools: {\n  a: x == 1, # one\n  # two\n  b: y == 2\n}\n");
@@ -109,13 +110,13 @@ mod tests {
     fn value(depth: u32) -> BoxedStrategy<(bool, Vec<String>)> {
         let leaf = (scalar(), prop_oneof![Just(""), Just("   # note"), Just(" #x")])
             .prop_map(|(text, comment)| (false, vec![format!("{text}{comment}")]));
-        let flow = prop::collection::vec(scalar(), 0..4).prop_map(|items| (false, vec![format!("[ {} ]", items.join(" ,"))]));
+        let flow =
+            prop::collection::vec(scalar(), 0..4).prop_map(|items| (false, vec![format!("[ {} ]", items.join(" ,"))]));
         if depth == 0 {
             return prop_oneof![leaf, flow].boxed();
         }
-        let list = prop::collection::vec(value(depth - 1), 1..3).prop_map(|items| {
-            (true, items.into_iter().flat_map(|(block, lines)| nested("-", block, lines)).collect())
-        });
+        let list = prop::collection::vec(value(depth - 1), 1..3)
+            .prop_map(|items| (true, items.into_iter().flat_map(|(block, lines)| nested("-", block, lines)).collect()));
         let map = prop::collection::vec((value(depth - 1), any::<bool>()), 1..4).prop_map(|items| {
             let pairs = items.into_iter().enumerate();
             let lines = pairs.flat_map(|(at, ((block, lines), gap))| {

@@ -69,7 +69,8 @@ fn every_code_has_an_example_that_fails_and_one_that_is_mended() {
 #[test]
 fn more_values_than_metrics_keep_are_pointed_at() {
     let text = |versions: usize| {
-        let row = |n| format!("    - {{id: web-{n}, address: 127.0.0.1, port: 9000, labels: {{version: \"1.{n}\"}}}}\n");
+        let row =
+            |n| format!("    - {{id: web-{n}, address: 127.0.0.1, port: 9000, labels: {{version: \"1.{n}\"}}}}\n");
         format!("services:\n  web:\n{}", (0..versions).map(row).collect::<String>())
     };
     let codes = |versions| {
@@ -93,7 +94,11 @@ fn a_witness_comes_with_what_becomes_of_it_and_the_command_that_says_so() {
         witness.command,
         "echo 'services: {}' | pointsman explain --rules rules/web.yaml --catalog - GET http://a.example.com/cart/x -H 'x-a: b c'"
     );
-    assert!(found.render().contains("= proven: GET http://a.example.com/cart/x, x-a: b c, goes to `cart`\n"), "{}", found.render());
+    assert!(
+        found.render().contains("= proven: GET http://a.example.com/cart/x, x-a: b c, goes to `cart`\n"),
+        "{}",
+        found.render()
+    );
     let json = pointsman::engine::diagnostic::Diagnostics(vec![found.clone()]).to_json();
     assert_eq!((&json[0]["certainty"], &json[0]["witness"]["method"]), (&"proven".into(), &"GET".into()));
     let sarif = pointsman::engine::diagnostic::Diagnostics(vec![found.clone()]).to_sarif(|_| None);

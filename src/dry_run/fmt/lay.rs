@@ -147,7 +147,8 @@ impl Page<'_> {
         self.append(&format!(" {}", lines.next().unwrap_or("").trim_end()));
         let rest: Vec<&str> = lines.collect();
         let block = raw.starts_with(['|', '>']);
-        let old = rest.iter().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len()).min();
+        let old =
+            rest.iter().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len()).min();
         for line in rest {
             let blank = line.trim().is_empty();
             let kept = if block { line.get(old.unwrap_or(0)..).unwrap_or("") } else { line.trim_start() };

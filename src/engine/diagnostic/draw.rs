@@ -114,8 +114,14 @@ struct Paint {
 }
 
 const PLAIN: Paint = Paint { error: "", warning: "", note: "", bold: "", faint: "", end: "" };
-const COLOUR: Paint =
-    Paint { error: "\x1b[1;31m", warning: "\x1b[1;33m", note: "\x1b[1;36m", bold: "\x1b[1m", faint: "\x1b[34m", end: "\x1b[0m" };
+const COLOUR: Paint = Paint {
+    error: "\x1b[1;31m",
+    warning: "\x1b[1;33m",
+    note: "\x1b[1;36m",
+    bold: "\x1b[1m",
+    faint: "\x1b[34m",
+    end: "\x1b[0m",
+};
 
 impl Paint {
     fn severity(&self, severity: Severity) -> &'static str {

@@ -48,7 +48,11 @@ pub struct Lint {
 
 /// All lints, by code.
 pub const LINTS: &[Lint] = &[
-    lint("W001", "request labels that anybody may send: `trusted` is missing, or holds every address", shape::untrusted),
+    lint(
+        "W001",
+        "request labels that anybody may send: `trusted` is missing, or holds every address",
+        shape::untrusted,
+    ),
     lint("W002", "a split without `key`: each request draws afresh", shape::keyless),
     lint("W003", "three or more arms as a map, whose order a formatter may change", shape::map_of_arms),
     lint("W004", "`!=` or `not` deciding on a label that some instances lack", catalog::negated_on_missing),
@@ -124,8 +128,7 @@ pub fn lint_all(set: &RuleSet, against: Against<'_>) -> Vec<Finding> {
         for lint in LINTS {
             let picture = picture.as_ref();
             let Against { catalog, previous } = against;
-            let mut findings =
-                Findings { file, catalog, previous, picture, lint, prover, out: &mut own };
+            let mut findings = Findings { file, catalog, previous, picture, lint, prover, out: &mut own };
             (lint.find)(&mut findings);
             prover = findings.prover;
         }
@@ -157,8 +160,7 @@ struct Picture {
 
 fn picture(file: &RuleFile, catalog: Option<&Catalog>) -> Option<Picture> {
     let instances = catalog?.get(&file.service.value)?.clone();
-    let service =
-        ServiceSnapshot::build(file.service.value.clone(), 0, instances, &mut LiveSet::default(), Millis(0));
+    let service = ServiceSnapshot::build(file.service.value.clone(), 0, instances, &mut LiveSet::default(), Millis(0));
     let instances = service.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.instance)).collect();
     Some(Picture { service, instances })
 }

@@ -28,7 +28,8 @@ pub(super) fn read(source: &Source) -> Vec<Allowance> {
     for (at, line) in lines.iter().enumerate() {
         if let Some((hash, rest)) = comment(line) {
             let alone = line[..hash].trim().is_empty();
-            let below = lines[at + 1..].iter().position(|next| !next.trim().is_empty() && !next.trim().starts_with('#'));
+            let below =
+                lines[at + 1..].iter().position(|next| !next.trim().is_empty() && !next.trim().starts_with('#'));
             let meant = if alone { at + 2 + below.unwrap_or(0) } else { at + 1 };
             found.push(Allowance { line: meant, codes: codes(rest, start + line.len() - rest.len()) });
         }
@@ -50,9 +51,8 @@ fn codes(rest: &str, start: usize) -> Vec<(String, Span)> {
     let mut found = Vec::new();
     let mut at = 0;
     for word in rest.split([' ', ',', '\n', '\r', '\t']) {
-        let code = word.len() >= 2
-            && word.starts_with(['W', 'E', 'w', 'e'])
-            && word[1..].bytes().all(|b| b.is_ascii_digit());
+        let code =
+            word.len() >= 2 && word.starts_with(['W', 'E', 'w', 'e']) && word[1..].bytes().all(|b| b.is_ascii_digit());
         if code {
             found.push((word.to_owned(), Span::new(start + at, start + at + word.len())));
         } else if !word.is_empty() {

@@ -69,7 +69,8 @@ pub(super) fn texts(field: &Field, literals: &[Literal<'_>]) -> Vec<Text> {
     for start in &starts {
         for end in &ends {
             for filler in ["", "x", "x/x", "0", "x9z"] {
-                let middle: String = middles.iter().filter(|m| !start.contains(*m) && !end.contains(*m)).cloned().collect();
+                let middle: String =
+                    middles.iter().filter(|m| !start.contains(*m) && !end.contains(*m)).cloned().collect();
                 whole.push(format!("{start}{middle}{filler}{end}"));
             }
         }
@@ -140,7 +141,8 @@ fn alternatives(chars: &[char], at: &mut usize, keep: bool) -> Option<Vec<String
             }
             '(' => {
                 *at += 1;
-                while chars.get(*at) == Some(&'?') || (chars.get(*at) == Some(&':') && chars.get(*at - 1) == Some(&'?')) {
+                while chars.get(*at) == Some(&'?') || (chars.get(*at) == Some(&':') && chars.get(*at - 1) == Some(&'?'))
+                {
                     *at += 1;
                 }
                 let inner = alternatives(chars, at, keep)?;

@@ -26,7 +26,8 @@ pub(super) fn negated_on_missing(found: &mut Findings<'_>) {
                 instances.len()
             );
             let some = lacking.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-            found.report(term.span, message, format!("{some}; add `{label} exists` if they are not meant"))
+            found
+                .report(term.span, message, format!("{some}; add `{label} exists` if they are not meant"))
                 .certainty(Certainty::Proven);
         }
     }

@@ -26,7 +26,8 @@ pub(super) fn version_prefix(found: &mut Findings<'_>) {
     for (term, test, _) in tests(found) {
         let (Field::Label(label), Op::Starts(text)) = (&test.field, &test.op) else { continue };
         let digits = text.trim_start_matches('v');
-        let numbers = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && digits.ends_with(|c: char| c.is_ascii_digit());
+        let numbers =
+            digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && digits.ends_with(|c: char| c.is_ascii_digit());
         if label.contains("version") && numbers {
             let message = format!("`{}` compares a version as text: `{text}0` begins with `{text}` too", term.text);
             found.report(term.span, message, format!("write `{label} ~ \"~{digits}\"`, or end the text with a dot"));
@@ -76,7 +77,9 @@ fn loose_dot(pattern: &str) -> bool {
             b']' => class = false,
             b'.' if !class && at > 0 => {
                 let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-                if bytes.get(at + 1).is_some_and(|b| name(*b)) && (name(bytes[at - 1]) || b")]+*".contains(&bytes[at - 1])) {
+                if bytes.get(at + 1).is_some_and(|b| name(*b))
+                    && (name(bytes[at - 1]) || b")]+*".contains(&bytes[at - 1]))
+                {
                     return true;
                 }
             }
@@ -162,7 +165,9 @@ pub(super) fn plain_pattern(found: &mut Findings<'_>) {
             Field::Query(_) | Field::Cookie(_) if sign != "==" => Certainty::Suspected,
             _ => Certainty::Proven,
         };
-        found.report(term.span, message, format!("the same as `{} {sign} \"{inner}\"`", test.field)).certainty(certainty);
+        found
+            .report(term.span, message, format!("the same as `{} {sign} \"{inner}\"`", test.field))
+            .certainty(certainty);
     }
 }
 

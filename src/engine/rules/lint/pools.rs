@@ -27,7 +27,8 @@ pub(super) fn same_selection(found: &mut Findings<'_>) {
     let file = found.file;
     for (at, pool) in file.pools.iter().enumerate() {
         for first in &file.pools[..at] {
-            let settings = |p: &PoolSpec| (p.min, p.accept, p.panic, p.balance.clone(), p.max_ejection_percent, p.min_routable);
+            let settings =
+                |p: &PoolSpec| (p.min, p.accept, p.panic, p.balance.clone(), p.max_ejection_percent, p.min_routable);
             if settings(first) == settings(pool) && inside(found, pool, first) && inside(found, first, pool) {
                 let message = format!("`{}` selects the same instances as `{}`", pool.name.value, first.name.value);
                 found.report(pool.name.span, message, "one of them is enough").certainty(Certainty::Proven);
@@ -69,7 +70,8 @@ fn nearest_that_does(found: &Findings<'_>, select: &Expr) -> String {
         _ => vec![select],
     };
     for term in &terms {
-        let ExprKind::Test(Test { field: Field::Label(key), op: Op::Equal(Operand::Text(text)), negated: false }) = &term.kind
+        let ExprKind::Test(Test { field: Field::Label(key), op: Op::Equal(Operand::Text(text)), negated: false }) =
+            &term.kind
         else {
             continue;
         };
@@ -137,11 +139,17 @@ pub(super) fn arms_overlap(found: &mut Findings<'_>) {
                 let message = format!("the arms `{}` and `{}` of `{}` overlap", a.value, b.value, rule.name.value);
                 let label = if found.catalog.is_some() {
                     let theirs = found.members(x);
-                    let both: Vec<u32> = found.members(y).into_iter().filter(|at| theirs.contains(at)).map(|at| at as u32).collect();
+                    let both: Vec<u32> =
+                        found.members(y).into_iter().filter(|at| theirs.contains(at)).map(|at| at as u32).collect();
                     if both.is_empty() {
                         continue;
                     }
-                    let ids = both.iter().take(3).map(|at| &*found.instances()[*at as usize].id).collect::<Vec<_>>().join(", ");
+                    let ids = both
+                        .iter()
+                        .take(3)
+                        .map(|at| &*found.instances()[*at as usize].id)
+                        .collect::<Vec<_>>()
+                        .join(", ");
                     format!("{} of both: {ids}", both.len())
                 } else if inside(found, &file.pools[y], &file.pools[x]) {
                     format!("every instance of `{}` is in `{}`", b.value, a.value)
@@ -173,13 +181,12 @@ pub(super) fn unreached(found: &mut Findings<'_>) {
             reached.extend(found.members(at));
         }
     }
-    let rest: Vec<&str> = (0..found.instances().len())
-        .filter(|at| !reached.contains(at))
-        .map(|at| &*found.instances()[at].id)
-        .collect();
+    let rest: Vec<&str> =
+        (0..found.instances().len()).filter(|at| !reached.contains(at)).map(|at| &*found.instances()[at].id).collect();
     if !rest.is_empty() && !reached.is_empty() {
         let some = rest.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-        let message = format!("{} of {} instances are in no pool that a rule uses", rest.len(), found.instances().len());
+        let message =
+            format!("{} of {} instances are in no pool that a rule uses", rest.len(), found.instances().len());
         found.report(file.service.span, message, some).certainty(Certainty::Proven);
     }
 }
@@ -262,7 +269,8 @@ pub(super) fn lanes_wanted(found: &mut Findings<'_>) {
     for key in LANES {
         let with = found.instances().iter().filter(|i| i.labels.value(key).is_some()).count();
         if with > 0 && with < found.instances().len() {
-            let message = format!("{with} of {} instances have `{key}`, and there is no `lanes`", found.instances().len());
+            let message =
+                format!("{with} of {} instances have `{key}`, and there is no `lanes`", found.instances().len());
             let label = format!("they take everybody's traffic; isolate them with `lanes: {{label: {key}}}`");
             found.report(file.service.span, message, label);
         }
@@ -274,7 +282,9 @@ pub(super) fn over_the_cap(found: &mut Findings<'_>) {
         let values: BTreeSet<&str> = found.instances().iter().filter_map(|i| i.labels.value(key)).collect();
         if values.len() > METRIC_VALUES {
             let message = format!("`{key}` has {} values, and metrics keep {}", values.len(), METRIC_VALUES);
-            found.report(found.file.service.span, message, "the others are counted as `other`").certainty(Certainty::Proven);
+            found
+                .report(found.file.service.span, message, "the others are counted as `other`")
+                .certainty(Certainty::Proven);
         }
     }
 }

@@ -145,12 +145,7 @@ impl Search<'_> {
 }
 
 /// Adds one demand to a branch. False: it contradicts what is there.
-fn take<'e>(
-    want: Want<'e>,
-    todo: &mut Vec<Want<'e>>,
-    branch: &mut Branch<'e>,
-    touched: &mut Vec<&'e Field>,
-) -> bool {
+fn take<'e>(want: Want<'e>, todo: &mut Vec<Want<'e>>, branch: &mut Branch<'e>, touched: &mut Vec<&'e Field>) -> bool {
     match want {
         Want::All(parts) => todo.extend(parts),
         Want::Any(parts) => branch.forks.push(parts),

@@ -82,7 +82,10 @@ fn unreachable(found: &mut Findings<'_>, several: bool) {
         let model = found.prover.solve(among(&frame, when(rule, true)));
         let expect = Expect::NotRule { file: file.source.name.clone(), rule: name.clone() };
         let ask = asked(model, file, expect, false);
-        found.report(rule.name.span, format!("the rule `{name}` is never reached"), label).certainty(Certainty::Proven).ask(ask);
+        found
+            .report(rule.name.span, format!("the rule `{name}` is never reached"), label)
+            .certainty(Certainty::Proven)
+            .ask(ask);
     }
 }
 
@@ -115,7 +118,11 @@ pub(super) fn overlap(found: &mut Findings<'_>) {
     let mut shown = 0;
     for (at, later) in file.rules.iter().enumerate().take(MOST_RULES) {
         for first in &file.rules[..at] {
-            if shown == MOST_OVERLAPS || first.when.is_none() || later.when.is_none() || alike(&first.action, &later.action) {
+            if shown == MOST_OVERLAPS
+                || first.when.is_none()
+                || later.when.is_none()
+                || alike(&first.action, &later.action)
+            {
                 continue;
             }
             let mut open = |a, b| {

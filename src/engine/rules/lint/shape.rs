@@ -54,7 +54,8 @@ pub(super) fn unused_pool(found: &mut Findings<'_>) {
     for pool in &file.pools {
         let name = &pool.name.value;
         if !used(file).any(|other| other == &**name) {
-            found.report(pool.name.span, format!("no rule uses the pool `{name}`"), "nobody is sent here")
+            found
+                .report(pool.name.span, format!("no rule uses the pool `{name}`"), "nobody is sent here")
                 .certainty(Certainty::Proven);
         }
     }

@@ -31,7 +31,11 @@ pub(super) fn growing_last(found: &mut Findings<'_>) {
         if first.weight < total && rest.iter().all(|arm| arm.weight < first.weight) {
             let name = &first.to[0].value;
             let message = format!("the largest arm of `{}`, `{name}`, stands first", rule.name.value);
-            found.report(first.span, message, "write the growing arm first: who has it keeps it whatever the others do");
+            found.report(
+                first.span,
+                message,
+                "write the growing arm first: who has it keeps it whatever the others do",
+            );
         }
     }
 }
@@ -48,8 +52,7 @@ pub(super) fn finer_than_pool(found: &mut Findings<'_>) {
             if size == 0 || ppm == 0 || size * u64::from(ppm) >= u64::from(WHOLE) {
                 continue;
             }
-            let message =
-                format!("`{key}` of `{}` is less than one of its {size} instances", pool.name.value);
+            let message = format!("`{key}` of `{}` is less than one of its {size} instances", pool.name.value);
             let least = u64::from(WHOLE).div_ceil(size);
             let label = format!("one instance is {}", percent(least));
             found.report(pool.name.span, message, label).certainty(Certainty::Proven);

@@ -191,7 +191,9 @@ impl Draft {
             self.client = network.hosts().next();
         }
         let plain = |b: u8| b.is_ascii_graphic() && !b"?#\\%\"<>`{}|^".contains(&b);
-        if !self.path.bytes().all(plain) || self.host.is_empty() || http::Method::from_bytes(self.method.as_bytes()).is_err()
+        if !self.path.bytes().all(plain)
+            || self.host.is_empty()
+            || http::Method::from_bytes(self.method.as_bytes()).is_err()
         {
             return None;
         }
