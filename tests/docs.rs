@@ -3,6 +3,7 @@
 //! | info string | checked by |
 //! |---|---|
 //! | `yaml rules`, `yaml catalog`, `yaml config` | the parser of that kind of file, which must find nothing |
+//! | `yaml rules lint W…`, `yaml rules mended W…`, `yaml rules previous` | tests/rules: the first has that finding, the second has not |
 //! | `yaml rules wrong` | tests/rules: the `text` block that follows is exactly what `check` says of it |
 //! | `json`, `json lines` | a JSON parser, as a whole or line by line |
 //! | `sh` | its commands: `make` by the Makefile's targets, `cargo` and `curl` as they are, `pointsman` by its own flags |
@@ -40,6 +41,10 @@ impl Block {
                 commands(&typed.join("\n")).iter().filter_map(|command| command_problem(command)).collect()
             }
             "text" | "mermaid" | "yaml rules wrong" => Vec::new(),
+            lint if ["yaml rules lint ", "yaml rules mended "].iter().any(|kind| lint.starts_with(kind)) => {
+                self.file_problems()
+            }
+            "yaml rules previous" => self.file_problems(),
             other => vec![format!("`{other}` is no info string that tests/docs.rs knows")],
         }
     }

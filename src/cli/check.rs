@@ -1,14 +1,20 @@
-//! `pointsman check PATH… [--catalog FILE] [--deny warnings] [--format text|json|sarif]`.
+//! `pointsman check PATH… [--catalog FILE] [--previous PATH] [--deny warnings] [--format text|json|sarif]`,
+//! `pointsman check --schema`, `pointsman check --fmt [--write] PATH…`.
+
+mod layout;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::dry_run::assemble;
-use crate::dry_run::check::{Verdict, check as verdict};
+use crate::dry_run::check::{Named, Verdict, check_against};
 use crate::dry_run::load::{self, Unreadable};
-use crate::engine::rules::lint::{Catalog, LINTS};
+use crate::engine::diagnostic::{Diagnostics, Severity};
+use crate::engine::rules::RuleSet;
+use crate::engine::rules::lint::{Against, Catalog, LINTS};
+use crate::engine::rules::schema::SCHEMA;
 
 /// Nothing to say against the rules.
 const CLEAN: u8 = 0;
@@ -33,14 +39,29 @@ pub enum Format {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Rule files, or folders of them; `-` is standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "schema", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// A catalog file, for the lints that look at labels
     #[arg(long, value_name = "FILE")]
     pub catalog: Option<PathBuf>,
+    /// The rules before: a file or a folder, for the lints that look at what a change moves
+    #[arg(long, value_name = "PATH")]
+    pub previous: Option<PathBuf>,
+    /// Show notes too; programs always get them
+    #[arg(long)]
+    pub notes: bool,
     /// `warnings`: they count as errors
     #[arg(long, value_name = "WHAT", value_parser = ["warnings"])]
     pub deny: Option<String>,
+    /// Print the JSON Schema of a rule file, for editors, and nothing else
+    #[arg(long, conflicts_with_all = ["paths", "fmt"])]
+    pub schema: bool,
+    /// Name the files that are not in the one layout; of standard input, print the text in it
+    #[arg(long, conflicts_with_all = ["catalog", "previous", "deny"])]
+    pub fmt: bool,
+    /// Write those files anew
+    #[arg(long, requires = "fmt")]
+    pub write: bool,
     /// How findings are written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -51,6 +72,20 @@ pub struct Args {
 /// # Errors
 /// `out` or `err` cannot be written.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
+    if args.schema {
+        write!(out, "{SCHEMA}")?;
+        return Ok(CLEAN);
+    }
+    if args.fmt {
+        return layout::run(&args.paths, args.write, out, err);
+    }
+    let previous = match args.previous.as_deref().map(before).transpose() {
+        Ok(previous) => previous,
+        Err(problems) => {
+            writeln!(err, "{}", problems.trim_end())?;
+            return Ok(UNREADABLE);
+        }
+    };
     let catalog = match args.catalog.as_deref().map(assemble::catalog_at).transpose() {
         Ok(catalog) => catalog.map(|file| file.services.into_iter().collect()),
         Err(error) => {
@@ -61,11 +96,24 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
     let asked = Asked {
         paths: &args.paths,
         catalog: catalog.as_ref(),
+        catalog_at: args.catalog.as_ref().map(|path| path.display().to_string()),
+        previous: previous.as_ref(),
+        notes: args.notes,
         deny_warnings: args.deny.is_some(),
         format: args.format,
         colour: super::colour(),
     };
     check(&asked, out)
+}
+
+/// The rules before, or what is wrong with them.
+fn before(path: &Path) -> Result<RuleSet, String> {
+    let loaded = load::rules(&[path.to_owned()]);
+    let mut problems: Vec<String> = loaded.unreadable.iter().map(ToString::to_string).collect();
+    if loaded.diagnostics.has_errors() {
+        problems.push(loaded.diagnostics.render());
+    }
+    if problems.is_empty() { Ok(loaded.rules) } else { Err(problems.join("\n")) }
 }
 
 /// What is asked.
@@ -75,6 +123,12 @@ pub struct Asked<'a> {
     pub paths: &'a [PathBuf],
     /// The instances, for the lints that look at labels.
     pub catalog: Option<&'a Catalog>,
+    /// The catalog's path, for the commands that findings offer.
+    pub catalog_at: Option<String>,
+    /// The rules before.
+    pub previous: Option<&'a RuleSet>,
+    /// Whether text shows notes.
+    pub notes: bool,
     /// Warnings count as errors.
     pub deny_warnings: bool,
     /// How to write.
@@ -87,9 +141,12 @@ pub struct Asked<'a> {
 pub fn check(asked: &Asked<'_>, out: &mut impl Write) -> io::Result<u8> {
     let loaded = load::rules(asked.paths);
     let files = loaded.sources.len();
-    let found = verdict(&loaded.rules, loaded.diagnostics, asked.catalog);
+    let against = Against { catalog: asked.catalog, previous: asked.previous };
+    let paths: Vec<String> = asked.paths.iter().map(|path| path.display().to_string()).collect();
+    let named = Named { rules: &paths, catalog: asked.catalog_at.as_deref() };
+    let found = check_against(&loaded.rules, loaded.diagnostics, against, named);
     match asked.format {
-        Format::Text => text(&found, &loaded.unreadable, files, asked.colour, out)?,
+        Format::Text => text(&found, &loaded.unreadable, files, asked, out)?,
         Format::Json => json(&found, &loaded.unreadable, files, out)?,
         Format::Sarif => {
             let about = |code: &str| LINTS.iter().find(|lint| lint.code == code).map(|lint| lint.looks_for);
@@ -113,19 +170,26 @@ fn text(
     found: &Verdict,
     unreadable: &[Unreadable],
     files: usize,
-    colour: bool,
+    asked: &Asked<'_>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let drawn = if colour { found.diagnostics.render_in_colour() } else { found.diagnostics.render() };
+    let shown = found.diagnostics.0.iter().filter(|d| asked.notes || d.severity != Severity::Note);
+    let shown = Diagnostics(shown.cloned().collect());
+    let drawn = if asked.colour { shown.render_in_colour() } else { shown.render() };
     if !drawn.is_empty() {
         writeln!(out, "{drawn}")?;
     }
     for path in unreadable {
         writeln!(out, "error: {path}")?;
     }
+    let notes = match (found.notes, asked.notes) {
+        (0, _) => String::new(),
+        (some, true) => format!(", {}", counted(some, "note")),
+        (some, false) => format!(", {} (--notes shows them)", counted(some, "note")),
+    };
     writeln!(
         out,
-        "{}: {}, {}",
+        "{}: {}, {}{notes}",
         counted(files, "file"),
         counted(found.errors + unreadable.len(), "error"),
         counted(found.warnings, "warning")
@@ -141,6 +205,7 @@ fn json(found: &Verdict, unreadable: &[Unreadable], files: usize, out: &mut impl
         "files": files,
         "errors": found.errors,
         "warnings": found.warnings,
+        "notes": found.notes,
         "diagnostics": found.diagnostics.to_json(),
         "unreadable": unreadable,
     });
@@ -160,9 +225,23 @@ mod tests {
         let path = folder.path().join("web.yaml");
         std::fs::write(&path, text).unwrap();
         let mut out = Vec::new();
-        let asked = Asked { paths: &[path], catalog: None, deny_warnings, format, colour: false };
+        let paths = [path];
+        let asked = Asked { deny_warnings, format, ..plain(&paths) };
         let status = check(&asked, &mut out).unwrap();
         (status, String::from_utf8(out).unwrap())
+    }
+
+    fn plain(paths: &[PathBuf]) -> Asked<'_> {
+        Asked {
+            paths,
+            catalog: None,
+            catalog_at: None,
+            previous: None,
+            notes: false,
+            deny_warnings: false,
+            format: Format::Text,
+            colour: false,
+        }
     }
 
     const ODD: &str = "service: web\npools: {a: id exists}\n";
@@ -173,13 +252,8 @@ mod tests {
         assert_eq!(run(ODD, false, Format::Text).0, 0);
         assert_eq!(run(ODD, true, Format::Text).0, 1);
         assert_eq!(run("servce: web\n", false, Format::Text).0, 1);
-        let asked = Asked {
-            paths: &[PathBuf::from("no/such/file.yaml")],
-            catalog: None,
-            deny_warnings: false,
-            format: Format::Text,
-            colour: false,
-        };
+        let paths = [PathBuf::from("no/such/file.yaml")];
+        let asked = plain(&paths);
         assert_eq!(check(&asked, &mut Vec::new()).unwrap(), 2);
     }
 

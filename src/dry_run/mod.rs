@@ -5,6 +5,7 @@ pub mod check;
 pub mod command;
 pub mod diff;
 pub mod explain;
+pub mod fmt;
 pub mod inputs;
 pub mod load;
 pub mod numbers;

@@ -3,6 +3,7 @@
 mod draw;
 mod report;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -75,13 +76,43 @@ impl<T> Spanned<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// Works, and may be just as meant.
+    Note,
     /// Works, but probably not as meant.
     Warning,
     /// Cannot be used.
     Error,
 }
 
-/// One finding. Codes are stable: `E…` errors, `W…` warnings; docs/RULES.md lists them.
+/// How sure a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Certainty {
+    /// What it says is so, whatever was meant.
+    Proven,
+    /// It looks so.
+    Suspected,
+}
+
+/// A request that shows a finding; the engine has confirmed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// As sent.
+    pub method: String,
+    /// Scheme, host, path and query.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The peer, where it matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+    /// What becomes of it.
+    pub outcome: String,
+    /// The command that says so, for a shell.
+    pub command: String,
+}
+
+/// One finding. Codes are stable: `E…` errors (docs/RULES.md lists them), `W…` warnings and notes (docs/LINT.md).
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
     /// Stable code such as `E012`.
@@ -100,6 +131,10 @@ pub struct Diagnostic {
     pub related: Vec<(Arc<Source>, Span, String)>,
     /// What to do, where a label is too short for it.
     pub help: Option<String>,
+    /// How sure it is; `None`: an error, which always is.
+    pub certainty: Option<Certainty>,
+    /// A request that shows it.
+    pub witness: Option<Box<Witness>>,
 }
 
 impl Diagnostic {
@@ -114,6 +149,8 @@ impl Diagnostic {
             label: None,
             related: Vec::new(),
             help: None,
+            certainty: None,
+            witness: None,
         }
     }
 

@@ -15,13 +15,13 @@ const FRAME: [(&str, &str); 4] = [
     ("trusted:", "trusted: [10.0.0.0/8]\n"),
 ];
 
-struct Block {
-    language: String,
-    text: String,
+pub struct Block {
+    pub language: String,
+    pub text: String,
     line: usize,
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+pub fn blocks(page: &str) -> Vec<Block> {
     let mut found: Vec<Block> = Vec::new();
     let mut open = false;
     for (at, line) in page.lines().enumerate() {

@@ -1,8 +1,8 @@
 //! Diagnostics for people: the message, the place, the line, the carets.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use super::{Diagnostic, Diagnostics, Severity};
+use super::{Certainty, Diagnostic, Diagnostics, Severity, Witness};
 
 impl Diagnostic {
     /// As RULES.md draws it. No colour.
@@ -40,6 +40,14 @@ impl Diagnostic {
         if let Some(help) = &self.help {
             let _ = writeln!(out, "{:gutter$}{faint}={end} help: {}", "", printable(help));
         }
+        if let Some(certainty) = self.certainty {
+            let _ = write!(out, "{:gutter$}{faint}={end} {}", "", certainty.word());
+            if let Some(witness) = &self.witness {
+                let _ = write!(out, ": {}", printable(&witness.to_string()));
+                let _ = write!(out, "\n{:gutter$}{faint}={end} {}", "", printable(&witness.command));
+            }
+            out.push('\n');
+        }
         out
     }
 }
@@ -69,7 +77,32 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         }
+    }
+}
+
+impl Certainty {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Suspected => "suspected",
+        }
+    }
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.url)?;
+        for (name, value) in &self.headers {
+            write!(f, ", {name}: {value}")?;
+        }
+        if let Some(client) = self.client {
+            write!(f, ", from {client}")?;
+        }
+        write!(f, ", {}", self.outcome)
     }
 }
 
@@ -77,20 +110,28 @@ impl Severity {
 struct Paint {
     error: &'static str,
     warning: &'static str,
+    note: &'static str,
     bold: &'static str,
     faint: &'static str,
     end: &'static str,
 }
 
-const PLAIN: Paint = Paint { error: "", warning: "", bold: "", faint: "", end: "" };
-const COLOUR: Paint =
-    Paint { error: "\x1b[1;31m", warning: "\x1b[1;33m", bold: "\x1b[1m", faint: "\x1b[34m", end: "\x1b[0m" };
+const PLAIN: Paint = Paint { error: "", warning: "", note: "", bold: "", faint: "", end: "" };
+const COLOUR: Paint = Paint {
+    error: "\x1b[1;31m",
+    warning: "\x1b[1;33m",
+    note: "\x1b[1;36m",
+    bold: "\x1b[1m",
+    faint: "\x1b[34m",
+    end: "\x1b[0m",
+};
 
 impl Paint {
     fn severity(&self, severity: Severity) -> &'static str {
         match severity {
             Severity::Error => self.error,
             Severity::Warning => self.warning,
+            Severity::Note => self.note,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Diagnostic, Diagnostics, Severity, Source, Span};
 
 impl Diagnostics {
     /// A JSON array, one object a finding: `code`, `severity`, `message`, `place`, and where there is one `label`,
-    /// `help` and `related`. Lines and columns count from 1, columns in characters; ends are exclusive.
+    /// `help`, `certainty`, `witness` and `related`. Lines and columns count from 1, columns in characters; ends are exclusive.
     #[must_use]
     pub fn to_json(&self) -> Value {
         self.0.iter().map(object).collect()
@@ -61,6 +61,12 @@ fn object(found: &Diagnostic) -> Value {
     if let Some(help) = &found.help {
         object["help"] = json!(help);
     }
+    if let Some(certainty) = found.certainty {
+        object["certainty"] = json!(certainty);
+    }
+    if let Some(witness) = &found.witness {
+        object["witness"] = json!(witness);
+    }
     if !found.related.is_empty() {
         object["related"] = found
             .related
@@ -85,6 +91,12 @@ fn result(found: &Diagnostic) -> Value {
         "message": {"text": text},
         "locations": [location(&found.source, found.span, None)],
     });
+    if let Some(certainty) = found.certainty {
+        result["properties"] = json!({"certainty": certainty});
+    }
+    if let Some(witness) = &found.witness {
+        result["properties"]["witness"] = json!(witness);
+    }
     if !found.related.is_empty() {
         result["relatedLocations"] =
             found.related.iter().map(|(source, span, word)| location(source, *span, Some(word))).collect();

@@ -14,6 +14,7 @@ mod pools;
 mod read;
 mod rule;
 pub mod ruleset;
+pub mod schema;
 mod split;
 mod test_file;
 #[cfg(test)]

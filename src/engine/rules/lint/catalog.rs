@@ -1,12 +1,19 @@
 //! Lints that compare selectors with what the catalog's instances say.
 
-use super::Findings;
+use super::prove::Want;
+use super::witness::EXISTS;
+use super::{Certainty, Findings};
 use crate::engine::expr::ast::{Expr, ExprKind, Field, Op, Operand, Version};
 
 pub(super) fn negated_on_missing(found: &mut Findings<'_>) {
     let instances = found.instances();
     for pool in &found.file.pools {
         for (term, label) in negated(&pool.select, false) {
+            let field = Field::Label(label.into());
+            let lacking_it = vec![Want::Expr(&pool.select, true, ""), Want::Test(&field, &EXISTS, false)];
+            if found.prover.never(lacking_it) {
+                continue;
+            }
             let lacking: Vec<&str> =
                 instances.iter().filter(|i| i.labels.value(label).is_none()).map(|i| &*i.id).collect();
             if lacking.is_empty() {
@@ -19,7 +26,9 @@ pub(super) fn negated_on_missing(found: &mut Findings<'_>) {
                 instances.len()
             );
             let some = lacking.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-            found.report(term.span, message, format!("{some}; add `{label} exists` if they are not meant"));
+            found
+                .report(term.span, message, format!("{some}; add `{label} exists` if they are not meant"))
+                .certainty(Certainty::Proven);
         }
     }
 }
@@ -56,7 +65,7 @@ pub(super) fn version_as_text(found: &mut Findings<'_>) {
                 if let Some((instance, value)) = alike {
                     let message =
                         format!("`{label}` of {} is `{value}`, which is `{text}` as a version only", instance.id);
-                    found.report(term.span, message, "`==` and `in` compare text");
+                    found.report(term.span, message, "`==` and `in` compare text").certainty(Certainty::Proven);
                 }
             }
         });
@@ -100,7 +109,8 @@ mod tests {
         ];
         let catalog = Catalog::from([("web".into(), instances)]);
         let found = lint_rules(&set, Some(&catalog));
-        found.0.iter().map(|d| (d.code, text[d.span.start..d.span.end].to_owned())).collect()
+        let these = found.0.iter().filter(|d| ["W004", "W008"].contains(&d.code));
+        these.map(|d| (d.code, text[d.span.start..d.span.end].to_owned())).collect()
     }
 
     #[test]

@@ -1,18 +1,27 @@
 //! Lints that need nothing but the rules.
 
-use super::Findings;
+use super::prove::Want;
+use super::witness::METHOD;
+use super::{Certainty, Findings};
 use crate::engine::expr::ast::{Expr, Field, Op, Operand};
 use crate::engine::rules::pools::settings_as_labels;
 use crate::engine::rules::ruleset::{Action, RuleFile};
 
 pub(super) fn untrusted(found: &mut Findings<'_>) {
     let file = found.file;
-    if file.trusted.is_some() {
-        return;
-    }
-    if let Some(label) = file.labels.first() {
-        let message = format!("anybody may set the request label `{}`", label.name.value);
-        found.report(label.name.span, message, "add `trusted` with the networks that may send control headers");
+    let Some(label) = file.labels.first() else { return };
+    let name = &label.name.value;
+    let everywhere = |networks: &Vec<ipnet::IpNet>| networks.iter().find(|network| network.prefix_len() == 0).copied();
+    match file.trusted.as_ref().map(everywhere) {
+        None => {
+            let message = format!("anybody may set the request label `{name}`");
+            found.report(label.name.span, message, "add `trusted` with the networks that may send control headers");
+        }
+        Some(Some(network)) => {
+            let message = format!("`trusted` holds {network}: anybody may set the request label `{name}`");
+            found.report(found.key("trusted"), message, "name the networks that may send control headers");
+        }
+        Some(None) => {}
     }
 }
 
@@ -45,12 +54,14 @@ pub(super) fn unused_pool(found: &mut Findings<'_>) {
     for pool in &file.pools {
         let name = &pool.name.value;
         if !used(file).any(|other| other == &**name) {
-            found.report(pool.name.span, format!("no rule uses the pool `{name}`"), "nobody is sent here");
+            found
+                .report(pool.name.span, format!("no rule uses the pool `{name}`"), "nobody is sent here")
+                .certainty(Certainty::Proven);
         }
     }
 }
 
-fn used(file: &RuleFile) -> impl Iterator<Item = &str> {
+pub(super) fn used(file: &RuleFile) -> impl Iterator<Item = &str> {
     let routed = file.rules.iter().flat_map(|rule| match &rule.action {
         Action::To(pools) => pools.iter().collect::<Vec<_>>(),
         Action::Split(split) => split.arms.iter().flat_map(|arm| &arm.to).collect(),
@@ -84,15 +95,6 @@ pub(super) fn setting_as_label(found: &mut Findings<'_>) {
     }
 }
 
-pub(super) fn unreachable(found: &mut Findings<'_>) {
-    let rules = &found.file.rules;
-    let Some(at) = rules.iter().position(|rule| rule.when.is_none()) else { return };
-    if let Some(behind) = rules.get(at + 1) {
-        let message = format!("the rule `{}` is never reached", behind.name.value);
-        found.report(behind.name.span, message, format!("`{}` before it takes every request", rules[at].name.value));
-    }
-}
-
 pub(super) fn never(found: &mut Findings<'_>) {
     let conditions: Vec<&Expr> = found.file.rules.iter().filter_map(|rule| rule.when.as_ref()).collect();
     for condition in conditions {
@@ -120,5 +122,21 @@ fn literals(op: &Op) -> Vec<&str> {
         Op::Equal(Operand::Text(text)) | Op::Starts(text) | Op::Ends(text) | Op::Contains(text) => vec![text],
         Op::In(texts) => texts.iter().map(|text| &**text).collect(),
         _ => Vec::new(),
+    }
+}
+
+pub(super) fn retries_that_never_happen(found: &mut Findings<'_>) {
+    let file = found.file;
+    let idempotent = Op::In(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].map(Into::into).into());
+    for rule in &file.rules {
+        let (Some(retry), Some(when)) = (&rule.policies.retry, &rule.when) else { continue };
+        let asks = retry.attempts > 1 && (retry.reset || retry.timeout || !retry.statuses.is_empty());
+        let wants = vec![Want::Expr(when, true, &rule.salt), Want::Test(&METHOD, &idempotent, true)];
+        if asks && found.prover.never(wants) {
+            let message = format!("`{}` takes no idempotent method, and only those are sent twice", rule.name.value);
+            found
+                .report(rule.name.span, message, "of its `retry`, only `connect` ever happens")
+                .certainty(Certainty::Proven);
+        }
     }
 }
