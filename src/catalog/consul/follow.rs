@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,7 +13,7 @@ use super::ask::{Asker, Failed};
 use super::entry::{self, Entries, Origin};
 use super::resolve::names_of;
 use super::services::Listed;
-use super::subscription::{Subscription, about};
+use super::subscription::{Place, SPARE, Subscription, about};
 use crate::catalog::http::{Reply, body};
 use crate::catalog::status::{Cell, Followed, ServiceFigures};
 use crate::catalog::watch::backoff::Failure;
@@ -66,7 +65,7 @@ struct Watch {
     empty_since: Option<Instant>,
     names: BTreeSet<String>,
     drafts: Vec<entry::Draft>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Place>,
     rotated: bool,
     listed: tokio::sync::watch::Receiver<Listed>,
     complained: Option<Instant>,
@@ -118,8 +117,12 @@ impl Watch {
         if self.index == 0 {
             return Turn::Quick;
         }
+        let limit = self.sub.client.blockable(SPARE);
+        if self.slot.as_ref().is_some_and(|place| place.one_too_many(limit)) {
+            self.slot = None;
+        }
         if self.slot.is_none() {
-            self.slot = Arc::clone(&self.sub.blocking).try_acquire_owned().ok();
+            self.slot = self.sub.blocking.take(limit);
         }
         let rotated = self.slot.is_none();
         if rotated != self.rotated {
