@@ -111,6 +111,7 @@ impl Watch {
         if until_reading.is_some_and(|left| left.is_zero()) || Instant::now() >= self.resync {
             return Turn::Full;
         }
+        self.meet_epoch(self.sub.client.epoch());
         if let Some(turn) = self.park(until_reading).await {
             return turn;
         }
@@ -189,12 +190,9 @@ impl Watch {
     }
 
     async fn take(&mut self, head: Head, reply: Reply, turn: Turn, stale: bool) -> Result<(), Failed> {
-        if reply.epoch != self.epoch {
-            self.epoch = reply.epoch;
-            self.interrupted(Doubt::Broken);
-            if std::mem::take(&mut self.index) > 0 && turn != Turn::Full {
-                return Ok(());
-            }
+        let blocked = self.index > 0 && turn != Turn::Full;
+        if self.meet_epoch(reply.epoch) && blocked {
+            return Ok(());
         }
         if self.lower(head.index) {
             return Ok(());
@@ -222,6 +220,16 @@ impl Watch {
             tokio::time::sleep(Duration::from_secs(5)).await;
         }
         Ok(())
+    }
+
+    /// Another address or another token: the index means nothing there, and the next answer's losses are doubted.
+    fn meet_epoch(&mut self, epoch: u64) -> bool {
+        let another = std::mem::replace(&mut self.epoch, epoch) != epoch;
+        if another {
+            self.index = 0;
+            self.interrupted(Doubt::Broken);
+        }
+        another
     }
 
     /// Whether the index went down: then everything is read again once, now, and its losses are doubted.

@@ -109,6 +109,10 @@ pub(super) async fn follow_list(sub: Arc<Subscription>) {
     let (mut index, mut epoch) = (0, sub.client.epoch());
     let mut resync = Instant::now() + about(sub.settings.resync, &mut asker.draw);
     loop {
+        let now = sub.client.epoch();
+        if std::mem::replace(&mut epoch, now) != now {
+            index = 0;
+        }
         let full = index == 0 || Instant::now() >= resync;
         let wait = if full { Duration::ZERO } else { sub.settings.wait };
         let query = Query {
