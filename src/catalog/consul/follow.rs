@@ -12,12 +12,12 @@ use super::api::{self, Head, Query};
 use super::ask::{Asker, Failed};
 use super::entry::{self, Entries, Origin};
 use super::resolve::names_of;
-use super::services::Listed;
+use super::services::{Listed, read_again};
 use super::subscription::{Place, SPARE, Subscription, about};
 use crate::catalog::http::{Reply, body};
 use crate::catalog::status::{Cell, Followed, ServiceFigures};
 use crate::catalog::watch::backoff::Failure;
-use crate::catalog::watch::desk::Ruling;
+use crate::catalog::watch::desk::{Desk, Ruling};
 use crate::catalog::watch::keeper::{Answer, Doubt, Evidence};
 use crate::catalog::{Note, consul::Settings};
 use crate::engine::label::Text;
@@ -273,6 +273,9 @@ impl Watch {
         kept.extend(entries.kept.iter().cloned());
         let empty = groups.is_empty() && kept.is_empty();
         let since = *self.empty_since.get_or_insert_with(Instant::now);
+        if empty && self.without_leader() && !self.listed.borrow().is_since(since) {
+            read_again(&sub, &mut self.asker).await;
+        }
         let still_listed = empty && self.listed.borrow().holds_since(&service, since);
         if !empty {
             self.empty_since = None;
@@ -301,6 +304,12 @@ impl Watch {
         });
         self.report(&ruling, &entries);
         self.drafts = entries.drafts;
+    }
+
+    /// Whether instances are held because no leader vouched for their loss.
+    fn without_leader(&self) -> bool {
+        let holding = |desk: &mut Desk, _| desk.keeper(self.sub.part, &self.service).and_then(|k| k.holding());
+        self.sub.board.with(holding).is_some_and(|(_, why)| why == Doubt::NoLeader)
     }
 
     /// Counters and log lines of a ruling.

@@ -54,6 +54,7 @@ struct Script {
     cut_bodies: bool,
     frozen: bool,
     withdrawn: bool,
+    hidden: bool,
     list_forbidden: bool,
     token: Option<String>,
     leader_known: bool,
@@ -146,6 +147,7 @@ impl ScriptedConsul {
             cut_bodies: false,
             frozen: false,
             withdrawn: false,
+            hidden: false,
             list_forbidden: false,
             token: None,
             leader_known: true,
@@ -275,6 +277,12 @@ impl ScriptedConsul {
     /// The token may read nothing from now on: lists come empty, **the index stays** and nobody is woken.
     pub fn withdraw_permission(&self) {
         self.script(|script| script.withdrawn = true);
+    }
+
+    /// The token may read no node from now on: services come empty with a new index, the list still names them.
+    pub fn hide_instances(&self) {
+        self.script(|script| script.hidden = true);
+        self.touch_all();
     }
 
     /// The token may read again.
