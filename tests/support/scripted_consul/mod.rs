@@ -176,6 +176,11 @@ impl ScriptedConsul {
         format!("http://{}", self.addr)
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     // ---- what services do -------------------------------------------------------------------------------------------
 
     /// Registers or changes an instance. An identical one changes nothing.
@@ -340,10 +345,15 @@ impl ScriptedConsul {
 
     /// Stops listening and cuts every connection.
     pub fn stop(&self) {
+        self.stop_listening();
+        self.cut_connections();
+    }
+
+    /// Stops listening; connections that are open stay.
+    pub fn stop_listening(&self) {
         if let Some(task) = self.accepting.lock().expect("no panic holds it").take() {
             task.abort();
         }
-        self.cut_connections();
     }
 
     /// Listens again on the same port.
