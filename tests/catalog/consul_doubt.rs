@@ -153,6 +153,18 @@ async fn a_withdrawn_permission_is_alarmed_and_removes_nothing_until_accepted() 
 }
 
 #[tokio::test]
+async fn an_empty_service_that_the_list_still_names_is_a_withdrawn_permission() {
+    let (consul, mut subscriber) = three(|s| Settings { hold_max: Duration::from_secs(2), ..s }).await;
+    consul.leader(false, 13_000);
+    consul.hide_instances();
+    let lost = Note::Held { instances: 3, why: Doubt::Permission };
+    subscriber.until("web", |state| state.note == lost).await;
+    subscriber.never_without("web", ALL, Duration::from_secs(4)).await;
+    assert_eq!(subscriber.running.handle.accept("web"), 3);
+    subscriber.until_ids("web", &[]).await;
+}
+
+#[tokio::test]
 async fn a_permission_that_returns_releases_what_was_held() {
     let (consul, mut subscriber) = three(quick_wait).await;
     consul.withdraw_permission();

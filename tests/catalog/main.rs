@@ -3,7 +3,10 @@
 mod consul_doubt;
 mod consul_live;
 mod file;
+#[path = "../support/front.rs"]
+mod front;
 #[path = "../support/scripted_consul/mod.rs"]
 mod scripted_consul;
 #[path = "../support/subscriber.rs"]
 mod subscriber;
+mod transport;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,12 +12,12 @@ use super::api::{self, Head, Query};
 use super::ask::{Asker, Failed};
 use super::entry::{self, Entries, Origin};
 use super::resolve::names_of;
-use super::services::Listed;
-use super::subscription::{Subscription, about};
+use super::services::{Listed, read_again};
+use super::subscription::{Place, SPARE, Subscription, about};
 use crate::catalog::http::{Reply, body};
 use crate::catalog::status::{Cell, Followed, ServiceFigures};
 use crate::catalog::watch::backoff::Failure;
-use crate::catalog::watch::desk::Ruling;
+use crate::catalog::watch::desk::{Desk, Ruling};
 use crate::catalog::watch::keeper::{Answer, Doubt, Evidence};
 use crate::catalog::{Note, consul::Settings};
 use crate::engine::label::Text;
@@ -66,7 +65,7 @@ struct Watch {
     empty_since: Option<Instant>,
     names: BTreeSet<String>,
     drafts: Vec<entry::Draft>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Place>,
     rotated: bool,
     listed: tokio::sync::watch::Receiver<Listed>,
     complained: Option<Instant>,
@@ -112,14 +111,19 @@ impl Watch {
         if until_reading.is_some_and(|left| left.is_zero()) || Instant::now() >= self.resync {
             return Turn::Full;
         }
+        self.meet_epoch(self.sub.client.epoch());
         if let Some(turn) = self.park(until_reading).await {
             return turn;
         }
         if self.index == 0 {
             return Turn::Quick;
         }
+        let limit = self.sub.client.blockable(SPARE);
+        if self.slot.as_ref().is_some_and(|place| place.one_too_many(limit)) {
+            self.slot = None;
+        }
         if self.slot.is_none() {
-            self.slot = Arc::clone(&self.sub.blocking).try_acquire_owned().ok();
+            self.slot = self.sub.blocking.take(limit);
         }
         let rotated = self.slot.is_none();
         if rotated != self.rotated {
@@ -186,12 +190,9 @@ impl Watch {
     }
 
     async fn take(&mut self, head: Head, reply: Reply, turn: Turn, stale: bool) -> Result<(), Failed> {
-        if reply.epoch != self.epoch {
-            self.epoch = reply.epoch;
-            self.interrupted(Doubt::Broken);
-            if std::mem::take(&mut self.index) > 0 && turn != Turn::Full {
-                return Ok(());
-            }
+        let blocked = self.index > 0 && turn != Turn::Full;
+        if self.meet_epoch(reply.epoch) && blocked {
+            return Ok(());
         }
         if self.lower(head.index) {
             return Ok(());
@@ -219,6 +220,16 @@ impl Watch {
             tokio::time::sleep(Duration::from_secs(5)).await;
         }
         Ok(())
+    }
+
+    /// Another address or another token: the index means nothing there, and the next answer's losses are doubted.
+    fn meet_epoch(&mut self, epoch: u64) -> bool {
+        let another = std::mem::replace(&mut self.epoch, epoch) != epoch;
+        if another {
+            self.index = 0;
+            self.interrupted(Doubt::Broken);
+        }
+        another
     }
 
     /// Whether the index went down: then everything is read again once, now, and its losses are doubted.
@@ -262,6 +273,9 @@ impl Watch {
         kept.extend(entries.kept.iter().cloned());
         let empty = groups.is_empty() && kept.is_empty();
         let since = *self.empty_since.get_or_insert_with(Instant::now);
+        if empty && self.without_leader() && !self.listed.borrow().is_since(since) {
+            read_again(&sub, &mut self.asker).await;
+        }
         let still_listed = empty && self.listed.borrow().holds_since(&service, since);
         if !empty {
             self.empty_since = None;
@@ -290,6 +304,12 @@ impl Watch {
         });
         self.report(&ruling, &entries);
         self.drafts = entries.drafts;
+    }
+
+    /// Whether instances are held because no leader vouched for their loss.
+    fn without_leader(&self) -> bool {
+        let holding = |desk: &mut Desk, _| desk.keeper(self.sub.part, &self.service).and_then(|k| k.holding());
+        self.sub.board.with(holding).is_some_and(|(_, why)| why == Doubt::NoLeader)
     }
 
     /// Counters and log lines of a ruling.

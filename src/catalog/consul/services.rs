@@ -38,10 +38,14 @@ impl Listed {
         self.names.as_ref().is_some_and(|names| !names.lower.contains(&service.to_lowercase()))
     }
 
+    /// Whether it was asked for after `moment`.
+    pub(super) fn is_since(&self, moment: Instant) -> bool {
+        self.asked.is_some_and(|asked| asked > moment)
+    }
+
     /// Whether the list is there, was asked for after `moment`, and holds this name.
     pub(super) fn holds_since(&self, service: &str, moment: Instant) -> bool {
-        self.names.as_ref().is_some_and(|names| names.lower.contains(&service.to_lowercase()))
-            && self.asked.is_some_and(|asked| asked > moment)
+        self.names.as_ref().is_some_and(|names| names.lower.contains(&service.to_lowercase())) && self.is_since(moment)
     }
 }
 
@@ -109,6 +113,10 @@ pub(super) async fn follow_list(sub: Arc<Subscription>) {
     let (mut index, mut epoch) = (0, sub.client.epoch());
     let mut resync = Instant::now() + about(sub.settings.resync, &mut asker.draw);
     loop {
+        let now = sub.client.epoch();
+        if std::mem::replace(&mut epoch, now) != now {
+            index = 0;
+        }
         let full = index == 0 || Instant::now() >= resync;
         let wait = if full { Duration::ZERO } else { sub.settings.wait };
         let query = Query {
@@ -131,12 +139,7 @@ pub(super) async fn follow_list(sub: Arc<Subscription>) {
                 let lower = head.index < index || reply_epoch != epoch;
                 epoch = reply_epoch;
                 index = if lower || !head.indexed { 0 } else { head.index };
-                let names = (!names.tags.is_empty()).then(|| Arc::new(names));
-                sub.listed.send_if_modified(|listed| {
-                    let news = listed.names != names || !listed.tried;
-                    *listed = Listed { names, asked: Some(asked), tried: true };
-                    news
-                });
+                note(&sub, names, asked);
                 if !head.indexed {
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
@@ -157,6 +160,27 @@ pub(super) async fn follow_list(sub: Arc<Subscription>) {
             }
         }
     }
+}
+
+/// Reads the list now: the one that blocks may say nothing for a minute. A failure is its affair.
+pub(super) async fn read_again(sub: &Subscription, asker: &mut Asker) {
+    let asked = Instant::now();
+    let query = Query { dc: &sub.dc, ..Query::default() };
+    let answer = asker.ask(&api::catalog_services(query, &sub.settings), Duration::ZERO).await;
+    if let Ok(names) = answer.and_then(|(_, reply)| read(&reply.body)) {
+        note(sub, names, asked);
+    }
+}
+
+/// A list that was asked for then.
+fn note(sub: &Subscription, names: Names, asked: Instant) {
+    let names = (!names.tags.is_empty()).then(|| Arc::new(names));
+    sub.listed.send_if_modified(|listed| {
+        let news = listed.names != names || !listed.tried;
+        let asked = listed.asked.map_or(asked, |latest| latest.max(asked));
+        *listed = Listed { names, asked: Some(asked), tried: true };
+        news
+    });
 }
 
 fn read(body: &[u8]) -> Result<Names, Failed> {

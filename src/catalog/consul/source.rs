@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::roster::keep_roster;
 use super::services::{Listed, Selector, follow_list};
-use super::subscription::{OwnAddresses, Subscription};
+use super::subscription::{Blocking, OwnAddresses, Subscription};
 use super::{Gzip, Settings};
 use crate::catalog::http::connect::TlsSettings;
 use crate::catalog::http::{Address, Client, Token, client, token};
@@ -60,8 +60,7 @@ impl Source {
         let client = Arc::new(client(&settings, settings.max_connections)?);
         let mut tasks = JoinSet::new();
         let dcs = if settings.dc.is_empty() { vec![String::new()] } else { settings.dc.clone() };
-        let slots = settings.max_connections.saturating_sub(4).max(1);
-        let blocking = Arc::new(Semaphore::new(slots));
+        let blocking = Blocking::default();
         let mut subscriptions = Vec::new();
         for (part, dc) in dcs.into_iter().enumerate() {
             let selector = selector(&settings)?;
@@ -83,7 +82,7 @@ impl Source {
                     board.now(),
                 )),
                 starting: Semaphore::new(settings.initial_fetches.max(1)),
-                blocking: Arc::clone(&blocking),
+                blocking: blocking.clone(),
                 rotated: Default::default(),
                 listed: watch::Sender::new(Listed::default()),
                 names: Default::default(),

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ pub(super) struct Subscription {
     pub(super) requests: Mutex<Limiter>,
     /// First fetches at once.
     pub(super) starting: Semaphore,
-    /// Connections that may be blocked; the rest of the budget is for reads that answer at once.
-    pub(super) blocking: Arc<Semaphore>,
+    /// Queries that are blocked; the rest of the budget is for reads that answer at once.
+    pub(super) blocking: Blocking,
     /// Services that found no such connection.
     pub(super) rotated: AtomicUsize,
     /// The last list of services.
@@ -57,6 +57,39 @@ impl Subscription {
             };
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
+    }
+}
+
+/// Connections that blocked queries leave to reads that answer at once.
+pub(super) const SPARE: usize = 4;
+
+/// Counts blocked queries. How many there may be changes: HTTP/2 carries many a connection, and an agent that shows its
+/// limit halves the budget.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Blocking(Arc<AtomicUsize>);
+
+/// The right to block one query, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Blocking {
+    /// A place, when fewer than `limit` are taken.
+    pub(super) fn take(&self, limit: usize) -> Option<Place> {
+        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1));
+        taken.is_ok().then(|| Place(Arc::clone(&self.0)))
+    }
+}
+
+impl Place {
+    /// Whether more are taken than there may be now.
+    pub(super) fn one_too_many(&self, limit: usize) -> bool {
+        self.0.load(Ordering::Acquire) > limit
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -108,6 +141,16 @@ mod tests {
         check("127.0.0.1:8081", false);
         check("127.0.0.9:8443", true);
         check("192.0.2.1:8443", false);
+    }
+
+    #[test]
+    fn places_are_given_up_when_the_budget_shrinks() {
+        let blocking = Blocking::default();
+        let places: Vec<Place> = (0..3).filter_map(|_| blocking.take(3)).collect();
+        assert!(places.len() == 3 && blocking.take(3).is_none());
+        assert!(!places[0].one_too_many(3) && places[0].one_too_many(2));
+        drop(places);
+        assert!(blocking.take(1).is_some());
     }
 
     #[test]

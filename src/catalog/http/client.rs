@@ -92,6 +92,12 @@ impl Client {
         self.pool().open()
     }
 
+    /// Queries that may be blocked at once on the address in use, with this many connections left for others.
+    #[must_use]
+    pub fn blockable(&self, spare: usize) -> usize {
+        self.pool().blockable(spare)
+    }
+
     /// The token's file, when there is one, was last changed then.
     #[must_use]
     pub fn token_changed(&self) -> Option<std::time::SystemTime> {
@@ -144,7 +150,9 @@ impl Client {
         let result = self.exchange(&self.pools[at], method, path_and_query, payload, head_within, repeat).await;
         match &result {
             Ok((status, ..)) => {
-                self.errors.store(0, Ordering::Release);
+                if self.current.load(Ordering::Acquire) == at {
+                    self.errors.store(0, Ordering::Release);
+                }
                 if *status == StatusCode::FORBIDDEN
                     && self.settings.token.as_ref().is_some_and(|token| token.look(true))
                 {
@@ -172,7 +180,12 @@ impl Client {
     ) -> Result<(StatusCode, HeaderMap, Bytes, usize), HttpError> {
         let address = || pool.address().to_string();
         loop {
-            let mut lease = pool.lease(&self.dialler, self.settings.connect_timeout).await?;
+            let mut lease = match pool.lease(&self.dialler, self.settings.connect_timeout).await {
+                Err(HttpError::Connect { source, .. }) if cut_off(&source) && others_live(pool).await => {
+                    return Err(HttpError::Crowded { address: address() });
+                }
+                leased => leased?,
+            };
             let fresh = lease.fresh;
             let request = self.request(&lease, pool.address(), method, path_and_query, payload)?;
             let sent = tokio::time::timeout(head_within, lease.send(request)).await;
@@ -183,7 +196,13 @@ impl Client {
                     repeat = false;
                     continue;
                 }
-                Ok(Err(error)) => return Err(self.broken(pool, fresh, error).await),
+                Ok(Err(error)) => {
+                    // The driver's own words, where the request came too late to be told them.
+                    tokio::task::yield_now().await;
+                    let error = lease.ended().unwrap_or(error);
+                    drop(lease);
+                    return Err(broken(pool, fresh, error).await);
+                }
             };
             let (parts, incoming) = response.into_parts();
             let sent = body::read(incoming, self.settings.body_idle, self.settings.max_body).await?;
@@ -233,21 +252,11 @@ impl Client {
             .unwrap_or_else(|error| Err(HttpError::Coding { coding: "gzip".to_owned(), problem: error.to_string() }))
     }
 
-    /// A connection that ended without an answer. A fresh one that is closed at once while others live is how an agent
-    /// shows its limit; when the agent itself went away, the others end within a moment too.
-    async fn broken(&self, pool: &Pool, fresh: bool, source: hyper::Error) -> HttpError {
-        let address = pool.address().to_string();
-        if fresh && silent(&source) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            if pool.open() > 0 {
-                pool.halve();
-                return HttpError::Crowded { address };
-            }
-        }
-        HttpError::Broken { address, source }
-    }
-
     fn count_error(&self, at: usize) {
+        if self.current.load(Ordering::Acquire) != at {
+            // Left behind already; what still breaks there says nothing about the address in use.
+            return;
+        }
         let errors = self.errors.fetch_add(1, Ordering::AcqRel) + 1;
         if errors < self.settings.move_after.max(1) || self.pools.len() < 2 {
             return;
@@ -275,13 +284,40 @@ impl Reply {
     }
 }
 
-/// Whether a connection ended before the first byte of an answer.
+/// A connection that ended without an answer. A fresh one that is closed at once while others live is how an agent
+/// shows its limit.
+async fn broken(pool: &Pool, fresh: bool, source: hyper::Error) -> HttpError {
+    let address = pool.address().to_string();
+    if fresh && silent(&source) && others_live(pool).await {
+        return HttpError::Crowded { address };
+    }
+    HttpError::Broken { address, source }
+}
+
+/// Whether other connections outlive one that was closed without a word; then the budget is halved. When the agent
+/// itself went away, they end within a moment too.
+async fn others_live(pool: &Pool) -> bool {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let live = pool.open() > 0;
+    if live {
+        pool.halve();
+    }
+    live
+}
+
+/// Whether a connection ended before the first byte of an answer. One that ended with a TLS alert said why.
 fn silent(error: &hyper::Error) -> bool {
-    use std::error::Error as _;
-    let reset = || {
-        let cause = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-        cause
-            .is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe))
-    };
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || reset()
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        if let Some(io) = next.downcast_ref::<std::io::Error>() {
+            return cut_off(io);
+        }
+        cause = next.source();
+    }
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+}
+
+fn cut_off(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof)
 }

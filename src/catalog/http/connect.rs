@@ -55,14 +55,19 @@ impl Dialler {
     /// # Errors
     /// Refused, too late, or a handshake that failed.
     pub async fn dial(&self, address: &Address, within: Duration) -> Result<(Box<dyn Stream>, bool), HttpError> {
+        let failed = |source| HttpError::Connect { address: address.to_string(), source };
         let connecting = async {
             match address {
-                Address::Unix(path) => Ok((Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>, false)),
+                Address::Unix(path) => {
+                    let stream = UnixStream::connect(path).await.map_err(failed)?;
+                    Ok((Box::new(stream) as Box<dyn Stream>, false))
+                }
                 Address::Tcp { tls, host, port, .. } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
+                    let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+                    stream.set_nodelay(true).map_err(failed)?;
                     if *tls {
-                        self.handshake(stream, host).await
+                        let connector = self.connector(host).map_err(HttpError::Tls)?;
+                        handshake(connector, stream).await.map_err(failed)
                     } else {
                         Ok((Box::new(stream) as Box<dyn Stream>, false))
                     }
@@ -71,18 +76,14 @@ impl Dialler {
         };
         match tokio::time::timeout(within, connecting).await {
             Err(_) => Err(HttpError::ConnectTimeout { address: address.to_string(), within }),
-            Ok(Err(source)) => Err(HttpError::Connect { address: address.to_string(), source }),
-            Ok(Ok(connected)) => Ok(connected),
+            Ok(connected) => connected,
         }
     }
 
-    async fn handshake(&self, stream: TcpStream, host: &str) -> std::io::Result<(Box<dyn Stream>, bool)> {
-        let config = self.config().map_err(std::io::Error::other)?;
+    fn connector(&self, host: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
         let name = self.settings.server_name.as_deref().unwrap_or(host).to_owned();
-        let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
-        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok((Box::new(stream), h2))
+        let name = ServerName::try_from(name.clone()).map_err(|error| format!("server name `{name}`: {error}"))?;
+        Ok((TlsConnector::from(self.config()?), name))
     }
 
     /// The TLS configuration in force; built again when a file changed. A file that cannot be used any more keeps the
@@ -120,6 +121,15 @@ impl Dialler {
             .map(|path| path.as_ref().and_then(|path| std::fs::metadata(path).ok()?.modified().ok()))
             .collect()
     }
+}
+
+async fn handshake(
+    (connector, name): (TlsConnector, ServerName<'static>),
+    stream: TcpStream,
+) -> std::io::Result<(Box<dyn Stream>, bool)> {
+    let stream = connector.connect(name, stream).await?;
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Box::new(stream), h2))
 }
 
 fn build(settings: &TlsSettings) -> Result<ClientConfig, String> {

@@ -8,7 +8,7 @@ use crate::catalog::watch::backoff::Failure;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No connection.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {}", whole(source))]
     Connect {
         /// Where.
         address: String,
@@ -24,7 +24,7 @@ pub enum HttpError {
         /// The limit.
         within: Duration,
     },
-    /// A certificate or key of ours cannot be used.
+    /// The TLS settings cannot be used: a file of ours, or the name asked for. Fixed by changing the files.
     #[error("TLS settings: {0}")]
     Tls(String),
     /// Every connection of the budget is busy.
@@ -43,7 +43,7 @@ pub enum HttpError {
         address: String,
     },
     /// The exchange broke.
-    #[error("the exchange with {address} broke: {source}")]
+    #[error("the exchange with {address} broke: {}", whole(source))]
     Broken {
         /// Where.
         address: String,
@@ -63,7 +63,7 @@ pub enum HttpError {
     #[error("the body stopped for longer than {0:?}")]
     BodyIdle(Duration),
     /// The body broke off.
-    #[error("the body was cut: {0}")]
+    #[error("the body was cut: {}", whole(.0))]
     BodyCut(#[source] hyper::Error),
     /// The body is over the cap, as sent or inflated.
     #[error("the body is larger than {0} bytes (max_body)")]
@@ -91,8 +91,9 @@ impl HttpError {
                 _ => Failure::Ordinary,
             },
             Self::Crowded { .. } | Self::Busy { .. } => Failure::Congested(0),
-            Self::Tls(_) | Self::Request(_) => Failure::Configuration,
-            Self::ConnectTimeout { .. }
+            Self::Request(_) => Failure::Configuration,
+            Self::Tls(_)
+            | Self::ConnectTimeout { .. }
             | Self::Broken { .. }
             | Self::HeadTimeout { .. }
             | Self::BodyIdle(_)
@@ -107,7 +108,26 @@ impl HttpError {
     pub fn of_transport(&self) -> bool {
         matches!(
             self,
-            Self::Connect { .. } | Self::ConnectTimeout { .. } | Self::Broken { .. } | Self::HeadTimeout { .. }
+            Self::Connect { .. }
+                | Self::ConnectTimeout { .. }
+                | Self::Broken { .. }
+                | Self::HeadTimeout { .. }
+                | Self::BodyIdle(_)
+                | Self::BodyCut(_)
         )
     }
+}
+
+/// An error with its causes: hyper's own words say only which step failed, and a certificate's problem is a cause.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = next.source();
+    }
+    text
 }

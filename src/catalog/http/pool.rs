@@ -40,16 +40,28 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    idle: Vec<http1::SendRequest<Full<Bytes>>>,
-    multiplexed: Vec<(http2::SendRequest<Full<Bytes>>, Arc<AtomicUsize>)>,
+    idle: Vec<(http1::SendRequest<Full<Bytes>>, Ended)>,
+    multiplexed: Vec<Multiplexed>,
     halved_until: Option<Instant>,
     speaks_h2: bool,
 }
+
+#[derive(Debug)]
+struct Multiplexed {
+    sender: http2::SendRequest<Full<Bytes>>,
+    streams: Arc<AtomicUsize>,
+    ended: Ended,
+}
+
+/// Why a connection ended, once it did. hyper tells only a request that was under way; one that came a moment later
+/// learns no more than that nobody is there.
+type Ended = Arc<Mutex<Option<hyper::Error>>>;
 
 /// The right to one exchange.
 #[derive(Debug)]
 pub struct Lease {
     sender: Sender,
+    ended: Ended,
     /// Whether nothing was ever sent on this connection before.
     pub fresh: bool,
     shared: Arc<Shared>,
@@ -61,13 +73,14 @@ enum Sender {
     Many(http2::SendRequest<Full<Bytes>>, #[allow(dead_code, reason = "counts the stream until it is dropped")] Slot),
 }
 
-/// A place in a budget, given back when it is dropped.
+/// A stream's place, given back when it is dropped.
 #[derive(Debug)]
-struct Slot(Arc<AtomicUsize>);
+struct Slot(Arc<AtomicUsize>, Arc<Shared>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+        self.1.freed.notify_one();
     }
 }
 
@@ -120,10 +133,11 @@ impl Pool {
         let deadline = Instant::now() + within;
         let busy = || HttpError::Busy { address: self.address.to_string(), limit: self.limit() };
         loop {
+            // Begun before looking: what is freed in between is not missed.
+            let freed = self.shared.freed.notified();
             if let Some(lease) = self.take().await {
                 return Ok(lease);
             }
-            let freed = self.shared.freed.notified();
             if let Some(open) = self.room() {
                 return self.open_one(open, dialler, within).await;
             }
@@ -135,22 +149,26 @@ impl Pool {
         loop {
             let idle = {
                 let mut state = self.shared.lock();
-                state.multiplexed.retain(|(sender, _)| !sender.is_closed());
-                for (sender, streams) in &state.multiplexed {
-                    if streams.fetch_add(1, Ordering::AcqRel) < STREAMS {
-                        let slot = Slot(Arc::clone(streams));
-                        let sender = Sender::Many(sender.clone(), slot);
-                        return Some(Lease { sender, fresh: false, shared: Arc::clone(&self.shared) });
+                state.multiplexed.retain(|one| !one.sender.is_closed());
+                for one in &state.multiplexed {
+                    if one.streams.fetch_add(1, Ordering::AcqRel) < STREAMS {
+                        let slot = Slot(Arc::clone(&one.streams), Arc::clone(&self.shared));
+                        let sender = Sender::Many(one.sender.clone(), slot);
+                        return Some(self.lent(sender, Arc::clone(&one.ended), false));
                     }
-                    streams.fetch_sub(1, Ordering::AcqRel);
+                    one.streams.fetch_sub(1, Ordering::AcqRel);
                 }
                 state.idle.pop()?
             };
-            let mut sender = idle;
+            let (mut sender, ended) = idle;
             if matches!(tokio::time::timeout(Duration::from_millis(100), sender.ready()).await, Ok(Ok(()))) {
-                return Some(Lease { sender: Sender::One(sender), fresh: false, shared: Arc::clone(&self.shared) });
+                return Some(self.lent(Sender::One(sender), ended, false));
             }
         }
+    }
+
+    fn lent(&self, sender: Sender, ended: Ended, fresh: bool) -> Lease {
+        Lease { sender, ended, fresh, shared: Arc::clone(&self.shared) }
     }
 
     fn room(&self) -> Option<Open> {
@@ -179,15 +197,12 @@ impl Pool {
         let (stream, h2) = dialler.dial(&self.address, within).await?;
         let io = TokioIo::new(stream);
         let broken = |source| HttpError::Broken { address: self.address.to_string(), source };
-        let shared = Arc::clone(&self.shared);
+        let ended = Ended::default();
         if !h2 {
             let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
-            tokio::spawn(async move {
-                let _open = open;
-                // Its error reaches whoever waits for an answer on it.
-                let _ = connection.await;
-            });
-            return Ok(Lease { sender: Sender::One(sender), fresh: true, shared });
+            self.shared.lock().speaks_h2 = false;
+            tokio::spawn(drive(connection, open, Arc::clone(&ended)));
+            return Ok(self.lent(Sender::One(sender), ended, true));
         }
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -197,17 +212,31 @@ impl Pool {
             .handshake(io);
         let (sender, connection) =
             tokio::time::timeout(within, handshake).await.map_err(|_| late())?.map_err(broken)?;
-        tokio::spawn(async move {
-            let _open = open;
-            let _ = connection.await;
-        });
+        tokio::spawn(drive(connection, open, Arc::clone(&ended)));
         let streams = Arc::new(AtomicUsize::new(1));
+        let shared = Multiplexed { sender: sender.clone(), streams: Arc::clone(&streams), ended: Arc::clone(&ended) };
         let mut state = self.shared.lock();
         state.speaks_h2 = true;
-        state.multiplexed.push((sender.clone(), Arc::clone(&streams)));
+        state.multiplexed.push(shared);
         drop(state);
-        Ok(Lease { sender: Sender::Many(sender, Slot(streams)), fresh: true, shared })
+        // Whoever waits for room finds some on this connection.
+        self.shared.freed.notify_waiters();
+        Ok(self.lent(Sender::Many(sender, Slot(streams, Arc::clone(&self.shared))), ended, true))
     }
+
+    /// Queries that may be blocked at once, when this many connections are left for reads that answer at once.
+    #[must_use]
+    pub fn blockable(&self, spare: usize) -> usize {
+        let connections = self.limit().saturating_sub(spare).max(1);
+        if self.shared.lock().speaks_h2 { connections * STREAMS } else { connections }
+    }
+}
+
+async fn drive(connection: impl Future<Output = hyper::Result<()>>, open: Open, ended: Ended) {
+    if let Err(error) = connection.await {
+        *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+    drop(open);
 }
 
 impl Lease {
@@ -228,12 +257,18 @@ impl Lease {
         }
     }
 
+    /// Why the connection ended, when it did with an error that no request was told.
+    #[must_use]
+    pub fn ended(&self) -> Option<hyper::Error> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Gives the connection back, after the body was read to its end. A lease that is dropped instead closes it.
     pub fn give_back(self) {
         if let Sender::One(sender) = self.sender
             && !sender.is_closed()
         {
-            self.shared.lock().idle.push(sender);
+            self.shared.lock().idle.push((sender, self.ended));
             self.shared.freed.notify_one();
         }
     }

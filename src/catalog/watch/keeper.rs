@@ -148,6 +148,7 @@ impl Keeper {
         let mut out = Judgement::default();
         let doubt = self.doubt(&answer);
         let content_same = self.listed == answer.groups && answer.kept.is_empty();
+        let hidden = self.hidden(&answer);
         let Answer { index, mut groups, kept, evidence } = answer;
         let solid = evidence.consistent && evidence.leader_known && !evidence.filtered && !evidence.flawed;
         self.same_since = match (solid, content_same, self.same_since) {
@@ -173,6 +174,9 @@ impl Keeper {
                 }
             }
             _ => out.removed = lost,
+        }
+        if hidden {
+            self.know_hidden(&mut out);
         }
         (self.index, self.broken, self.answered) = (index, None, Some(now));
         self.release(now, policy, &mut out);
@@ -203,6 +207,23 @@ impl Keeper {
         }
         let empty = answer.groups.is_empty() && answer.kept.is_empty();
         Some(if empty && evidence.still_listed { Doubt::Permission } else { Doubt::NoLeader })
+    }
+
+    /// Whether the service is empty although the list of services, read since, still names it: the second sign of a lost
+    /// permission (E3). A broken watch and a lower index are signs of something else.
+    fn hidden(&self, answer: &Answer) -> bool {
+        let empty = answer.groups.is_empty() && answer.kept.is_empty();
+        empty && answer.evidence.still_listed && self.broken.is_none() && answer.index >= self.index
+    }
+
+    /// What was held for want of a leader is hidden from us. The list comes after the answer, so this is often known only
+    /// at a later one.
+    fn know_hidden(&mut self, out: &mut Judgement) {
+        let unsure: Vec<&mut Held> = self.held.values_mut().filter(|held| held.doubt == Doubt::NoLeader).collect();
+        if !unsure.is_empty() {
+            out.held = Some((unsure.len(), Doubt::Permission));
+            unsure.into_iter().for_each(|held| held.doubt = Doubt::Permission);
+        }
     }
 
     /// Held ones that the answer names again. When a permission comes back, what is still missing is an ordinary doubt.

@@ -151,6 +151,26 @@ fn each_reason_to_doubt_is_named() {
 }
 
 #[test]
+fn an_empty_service_that_a_later_list_still_names_is_a_lost_permission() {
+    let empty = |still_listed| {
+        let mut answer = stale(answer(21, &[]));
+        (answer.evidence.leader_known, answer.evidence.still_listed) = (false, still_listed);
+        answer
+    };
+    let mut keeper = knowing(&["a", "b"]);
+    assert_eq!(keeper.judge(empty(false), Millis(10), POLICY).held, Some((2, Doubt::NoLeader)));
+    assert_eq!(keeper.judge(empty(true), Millis(20), POLICY).held, Some((2, Doubt::Permission)));
+    keeper.judge(empty(false), Millis(3_600_000), POLICY);
+    assert_eq!(names(&keeper), ["a", "b"]);
+
+    let mut keeper = knowing(&["a", "b"]);
+    keeper.judge(empty(false), Millis(10), POLICY);
+    keeper.interrupted(Doubt::Broken, Millis(15));
+    keeper.judge(empty(true), Millis(20), POLICY);
+    assert_eq!(keeper.holding(), Some((2, Doubt::NoLeader)), "a broken watch is no such sign");
+}
+
+#[test]
 fn a_copy_from_disk_is_kept_until_the_catalog_says_otherwise_for_long_enough() {
     let mut keeper = Keeper::default();
     assert!(keeper.warm(7, answer(7, &["a", "b", "c"]).groups));

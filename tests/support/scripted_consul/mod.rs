@@ -54,6 +54,7 @@ struct Script {
     cut_bodies: bool,
     frozen: bool,
     withdrawn: bool,
+    hidden: bool,
     list_forbidden: bool,
     token: Option<String>,
     leader_known: bool,
@@ -146,6 +147,7 @@ impl ScriptedConsul {
             cut_bodies: false,
             frozen: false,
             withdrawn: false,
+            hidden: false,
             list_forbidden: false,
             token: None,
             leader_known: true,
@@ -172,6 +174,11 @@ impl ScriptedConsul {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     // ---- what services do -------------------------------------------------------------------------------------------
@@ -277,6 +284,12 @@ impl ScriptedConsul {
         self.script(|script| script.withdrawn = true);
     }
 
+    /// The token may read no node from now on: services come empty with a new index, the list still names them.
+    pub fn hide_instances(&self) {
+        self.script(|script| script.hidden = true);
+        self.touch_all();
+    }
+
     /// The token may read again.
     pub fn grant_permission(&self) {
         self.script(|script| script.withdrawn = false);
@@ -332,10 +345,15 @@ impl ScriptedConsul {
 
     /// Stops listening and cuts every connection.
     pub fn stop(&self) {
+        self.stop_listening();
+        self.cut_connections();
+    }
+
+    /// Stops listening; connections that are open stay.
+    pub fn stop_listening(&self) {
         if let Some(task) = self.accepting.lock().expect("no panic holds it").take() {
             task.abort();
         }
-        self.cut_connections();
     }
 
     /// Listens again on the same port.

@@ -75,7 +75,11 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Body> 
     let stale = query.split('&').any(|pair| pair == "stale");
     let index: u64 = parameter("index").and_then(|text| text.parse().ok()).unwrap_or(0);
     let wait = parameter("wait").map_or(300_000, |text| millis(&text));
-    let look = || look(&shared.store.lock().expect("no panic holds it"), request.uri().path(), at_start.withdrawn);
+    let look = || {
+        let (hidden, path) = (script().hidden, request.uri().path());
+        let unread = at_start.withdrawn || hidden && path.starts_with("/v1/health/");
+        look(&shared.store.lock().expect("no panic holds it"), path, unread)
+    };
     let (mut changed, mut restored) = (shared.changed.subscribe(), shared.restored.subscribe());
     let mut seen = look();
     if index > 0 {
