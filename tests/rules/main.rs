@@ -3,6 +3,8 @@
 //!
 //! `UPDATE_EXPECTED=1 cargo test --test rules` writes the `.expected` files anew; read the difference before keeping it.
 
+#![allow(clippy::unwrap_used)]
+
 mod lint_page;
 mod page;
 mod proofs;

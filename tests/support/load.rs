@@ -89,7 +89,7 @@ async fn run(to: SocketAddr, host: &str, gap: Duration, client: usize, stop: &At
         }
         let sent = Instant::now();
         let outcome = match tokio::time::timeout(ANSWER, get(to, host, "/", &mut connection)).await {
-            Ok(Ok((status, body))) if status == 200 => Ok(body),
+            Ok(Ok((200, body))) => Ok(body),
             Ok(Ok((status, body))) => Err(format!("status {status}: {body}")),
             Ok(Err(error)) => Err(error),
             Err(_) => Err("no answer in time".to_owned()),
