@@ -176,6 +176,24 @@ async fn tls_files_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
+async fn a_limit_of_connections_over_tls_is_known_as_such() {
+    let (consul, files, ours) = (one().await, Files::new(), Authority::new("ours"));
+    let identity = ours.issue("127.0.0.1");
+    let front = Front::tls(consul.addr(), shown(&identity)).await;
+    let mut subscriber = Subscriber::start(over(&front, files.trusting(&ours)), &["web"]);
+    subscriber.until_ids("web", &["a"]).await;
+    consul.wait_for_requests("/health/service/web?index", 1).await;
+    consul.wait_for_requests("/catalog/services?index", 1).await;
+    front.limit(front.accepted());
+    consul.register(Registration::new("other", "a", 9002));
+    subscriber.wanted.send_replace(crate::subscriber::wanted(&["web", "other"]));
+    subscriber.until_counters(|counters| counters.congested >= 1).await;
+    until_error(&subscriber, &["limit of connections"]).await;
+    front.limit(usize::MAX);
+    subscriber.until_ids("other", &["a"]).await;
+}
+
+#[tokio::test]
 async fn over_h2_all_watches_share_one_connection() {
     let (consul, files, ours) = (ScriptedConsul::start().await, Files::new(), Authority::new("ours"));
     let names: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();

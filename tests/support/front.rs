@@ -110,6 +110,7 @@ struct Shared {
     behind: SocketAddr,
     config: Mutex<Option<Arc<ServerConfig>>>,
     accepted: AtomicUsize,
+    most: AtomicUsize,
     refused: AtomicUsize,
     cut: watch::Sender<u64>,
 }
@@ -124,7 +125,10 @@ impl Front {
         let accepting = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                own.accepted.fetch_add(1, Ordering::AcqRel);
+                let nth = own.accepted.fetch_add(1, Ordering::AcqRel);
+                if nth >= own.most.load(Ordering::Acquire) {
+                    continue;
+                }
                 tokio::spawn(until_cut(Arc::clone(&own), terminate(Arc::clone(&own), stream)));
             }
         });
@@ -159,6 +163,11 @@ impl Front {
         self.shared.accepted.load(Ordering::Acquire)
     }
 
+    /// Connections after so many are closed without a byte.
+    pub fn limit(&self, most: usize) {
+        self.shared.most.store(most, Ordering::Release);
+    }
+
     /// Handshakes that failed so far, on either side.
     pub fn refused(&self) -> usize {
         self.shared.refused.load(Ordering::Acquire)
@@ -181,7 +190,14 @@ impl Drop for Front {
 impl Shared {
     fn new(behind: SocketAddr, config: Option<Arc<ServerConfig>>) -> Arc<Self> {
         let (accepted, refused, cut) = (AtomicUsize::new(0), AtomicUsize::new(0), watch::Sender::new(0));
-        Arc::new(Self { behind, config: Mutex::new(config), accepted, refused, cut })
+        Arc::new(Self {
+            behind,
+            config: Mutex::new(config),
+            accepted,
+            most: AtomicUsize::new(usize::MAX),
+            refused,
+            cut,
+        })
     }
 }
 
