@@ -34,7 +34,7 @@ tests() {
 }
 
 documentation() {
-    RUSTDOCFLAGS="-D warnings" "$CARGO" doc --locked --no-deps --document-private-items --quiet
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" "$CARGO" doc --locked --no-deps --document-private-items --quiet
 }
 
 # Each benchmark's body once, in the test profile: that it works, not how fast it is.

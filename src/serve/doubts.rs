@@ -1,8 +1,10 @@
 //! What is told of the catalog: instances kept against its word, how that ended, silence and its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::catalog::status::ServiceFigures;
 use crate::catalog::{CatalogStatus, Note};
@@ -12,20 +14,30 @@ use crate::observe::events::{Events, Kind, Report};
 /// How often the catalog's figures are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Records an event at every change, for as long as it is polled.
-pub async fn follow(status: Arc<CatalogStatus>, events: Arc<Events>) {
+/// Records an event at every change, and keeps the set of services about which the catalog has been silent for too
+/// long, for as long as it is polled.
+pub async fn follow(status: Arc<CatalogStatus>, events: Arc<Events>, stale_services: watch::Sender<BTreeSet<Text>>) {
     let mut seen: BTreeMap<(Text, String), Seen> = BTreeMap::new();
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         ticks.tick().await;
+        let mut silent = BTreeSet::new();
         for (service, source, figures) in status.services() {
             // A service that was never answered has no state to be old: that is for readiness to tell.
             let stale = figures.answered_at.is_some() && status.stale(&service);
+            if stale {
+                silent.insert(service.clone());
+            }
             let before = seen.entry((service.clone(), source.clone())).or_default();
             for (kind, words) in before.changes(&figures, stale) {
                 events.record(Report::new(kind, format!("{source}: {words}")).service(&service));
             }
         }
+        stale_services.send_if_modified(|last| {
+            let changed = *last != silent;
+            *last = silent;
+            changed
+        });
     }
 }
 

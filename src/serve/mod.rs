@@ -7,6 +7,7 @@ mod handles;
 mod signals;
 pub mod translate;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -97,6 +98,7 @@ impl Serving {
         let listeners = translate::listeners(&settings.listen)?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors)?;
+        translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
         let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
         let workers = control::workers(workers);
@@ -153,7 +155,8 @@ impl Serving {
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
-        tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events)));
+        let (stale_services, stale) = watch::channel(BTreeSet::new());
+        tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
         let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
         let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
         tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
@@ -161,6 +164,7 @@ impl Serving {
             Checks::new(
                 Arc::clone(&published.table),
                 published.generation.clone(),
+                stale,
                 clock,
                 transitions.clone(),
                 Arc::clone(&metrics),

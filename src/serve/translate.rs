@@ -211,6 +211,20 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
     })
 }
 
+/// Connections to instances.
+///
+/// # Errors
+/// A setting that this build cannot honour.
+pub fn upstream(from: config::Upstream) -> Result<(), StartError> {
+    let config::Upstream { idle, max_connections } = from;
+    let words = match (idle, max_connections) {
+        (config::Auto::Auto, 0) => return Ok(()),
+        (config::Auto::Set(_), _) => "upstream.idle: this build learns it from each instance; leave it at auto",
+        (config::Auto::Auto, _) => "upstream.max_connections: this build has no such limit yet; leave it at 0",
+    };
+    Err(StartError::Setting(words.to_owned()))
+}
+
 /// The access log's settings.
 #[must_use]
 pub fn access_log(from: config::AccessLog) -> access_log::Settings {

@@ -10,6 +10,7 @@ mod support;
 
 mod agreement;
 mod catalog_file;
+mod checks;
 mod demo;
 mod drain;
 mod killed_instance;

@@ -18,7 +18,7 @@ use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
 use crate::engine::expr::pattern;
 use crate::engine::label::Text;
 use crate::engine::policy::Balance;
-use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
+use crate::engine::rules::{self, LabelSource, MessagePolicies, Policies, RuleFile};
 
 /// Above this many texts, `in` is a set.
 const FEW_TEXTS: usize = 16;
@@ -29,6 +29,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
     if &*file.service.value == "*" {
         lowering.unsupported(file.service.span, "`service: \"*\"` (one file for every service that no file names)");
     }
+    lowering.unbuilt(file);
     lowering.built(file.policies.balance.as_ref(), file.service.span);
     for pool in &file.pools {
         lowering.built(pool.balance.as_ref(), pool.name.span);
@@ -263,6 +264,37 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
     }
 
+    /// Parts of the language that are read but not carried out: a rule file must not promise what is not done.
+    fn unbuilt(&mut self, file: &RuleFile) {
+        let eject = file.eject.clone().unwrap_or_default();
+        let span = file.service.span;
+        for (written, what) in [
+            (!file.propagate.is_empty(), "`propagate`"),
+            (file.slow_start > 0, "`slow_start`"),
+            (eject.stdev_factor > 0, "`eject.stdev_factor`"),
+            (eject.failure_percentage > 0, "`eject.failure_percentage`"),
+            (eject.latency_factor > 0, "`eject.latency_factor`"),
+        ] {
+            if written {
+                self.unsupported(span, what);
+            }
+        }
+        let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
+        for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
+            let MessagePolicies { headers, rewrite, mirror, limit } = message;
+            for (written, what) in [
+                (headers.is_some(), "`headers`"),
+                (rewrite.is_some(), "`rewrite`"),
+                (mirror.is_some(), "`mirror`"),
+                (limit.is_some(), "`limit`"),
+            ] {
+                if written {
+                    self.unsupported(span, what);
+                }
+            }
+        }
+    }
+
     fn unsupported(&mut self, span: Span, what: &str) {
         let message = format!("{what} is not supported yet");
         self.out.push(Diagnostic::error("E132", &self.file.source, span, message));
@@ -276,7 +308,7 @@ fn policies(rule: &Policies, file: &Policies) -> RulePolicies {
         timeouts: rule.timeout.or(file.timeout).unwrap_or_default(),
         retry: rule.retry.as_ref().or(file.retry.as_ref()).cloned().unwrap_or_default(),
         balance: rule.balance.as_ref().or(file.balance.as_ref()).cloned().unwrap_or_default(),
-        message: rules::MessagePolicies {
+        message: MessagePolicies {
             headers: ours.headers.as_ref().or(theirs.headers.as_ref()).cloned(),
             rewrite: ours.rewrite.as_ref().or(theirs.rewrite.as_ref()).cloned(),
             mirror: ours.mirror.as_ref().or(theirs.mirror.as_ref()).cloned(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::latency::Cost;
 use super::window::Window;
-use super::word::{AWAITING, DRAINED, OUT, UNAVAILABLE, Word};
+use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
 use crate::engine::health::check::{self, CheckState, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
@@ -288,6 +288,22 @@ impl Live {
                     self.changed.store(transition.at.0, Relaxed);
                 }
                 return Some(transition);
+            }
+        }
+    }
+
+    /// Nobody checks it actively any more: the last verdict counts no longer, nor does the wait for a first pass. True
+    /// when that brings it back into traffic.
+    pub fn forget_verdict(&self) -> bool {
+        loop {
+            let word = self.word();
+            let next = Word(word.with_verdict(Verdict::Unknown).0 & !AWAITING);
+            if next == word {
+                return false;
+            }
+            if self.swap(word, next) {
+                self.check_against.store(0, Relaxed);
+                return word.0 & (CHECK_FAILING | AWAITING) != 0;
             }
         }
     }

@@ -184,3 +184,17 @@ fn without_enforcement_it_stays_in_and_each_trip_is_reported_once() {
     assert!(reports.iter().all(|report| !report.enforced));
     assert!(live.available());
 }
+
+#[test]
+fn a_verdict_that_nobody_renews_is_forgotten() {
+    let live = Live::new(1);
+    for _ in 0..3 {
+        live.record_check(false, Millis(0), &check(), &Eject::default(), Draw(1));
+    }
+    assert_eq!((live.verdict(), live.available()), (Verdict::Failing, false));
+    assert!(live.forget_verdict());
+    assert_eq!((live.verdict(), live.available()), (Verdict::Unknown, true));
+    assert!(!live.forget_verdict());
+    live.set_awaits_check(true);
+    assert!(live.forget_verdict() && live.available());
+}

@@ -3,6 +3,7 @@
 pub mod probe;
 pub mod schedule;
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::engine::health::check::Verdict;
+use crate::engine::label::Text;
+use crate::engine::policy::{Check, Probe};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::clock::Clock;
@@ -22,6 +25,17 @@ use crate::observe::transitions::Transitions;
 use probe::CheckFailure;
 use schedule::{Schedule, Target};
 
+/// What is asked of instances whose catalog is silent, where the rules ask nothing.
+const UNASKED: Check = Check {
+    probe: Probe::Tcp,
+    interval: 5_000,
+    timeout: 2_000,
+    rise: 2,
+    fall: 3,
+    hold_new: false,
+    check_readmits: false,
+};
+
 /// Checks that run at the same time, over all services.
 const AT_ONCE: usize = 256;
 
@@ -29,6 +43,8 @@ const AT_ONCE: usize = 256;
 pub struct Checks {
     table: Arc<ArcSwap<Table>>,
     generation: watch::Receiver<u64>,
+    /// Services whose catalog has been silent for too long.
+    stale: watch::Receiver<BTreeSet<Text>>,
     clock: Clock,
     transitions: Transitions,
     metrics: Arc<Metrics>,
@@ -37,17 +53,20 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Checks over the published tables.
+    /// Checks over the published tables: of every service whose rule file has a check, and while the catalog has been
+    /// silent about it for too long (`stale`) of any other service as well, by whether its instances accept a
+    /// connection (CATALOGS.md E5).
     #[must_use]
     pub fn new(
         table: Arc<ArcSwap<Table>>,
         generation: watch::Receiver<u64>,
+        stale: watch::Receiver<BTreeSet<Text>>,
         clock: Clock,
         transitions: Transitions,
         metrics: Arc<Metrics>,
     ) -> Self {
         let luck = Draw(RandomState::new().build_hasher().finish());
-        Self { table, generation, clock, transitions, metrics, schedule: Schedule::default(), luck }
+        Self { table, generation, stale, clock, transitions, metrics, schedule: Schedule::default(), luck }
     }
 
     /// Runs until the publisher is gone.
@@ -68,6 +87,7 @@ impl Checks {
                     Ok(()) => self.follow_table(),
                     Err(_) => return,
                 },
+                Ok(()) = self.stale.changed() => self.follow_table(),
                 Some(ended) = running.join_next() => match ended {
                     Ok((target, answer)) => self.finished(&target, &answer),
                     // Only a panic in the probe: its endpoint is checked again when the table next changes.
@@ -81,9 +101,11 @@ impl Checks {
     fn follow_table(&mut self) {
         self.generation.borrow_and_update();
         let table = self.table.load();
+        let stale = self.stale.borrow_and_update().clone();
         let mut targets = Vec::new();
         for (file, pools) in table.router.files.iter().zip(&table.files) {
-            let Some(check) = &file.check else { continue };
+            let instead = stale.contains(&file.service).then_some(&UNASKED);
+            let Some(check) = file.check.as_ref().or(instead) else { continue };
             let (check, eject) = (Arc::new(check.clone()), Arc::new(file.eject.clone()));
             targets.extend(pools.endpoints().iter().map(|endpoint| Target {
                 endpoint: endpoint.clone(),
@@ -91,7 +113,11 @@ impl Checks {
                 eject: Arc::clone(&eject),
             }));
         }
-        self.schedule.reconcile(targets, self.clock.now());
+        for Target { endpoint, .. } in self.schedule.reconcile(targets, self.clock.now()) {
+            if endpoint.live.forget_verdict() {
+                self.transitions.touched(&endpoint);
+            }
+        }
     }
 
     fn finished(&mut self, target: &Target, answer: &Result<(), CheckFailure>) {
@@ -117,5 +143,50 @@ async fn until(moment: Option<Millis>, clock: Clock) {
     match moment {
         Some(moment) => tokio::time::sleep(Duration::from_millis(moment.since(clock.now()))).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::diagnostic::Source;
+    use crate::engine::locality::Place;
+    use crate::engine::route::Router;
+    use crate::engine::rules::parse_files;
+    use crate::engine::snapshot::Snapshot;
+    use crate::engine::testing::{instance, service};
+    use crate::observe::metrics::Settings;
+
+    const RULES: &str = "service: web\npools: {all: id exists}\nrules: [{name: all, to: [all]}]\n";
+
+    fn table(port: u16) -> Table {
+        let (set, _) = parse_files(&[Source::new("web.yaml", RULES)]);
+        let router = Arc::new(Router::compile(&set).unwrap());
+        let web = service("web", vec![Arc::new(instance("web", "web-1", port, &[]))]);
+        Table::build(1, Snapshot::new([web]), router, Place::default(), Millis(0)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_service_that_the_catalog_is_silent_about_is_checked_until_it_speaks_again() {
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let table = Arc::new(ArcSwap::from_pointee(table(closed)));
+        let live = Arc::clone(&table.load().endpoint(0, 0).live);
+        let (_publisher, generation) = watch::channel(1);
+        let (silence, stale) = watch::channel(BTreeSet::new());
+        let (transitions, mut moved) = Transitions::channel();
+        let metrics = Metrics::new(1, Settings::default());
+        let checks = Checks::new(table, generation, stale, Clock::start(), transitions, metrics);
+        let running = tokio::spawn(checks.run());
+
+        silence.send_replace(BTreeSet::from(["web".into()]));
+        let failing = tokio::time::timeout(Duration::from_secs(10), moved.recv()).await.unwrap().unwrap();
+        assert_eq!(live.verdict(), Verdict::Failing);
+        failing.endpoint.live.clear_dirty();
+
+        silence.send_replace(BTreeSet::new());
+        let forgotten = tokio::time::timeout(Duration::from_secs(10), moved.recv()).await.unwrap().unwrap();
+        assert!(forgotten.transition.is_none());
+        assert_eq!((live.verdict(), live.available()), (Verdict::Unknown, true));
+        running.abort();
     }
 }

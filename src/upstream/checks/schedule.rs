@@ -37,9 +37,9 @@ struct Entry {
 }
 
 impl Schedule {
-    /// Takes over the endpoints that exist now: new ones are due at once, gone ones are forgotten,
-    /// staying ones keep their time.
-    pub fn reconcile(&mut self, targets: impl IntoIterator<Item = Target>, now: Millis) {
+    /// Takes over the endpoints that are to be checked from now on: new ones are due at once, staying ones keep their
+    /// time. Gives those that are not checked any more.
+    pub fn reconcile(&mut self, targets: impl IntoIterator<Item = Target>, now: Millis) -> Vec<Target> {
         let mut stale = std::mem::take(&mut self.entries);
         for target in targets {
             let id = target.endpoint.live.id;
@@ -55,6 +55,7 @@ impl Schedule {
         if self.due.len() > 2 * self.entries.len() + 64 {
             self.due = self.entries.iter().filter_map(|(id, entry)| Some(Reverse((entry.next?, *id)))).collect();
         }
+        stale.into_values().map(|entry| entry.target).collect()
     }
 
     /// Whether nothing is checked at all.
@@ -108,7 +109,9 @@ mod tests {
     use crate::engine::testing::{instance, service};
 
     fn target(id: &str) -> Target {
-        let endpoint = service("web", vec![Arc::new(instance("web", id, 80, &[]))]).endpoints[0].clone();
+        let both = ["a", "b"].map(|id| Arc::new(instance("web", id, 80, &[])));
+        let web = service("web", both.into());
+        let endpoint = web.by_id(id).expect("one of the two").1.clone();
         let check = Check {
             probe: Probe::Tcp,
             interval: 5_000,
@@ -151,7 +154,8 @@ mod tests {
         gap(&mut schedule, Millis(0), false);
         schedule.reconcile([stays.clone(), goes.clone()], Millis(5));
         assert_eq!(schedule.take_due(Millis(5)).expect("the new one").endpoint.instance.id, goes.endpoint.instance.id);
-        schedule.reconcile([stays], Millis(10));
+        let gone = schedule.reconcile([stays], Millis(10));
+        assert_eq!(gone.iter().map(|target| &*target.endpoint.instance.id).collect::<Vec<_>>(), ["b"]);
         schedule.finished(goes.endpoint.live.id, false, Millis(20), Draw(1));
         assert!(schedule.take_due(Millis(20)).is_none(), "the staying one keeps its time");
         schedule.reconcile([], Millis(30));
