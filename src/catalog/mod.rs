@@ -4,7 +4,7 @@
 //! remove an instance is decided in [`watch::keeper`]. Rule above all: only a complete, well-formed, trusted answer
 //! changes anything; an error, silence or doubt never removes an instance.
 //!
-//! In reading order: the words here, [`start`], then [`consul`] and [`file`], and what they share in [`watch`] and
+//! In reading order: the words here, [`start()`], then [`consul`] and [`mod@file`], and what they share in [`watch`] and
 //! [`http`].
 pub mod consul;
 pub mod file;

@@ -79,7 +79,7 @@ pub struct Serving {
     drain: crate::config::Drain,
 }
 
-/// Rules, the catalog's wanted services: what [`start`] is given besides settings.
+/// The rules that [`Serving::start`] is given besides the settings.
 #[derive(Debug)]
 pub struct RuleSource {
     /// Where the rule files are.

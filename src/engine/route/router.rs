@@ -18,7 +18,7 @@ pub type FileIdx = u32;
 pub type RuleIdx = u32;
 /// Index of a pool in [`RouterFile::pools`]; beyond its length, a variant that the table resolved for request labels.
 pub type PoolSlot = u32;
-/// Index of an arm in [`Action::Lists`].
+/// Index of an arm in [`Split::arms`].
 pub type ArmIdx = u32;
 
 /// All rule files, compiled.
