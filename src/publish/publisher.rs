@@ -252,15 +252,17 @@ impl Publisher {
         }
     }
 
-    /// Says who came, went and changed; a whole service at once is one event.
+    /// Says who came, went and changed; a service that is seen for the first time is one event, so that a start over
+    /// thousands of services can be read.
     fn tell_changes(&self, before: &Snapshot, after: &Snapshot) {
         for change in diff(before, after) {
+            let first_seen = before.service(&change.service).is_none();
             for (kind, ids, words) in [
                 (events::Kind::InstanceAdded, &change.added, "in the catalog"),
                 (events::Kind::InstanceRemoved, &change.removed, "no longer in the catalog"),
                 (events::Kind::InstanceChanged, &change.changed, "status, weight or labels changed"),
             ] {
-                if ids.len() > TOLD_ONE_BY_ONE {
+                if ids.len() > TOLD_ONE_BY_ONE || (first_seen && !ids.is_empty()) {
                     let reason = format!("{} instances: {words}", ids.len());
                     self.events.record(Report::new(kind, reason).service(&change.service));
                     continue;

@@ -52,12 +52,6 @@ impl DemoInstance {
         Ok(instance)
     }
 
-    /// Whether it runs.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.task.is_some()
-    }
-
     /// Ends it as a crash would: the listener and every connection are closed at once.
     pub fn stop(&mut self) {
         if let Some(task) = self.task.take() {
