@@ -23,5 +23,6 @@ pub mod table;
 pub(crate) mod testing;
 pub mod time;
 pub mod trace;
+pub mod tries;
 pub mod units;
 pub mod yaml;

@@ -32,6 +32,12 @@ impl From<Failure> for Refusal {
     }
 }
 
+/// A refusal with the status that the rules ask for.
+#[must_use]
+pub fn refusal(status: u16, detail: Detail) -> Refusal {
+    Refusal { status: StatusCode::from_u16(status).unwrap_or(detail.status()), detail }
+}
+
 /// Whether the client would rather have a problem document.
 #[must_use]
 pub fn accepts_json(headers: &HeaderMap) -> bool {

@@ -1,6 +1,6 @@
 //! One request through its phases: accept → limits → labels → decide → pick → attempt → (retry) → respond → account.
 //!
-//! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`tries`], [`attempt`], [`retry`] and
+//! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`attempt`], [`retry`] and
 //! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes; [`exchange`] is a request's account;
 //! [`error`] is the table from what went wrong to what the client gets. [`worker`] and [`view`] are what a worker's
 //! requests share, [`connection`] what a connection shares with its driver.
@@ -18,7 +18,6 @@ pub mod respond;
 pub mod retry;
 pub mod settings;
 pub mod survey;
-pub mod tries;
 pub mod upgrade;
 pub mod upload;
 pub mod validate;

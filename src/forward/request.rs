@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::answer::{Refusal, accepts_json, fixed, refuse};
+use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
 use super::attempt::{Answered, Limits, Outbound, attempt};
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
@@ -22,7 +22,6 @@ use super::headers::{self, X_REQUEST_ID};
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
-use super::tries::{Tries, refusal};
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
 use super::view::View;
@@ -35,6 +34,7 @@ use crate::engine::request::RequestView;
 use crate::engine::route::Detail::NoRoutableInstance;
 use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, cookie, decide};
 use crate::engine::trace::NoTrace;
+use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
 
@@ -119,9 +119,11 @@ async fn phases(
     };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
-    let mut picked = tries.first(exchange.connection().clock.now(), may_retry)?;
+    let mut picked = tries
+        .first(exchange.connection().clock.now(), may_retry)
+        .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
         tries.note(picked);
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));

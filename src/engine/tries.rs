@@ -1,18 +1,15 @@
 //! Whom to try, and whom next: the order of resort for the first try, the retry's walk for the others.
 
-use http::StatusCode;
-
-use super::answer::Refusal;
-use super::view::View;
-use crate::engine::balance::{Picked, Tried, pick, pick_any, probe};
-use crate::engine::route::{Choice, Decision, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
-use crate::engine::time::{Draw, Millis};
-use crate::engine::trace::NoTrace;
+use super::balance::{Picked, Tried, pick, pick_any, probe};
+use super::route::{Choice, Decision, Detail, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
+use super::table::Table;
+use super::time::{Draw, Millis};
+use super::trace::NoTrace;
 
 /// The tries of one request that goes to a pool.
 #[derive(Debug)]
 pub struct Tries<'t> {
-    view: &'t View,
+    table: &'t Table,
     file: FileIdx,
     decision: &'t Decision,
     /// Where the order of resort stands; `None`: nobody is routable, only a probe is possible.
@@ -26,17 +23,18 @@ pub struct Tries<'t> {
 impl<'t> Tries<'t> {
     /// Before the first try.
     #[must_use]
-    pub fn new(view: &'t View, file: FileIdx, decision: &'t Decision, draw: Draw) -> Self {
+    pub fn new(table: &'t Table, file: FileIdx, decision: &'t Decision, draw: Draw) -> Self {
         let choice = match decision.outcome {
             Outcome::Pool(choice) => Some(choice),
             Outcome::Refuse { .. } | Outcome::Redirect | Outcome::Respond => None,
         };
-        Self { view, file, decision, choice, pool: 0, tried: Tried::default(), draw }
+        Self { table, file, decision, choice, pool: 0, tried: Tried::default(), draw }
     }
 
     /// The first endpoint: one that waits for its probe in a pool that was passed over, or one of the chosen pool. A
-    /// pool that proves empty hands on to the next step of the order of resort.
-    pub fn first(&mut self, now: Millis, may_probe: bool) -> Result<Picked, Refusal> {
+    /// pool that proves empty hands on to the next step of the order of resort; the error is the status and the reason
+    /// of the last one.
+    pub fn first(&mut self, now: Millis, may_probe: bool) -> Result<Picked, (u16, Detail)> {
         if may_probe && let Some(picked) = self.probe_passed_over(now) {
             return Ok(picked);
         }
@@ -48,13 +46,13 @@ impl<'t> Tries<'t> {
                     if let Some(picked) = self.pick(choice, now, may_probe) {
                         return Ok(picked);
                     }
-                    outcome = after_empty(&*self.view.table, self.decision, choice);
+                    outcome = after_empty(self.table, self.decision, choice);
                 }
-                Outcome::Refuse { status, detail } => return Err(refusal(status, detail.into())),
+                Outcome::Refuse { status, detail } => return Err((status, detail)),
                 Outcome::Redirect | Outcome::Respond => break,
             }
         }
-        Err(super::error::Detail::NoRoutableInstance.into())
+        Err((503, Detail::NoRoutableInstance))
     }
 
     /// Another endpoint: of the same pool, or for the last permitted try of the next pool where there is one.
@@ -63,12 +61,12 @@ impl<'t> Tries<'t> {
         if !last && let Some(picked) = self.pick(stands, now, false) {
             return Some(picked);
         }
-        let mut at = next_choice(&*self.view.table, self.decision, stands);
+        let mut at = next_choice(self.table, self.decision, stands);
         while let Some(choice) = at {
             if let Some(picked) = self.pick(choice, now, false) {
                 return Some(picked);
             }
-            at = next_choice(&*self.view.table, self.decision, choice);
+            at = next_choice(self.table, self.decision, choice);
         }
         if last { self.pick(stands, now, false) } else { None }
     }
@@ -79,7 +77,7 @@ impl<'t> Tries<'t> {
         if self.choice.is_some_and(|choice| !choice.passes_over()) {
             return None;
         }
-        let table = &*self.view.table;
+        let table = self.table;
         let endpoints = table.endpoints(self.file);
         reached(table, self.decision, self.choice).find_map(|slot| {
             let endpoint = probe(table.pool(self.file, slot), endpoints, now)?;
@@ -100,18 +98,12 @@ impl<'t> Tries<'t> {
     }
 
     fn pick_of(&self, choice: Choice, now: Millis, may_probe: bool) -> Option<Picked> {
-        let pool = self.view.table.pool(self.file, choice.slot);
-        let endpoints = self.view.table.endpoints(self.file);
+        let pool = self.table.pool(self.file, choice.slot);
+        let endpoints = self.table.endpoints(self.file);
         let draw = self.draw.fork(Draw::PICK + self.tried.len() as u64);
         if choice.step == Step::Panic {
             return pick_any(pool, endpoints, draw, &self.tried, &mut NoTrace);
         }
         pick(pool, endpoints, now, draw, &self.tried, may_probe, &mut NoTrace)
     }
-}
-
-/// A refusal with the status that the rules ask for.
-#[must_use]
-pub fn refusal(status: u16, detail: super::error::Detail) -> Refusal {
-    Refusal { status: StatusCode::from_u16(status).unwrap_or(detail.status()), detail }
 }
