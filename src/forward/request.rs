@@ -10,7 +10,6 @@ use http::header::COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
 use super::attempt::{Answered, Limits, Outbound, attempt};
@@ -37,12 +36,13 @@ use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
+use crate::upstream::Received;
 
 /// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
 pub async fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
@@ -75,7 +75,7 @@ pub async fn answer(
         respond::add_debug(response.headers_mut(), &exchange);
     }
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
-    if connection.closing.get() {
+    if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -86,7 +86,7 @@ async fn phases(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     json: &mut bool,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Source>, Refusal> {
     // Limits: what may not be passed on at all.
     let (head, body) = request.into_parts();
@@ -225,7 +225,7 @@ fn outbound(
     worker: &Worker,
     exchange: &mut Exchange,
     head: Parts,
-    body: Incoming,
+    body: Received,
     seen: Survey,
     file: &RouterFile,
 ) -> Outbound {
