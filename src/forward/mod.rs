@@ -10,6 +10,7 @@ pub mod attempt;
 pub mod body;
 pub mod clock;
 pub mod connection;
+pub mod edit;
 pub mod error;
 pub mod exchange;
 pub mod headers;
