@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod authority;
 pub mod body;
 pub mod clock;
 pub mod connection;

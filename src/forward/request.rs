@@ -12,6 +12,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
+use super::authority;
 use super::attempt::{Answered, Limits, Outbound, attempt};
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
@@ -93,6 +94,7 @@ async fn phases(
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     let target = check(&head, seen, worker.settings.target_size)?;
+    authority::agrees(exchange.connection(), &target.host)?;
 
     // Decide: file, rule, pool.
     let view = worker.view();

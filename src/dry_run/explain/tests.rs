@@ -3,7 +3,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::dry_run::assemble::{place, table};
+use crate::dry_run::inputs::{place, table};
+use crate::dry_run::what_if::WhatIf;
 use crate::engine::balance::{Tried, pick};
 use crate::engine::diagnostic::Source;
 use crate::engine::format::catalog_file;
@@ -62,7 +63,7 @@ fn sample() -> Table {
     let router = Router::compile(&set).unwrap_or_else(|out| panic!("{}", out.render()));
     let (catalog, out) = catalog_file::parse(&Source::new("catalog.yaml", CATALOG));
     assert!(!out.has_errors(), "{}", out.render());
-    table(router, &catalog, place(Some("eu"), Some("eu-a"))).unwrap()
+    table(Arc::new(router), &catalog, &WhatIf::default(), place(Some("eu"), Some("eu-a"))).unwrap()
 }
 
 fn told(path: &str, headers: &[(&'static str, &'static str)]) -> Explanation {
