@@ -1,10 +1,8 @@
 //! Accepting on one listening socket of one worker.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -39,10 +37,24 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             pause(stopped.as_mut()).await;
         }
     }
-    // What the system has queued is served: closing the socket would reset it.
-    while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        if !take(&worker, accepted) {
-            break;
+    // What the system has queued is served: closing the socket would reset it. The system is asked itself, for the
+    // runtime knows of a connection only after its next look at events.
+    let queued = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => return tracing::warn!(%error, "a listener could not be emptied"),
+    };
+    loop {
+        match queued.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            accepted => {
+                let stream = accepted.and_then(|(stream, peer)| {
+                    stream.set_nonblocking(true)?;
+                    Ok((TcpStream::from_std(stream)?, peer))
+                });
+                if !take(&worker, stream) {
+                    return;
+                }
+            }
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Which worker keeps a connection: the one that accepted it, unless it has clearly more than the least loaded one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Connections of every worker. Each count on a cache line of its own.
 #[derive(Clone, Debug)]
 pub struct Placement {
     counts: Arc<[Count]>,
+    /// Each worker keeps what it accepts: the others may have ended.
+    settled: Arc<AtomicBool>,
     limit: usize,
 }
 
@@ -18,7 +20,12 @@ impl Placement {
     /// Nobody has any yet. `limit`: connections at once over all workers.
     #[must_use]
     pub fn new(workers: usize, limit: usize) -> Self {
-        Self { counts: (0..workers.max(1)).map(|_| Count::default()).collect(), limit }
+        Self { counts: (0..workers.max(1)).map(|_| Count::default()).collect(), settled: Arc::default(), limit }
+    }
+
+    /// From now on nothing is handed over: a drain begins.
+    pub fn settle(&self) {
+        self.settled.store(true, Relaxed);
     }
 
     /// Whether one more connection is within the limit.
@@ -39,7 +46,8 @@ impl Placement {
         let mine = self.counts[own].0.load(Relaxed);
         let loads = self.counts.iter().map(|count| count.0.load(Relaxed));
         let (least, at) = loads.zip(0..).min().unwrap_or((mine, own));
-        let chosen = if mine > least + (least / 10).max(8) { at } else { own };
+        let clearly_more = mine > least + (least / 10).max(8) && !self.settled.load(Relaxed);
+        let chosen = if clearly_more { at } else { own };
         self.counts[chosen].0.fetch_add(1, Relaxed);
         chosen
     }
@@ -67,6 +75,9 @@ mod tests {
         }
         assert_eq!(placement.place(0), 1);
         assert_eq!(placement.place(1), 1);
+        placement.settle();
+        assert_eq!(placement.place(0), 0);
+        placement.leave(0);
         placement.leave(1);
         assert_eq!(placement.total(), 10);
         assert!(placement.has_room());

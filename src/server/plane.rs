@@ -21,6 +21,7 @@ const INBOX: usize = 1_024;
 pub struct DataPlane {
     addresses: Vec<SocketAddr>,
     workers: Vec<Running>,
+    placement: Placement,
 }
 
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl DataPlane {
             started.await.map_err(|_| io::Error::other("a worker's thread ended before it was ready"))??;
             workers.push(Running { drain, thread });
         }
-        Ok(Self { addresses, workers })
+        Ok(Self { addresses, workers, placement })
     }
 
     /// The bound addresses, in the order in which they were asked for.
@@ -82,6 +83,7 @@ impl DataPlane {
     /// Stops: what is queued is accepted, the listeners are closed, idle connections end, busy ones get their answer
     /// with `Connection: close` and end within `timeout`. Waiting before it (`drain.delay`) is the caller's.
     pub async fn drain(self, timeout: Duration) -> Drained {
+        self.placement.settle();
         let mut ends = Vec::new();
         let mut threads = Vec::new();
         for Running { drain, thread } in self.workers {

@@ -68,6 +68,8 @@ pub struct Worker {
     pub outboxes: Vec<mpsc::Sender<Handed>>,
     /// Set when draining: acceptors take what is queued and end.
     pub stopping: Cell<bool>,
+    /// Set when each answer under way is its connection's last.
+    closing: Cell<bool>,
     /// Tells acceptors that `stopping` was set.
     pub stop: Notify,
     open: RefCell<FxHashMap<u64, Rc<Connection>>>,
@@ -75,6 +77,9 @@ pub struct Worker {
     /// Told when a connection ends while draining.
     ended: Notify,
 }
+
+/// How long connections are looked at before those without a request are closed by a drain.
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// Runs a worker until it has drained. `ready` is told when it accepts.
 pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
@@ -128,6 +133,7 @@ impl Worker {
             placement,
             outboxes,
             stopping: Cell::new(false),
+            closing: Cell::new(false),
             stop: Notify::new(),
             open: RefCell::default(),
             next: Cell::new(0),
@@ -142,7 +148,7 @@ impl Worker {
         let trusted = !trusted.is_empty() && trusted.iter().any(|net| net.contains(&peer.ip().to_canonical()));
         self.forward.clock.read();
         let connection = Rc::new(Connection::new(Rc::clone(&self.forward.clock), peer, trusted, None));
-        connection.closing.set(self.stopping.get());
+        connection.closing.set(self.closing.get());
         let id = self.next.replace(self.next.get() + 1);
         self.open.borrow_mut().insert(id, Rc::clone(&connection));
         self.forward.metrics.cells().connections.add(1);
@@ -154,6 +160,10 @@ impl Worker {
 
     /// Waits for the connections to end; returns how many were left.
     async fn finish(&self, timeout: Duration) -> usize {
+        // Requests that the system holds already are told by its next events only: without this look a connection
+        // would be closed over them.
+        tokio::time::sleep(LAST_LOOK).await;
+        self.closing.set(true);
         for connection in self.open.borrow().values() {
             connection.closing.set(true);
             connection.wake();

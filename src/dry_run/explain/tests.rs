@@ -34,6 +34,13 @@ rules:
   - name: moved
     when: path == "/old"
     redirect: {location: "/new", status: 301}
+  - name: edited
+    when: path under "/edited"
+    to: stable
+    rewrite: {path: /inner, host: inner.example.com}
+    headers:
+      request: {remove: [x-debug], set: {x-who: "{client.ip}/{header.x-user}", x-none: "{header.x-none}"}}
+      response: {add: {x-served-by: pointsman}}
   - name: ramp
     split: {gray: 5%, stable: 95%}
     key: [cookie.uid]
@@ -176,4 +183,16 @@ fn the_recorder_decides_as_the_live_path_does() {
         assert_eq!(told.result.pool.as_deref(), Some(&*pool.name));
         assert_eq!(told.result.instance.as_deref(), Some(&*endpoints[picked.endpoint as usize].instance.id));
     }
+}
+
+#[test]
+fn what_is_changed_in_the_messages_is_told_as_it_will_be_sent() {
+    let text = told("/edited/7", &[("x-user", "u1")]).text();
+    let expected = "rewrite  /inner/7, Host inner.example.com\n\
+                    request  remove x-debug\n\
+                    request  set x-who: 127.0.0.1/u1\n\
+                    request  remove x-none\n\
+                    answer   add x-served-by: pointsman\n";
+    assert!(text.contains(expected), "{text}");
+    assert!(!told("/cart", &[]).text().contains("rewrite"));
 }
