@@ -79,9 +79,6 @@ impl<'t> Told<'t> {
         result.service = Some(file.service.to_string());
         let rule = self.decision.rule.map(|rule| &file.rules[rule as usize]);
         result.rule = rule.map(|rule| rule.name.to_string());
-        result.set_cookie = self.decision.mint.map(|mint| {
-            String::from_utf8_lossy(cookie::set_cookie_value(&file.cookie, &mint, secure).as_bytes()).into_owned()
-        });
         match rule.map(|rule| &rule.action) {
             Some(Action::Redirect { status, location }) => {
                 (result.outcome, result.status) = (Kind::Redirect, Some(*status));
@@ -102,6 +99,10 @@ impl<'t> Told<'t> {
             result.instance = Some(instance.id.to_string());
             result.address = Some(instance.addr.to_string());
             result.level = Some(picked.level);
+            // With a refusal there is nothing to stick to, so none goes out.
+            result.set_cookie = self.decision.mint.map(|mint| {
+                String::from_utf8_lossy(cookie::set_cookie_value(&file.cookie, &mint, secure).as_bytes()).into_owned()
+            });
         }
         result
     }
