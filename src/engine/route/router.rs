@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::condition::Condition;
 use super::hosts::Hosts;
 use super::index::RuleIndex;
+use super::message::Messages;
 use super::reader::Fields;
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Check, Eject, Locality, Min, Panic, Retry, Timeouts};
-use crate::engine::rules::{Else, Lanes, MessagePolicies, RuleFile};
+use crate::engine::rules::{Else, Lanes, RuleFile};
 
 /// Index of a file in [`Router::files`].
 pub type FileIdx = u32;
@@ -182,8 +183,8 @@ pub struct RulePolicies {
     pub retry: Retry,
     /// The algorithm of pools that name none; already resolved into [`RouterPool::balance`].
     pub balance: Balance,
-    /// Header edits, rewriting, mirroring, limits.
-    pub message: MessagePolicies,
+    /// Header edits, rewriting, limits.
+    pub message: Messages,
 }
 
 impl Router {
