@@ -279,6 +279,7 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
             (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
         }
     };
+    exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
