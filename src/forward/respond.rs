@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
 use super::body::{Relay, Source};
+use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::headers::towards_client;
@@ -48,6 +49,7 @@ pub async fn pass_on(
     answered: Answered,
     limits: Limits,
     cookie: Option<HeaderValue>,
+    changes: Option<&Changes>,
 ) -> Result<Response<Source>, Refusal> {
     let Answered { response, seen, link } = answered;
     let (mut head, incoming) = response.into_parts();
@@ -58,9 +60,6 @@ pub async fn pass_on(
     }
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
     towards_client(&mut head.headers, seen, &worker.settings);
-    if let Some(cookie) = cookie {
-        head.headers.append(SET_COOKIE, cookie);
-    }
     head.version = http::Version::HTTP_11;
     let source = match protocol {
         None => Source::Instance(relay(incoming, &head.headers, link, limits)),
@@ -76,6 +75,12 @@ pub async fn pass_on(
             Source::Tunnel(raw, limits.timeouts.stream_idle)
         }
     };
+    if let Some(changes) = changes {
+        changes.answer(&mut head.headers);
+    }
+    if let Some(cookie) = cookie {
+        head.headers.append(SET_COOKIE, cookie);
+    }
     Ok(Response::from_parts(head, source))
 }
 
