@@ -72,13 +72,24 @@ pub struct Retry {
     pub timeout: bool,
     /// Statuses that are tried again. Default 502, 503, 504.
     pub statuses: Vec<u16>,
+    /// Statuses of gRPC that are tried again, a bit each. Default none.
+    #[serde(default)]
+    pub grpc: u32,
     /// Retries as a share of requests, parts per million. Default 20 %.
     pub budget: u32,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504], budget: 200_000 }
+        Self {
+            attempts: 3,
+            connect: true,
+            reset: true,
+            timeout: false,
+            statuses: vec![502, 503, 504],
+            grpc: 0,
+            budget: 200_000,
+        }
     }
 }
 

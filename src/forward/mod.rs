@@ -1,7 +1,8 @@
 //! One request through its phases: accept → limits → labels → decide → pick → attempt → (retry) → respond → account.
 //!
 //! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`attempt`], [`retry`] and
-//! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes; [`exchange`] is a request's account;
+//! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes, [`grpc`] and [`grpc_web`]
+//! know calls; [`exchange`] is a request's account;
 //! [`error`] is the table from what went wrong to what the client gets. [`worker`] and [`view`] are what a worker's
 //! requests share, [`connection`] what a connection shares with its driver.
 
@@ -14,6 +15,8 @@ pub mod connection;
 pub mod edit;
 pub mod error;
 pub mod exchange;
+pub mod grpc;
+pub mod grpc_web;
 pub mod headers;
 pub mod request;
 pub mod respond;

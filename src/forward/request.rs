@@ -11,13 +11,14 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::authority;
 use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
+use super::grpc;
 use super::headers::{self, X_REQUEST_ID};
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
@@ -27,6 +28,7 @@ use super::validate::{Target, check, origin_form};
 use super::view::View;
 use super::wait::{after, until};
 use super::worker::Worker;
+use crate::engine;
 use crate::engine::balance::Picked;
 use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
@@ -69,7 +71,10 @@ pub async fn answer(
             connection.closing.set(true);
             connection.lingers.set(true);
         }
-        refuse(refusal, json, &worker.settings)
+        match exchange.call {
+            Some(call) => grpc::refuse(refusal, call, &worker.settings),
+            None => refuse(refusal, json, &worker.settings),
+        }
     });
     exchange.status = response.status().as_u16();
     if worker.settings.debug_headers {
@@ -93,6 +98,7 @@ async fn phases(
     let (head, body) = request.into_parts();
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
+    exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
 
@@ -113,15 +119,21 @@ async fn phases(
     let budget = Rc::clone(&view.file(file).budget);
     budget.request(exchange.connection().clock.now());
 
+    let timeouts = match exchange.call {
+        Some(_) => grpc::limits(policies.timeouts, &head.headers),
+        None => policies.timeouts,
+    };
+
     // The request as instances get it.
     drop(target);
     let router_file = &view.table.router.files[file as usize];
     let mut outbound = outbound(worker, exchange, head, body, seen, router_file, changes.as_deref_mut());
     let host_of_instance = worker.settings.host_of_instance && !changes.as_ref().is_some_and(|c| c.has_host());
-    let limits = Limits {
-        timeouts: policies.timeouts,
-        total: after(exchange.connection().clock.now(), policies.timeouts.total),
-    };
+    let limits = Limits { timeouts, total: after(exchange.connection().clock.now(), timeouts.total) };
+    if let Some(call) = exchange.call {
+        outbound.calls(call, policies.retry.grpc != 0);
+        exchange.upload.iter().for_each(|upload| upload.be_patient(timeouts.stream_idle));
+    }
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
     let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
@@ -267,12 +279,16 @@ fn outbound(
 }
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
-fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picked, retry: &Retry) -> Option<Trouble> {
+fn judged(
+    exchange: &mut Exchange,
+    result: &Result<Answered, Failure>,
+    picked: Picked,
+    retry: &Retry,
+) -> Option<Trouble> {
     let (evidence, word, trouble) = match result {
         Ok(answered) => {
-            let status = answered.response.status().as_u16();
-            let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
+            let (evidence, word, cause) = verdict(exchange, answered, picked.probe);
+            (evidence, word, cause.is_wanted(retry).then_some(Trouble { cause, sent: true }))
         }
         Err(failure) => {
             let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
@@ -294,17 +310,41 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     trouble
 }
 
+/// What an answer's head says about the instance. A call's status may come behind its messages, and is judged then; that
+/// a probed instance began to answer is enough for it.
+fn verdict(exchange: &mut Exchange, answered: &Answered, probed: bool) -> (Option<Evidence>, &'static str, Cause) {
+    let status = answered.response.status().as_u16();
+    exchange.call_status = exchange.call.and_then(|_| grpc::status(answered.response.headers()));
+    match (exchange.call, exchange.call_status) {
+        (Some(_), Some(ended)) if status == 200 => {
+            let word = if ended == 0 { "2xx" } else { "grpc_status" };
+            (Some(engine::grpc::evidence(ended)), word, Cause::Grpc(ended))
+        }
+        (Some(_), None) if status == 200 => (probed.then_some(Evidence::Success), "2xx", Cause::Status(status)),
+        _ => (Some(Evidence::of_status(status)), class_word(status), Cause::Status(status)),
+    }
+}
+
 /// Whether another try may follow: attempts are left, and sending again is safe.
 fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
     let refused = if exchange.attempts >= retry.attempts {
         "attempts"
-    } else if !outbound.can_follow(trouble.sent) {
+    } else if !is_safe(trouble, outbound) {
         "unsafe"
     } else {
         return true;
     };
     exchange.count(&names::RETRIES_REFUSED, refused);
     false
+}
+
+/// Whether sending again is safe. A call's status without a message is a reason only where the rules name it, and then
+/// they say that such calls may be made again.
+fn is_safe(trouble: Trouble, outbound: &Outbound) -> bool {
+    match trouble.cause {
+        Cause::Grpc(_) => outbound.is_kept(),
+        Cause::Connect | Cause::Reset | Cause::Timeout | Cause::Status(_) => outbound.can_follow(trouble.sent),
+    }
 }
 
 /// Whether the service's budget allows one more. Asked last, so that nothing is taken for a try that cannot be made.

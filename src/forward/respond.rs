@@ -9,6 +9,8 @@ use super::body::{Relay, Source};
 use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
+use super::grpc::Call;
+use super::grpc_web;
 use super::headers::towards_client;
 use super::survey::Survey;
 use super::upload::UploadBody;
@@ -58,11 +60,15 @@ pub async fn pass_on(
     {
         peer.learn(&head.headers);
     }
+    let web = exchange.call.filter(|call| link.is_h2() && *call != Call::Native);
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
     towards_client(&mut head.headers, seen, &worker.settings);
+    if let Some(call) = web {
+        grpc_web::towards_client(&mut head.headers, call);
+    }
     head.version = http::Version::HTTP_11;
     let source = match protocol {
-        None => Source::Instance(relay(incoming, &head.headers, link, limits)),
+        None => Source::Instance(relay(incoming, &head.headers, link, limits, web)),
         Some(protocol) => {
             let connection = std::rc::Rc::clone(exchange.connection());
             let raw = until(&connection, limits.total, link.into_raw()).await;
@@ -84,7 +90,7 @@ pub async fn pass_on(
     Ok(Response::from_parts(head, source))
 }
 
-fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits) -> Relay {
+fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits, web: Option<Call>) -> Relay {
     Relay {
         incoming,
         link: Some(link),
@@ -92,6 +98,7 @@ fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits
         total: limits.total,
         waiting: None,
         failed: None,
+        web,
     }
 }
 

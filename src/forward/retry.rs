@@ -17,6 +17,8 @@ pub enum Cause {
     Timeout,
     /// An answer with this status.
     Status(u16),
+    /// An answer to a call with this status of gRPC, and no message.
+    Grpc(u8),
 }
 
 impl Cause {
@@ -28,6 +30,7 @@ impl Cause {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Status(_) => "status",
+            Self::Grpc(_) => "grpc_status",
         }
     }
 
@@ -39,6 +42,7 @@ impl Cause {
             Self::Reset => policy.reset,
             Self::Timeout => policy.timeout,
             Self::Status(status) => policy.statuses.contains(&status),
+            Self::Grpc(status) => policy.grpc.checked_shr(u32::from(status)).unwrap_or(0) & 1 == 1,
         }
     }
 }

@@ -36,6 +36,9 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, connection: Rc<Connection>) {
     let mut served = Served::new(worker, &connection);
     let mut socket = Watched::new(transport, &connection, Bytes::new());
+    if connection.tls.as_ref().is_some_and(|tls| tls.h2) {
+        return h2::serve(worker, socket, &connection).await;
+    }
     loop {
         if !served.readable(&socket).await {
             return;

@@ -6,6 +6,7 @@ use super::read::Reader;
 use super::rule;
 use super::ruleset::Policies;
 use crate::engine::diagnostic::Span;
+use crate::engine::grpc;
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Locality, Retry, Timeouts};
 use crate::engine::yaml::{Fields, Node, Value};
@@ -48,7 +49,7 @@ fn retry(r: &mut Reader<'_>, node: &Node) -> Retry {
     set(&mut found.attempts, fields.take("attempts").and_then(|node| r.integer(node, 1..=10)));
     set(&mut found.budget, fields.take("budget").and_then(|node| r.share(node)));
     if let Some(node) = fields.take("on") {
-        let none = Retry { connect: false, reset: false, timeout: false, statuses: Vec::new(), ..found };
+        let none = Retry { connect: false, reset: false, timeout: false, statuses: Vec::new(), grpc: 0, ..found };
         found = none;
         // An empty list is a statement: nothing is tried again.
         let items: &[Node] = if node.list().is_some_and(<[Node]>::is_empty) { &[] } else { r.items(node, "`on`") };
@@ -60,9 +61,14 @@ fn retry(r: &mut Reader<'_>, node: &Node) -> Retry {
                 Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => {
                     found.statuses.extend(r.status(item, 400..=599));
                 }
+                // `ok` is no reason to try again.
+                Some(name) if grpc::named(name).is_some_and(|status| status > 0) => {
+                    found.grpc |= grpc::named(name).map_or(0, |status| 1 << status);
+                }
                 _ => {
-                    let _: Option<()> =
-                        r.word(item, &[("connect", ()), ("reset", ()), ("timeout", ()), ("a status", ())]);
+                    let known = ["connect", "reset", "timeout", "a status"].iter().chain(&grpc::NAMES[1..]);
+                    let known: Vec<(&str, ())> = known.map(|word| (*word, ())).collect();
+                    let _: Option<()> = r.word(item, &known);
                 }
             }
         }
