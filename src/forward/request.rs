@@ -272,11 +272,11 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
         Ok(answered) => {
             let status = answered.response.status().as_u16();
             let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
+            (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
         }
         Err(failure) => {
             let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
+            (failure.detail.evidence(), failure.detail.word(), trouble)
         }
     };
     exchange.timed();
@@ -291,7 +291,9 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
     }
-    trouble
+    // A client that was made to try an ejected endpoint is not told of its failure, whatever it is.
+    let failed_probe = picked.probe && evidence.is_some_and(Evidence::is_failure);
+    trouble.filter(|trouble| failed_probe || trouble.cause.is_wanted(retry))
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.
