@@ -20,6 +20,7 @@ use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::latency;
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
@@ -124,7 +125,7 @@ async fn phases(
     };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
@@ -283,6 +284,7 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
+    latency::observe(exchange, result, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
