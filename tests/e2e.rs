@@ -15,6 +15,8 @@ mod fields;
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/tables.rs"]
 mod tables;
 #[path = "e2e/tunnels.rs"]

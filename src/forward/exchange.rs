@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::connection::{Connection, Phase};
 use super::error::Detail;
+use super::limit::Admission;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
@@ -51,6 +52,8 @@ pub struct Exchange {
     complete: bool,
     /// What the access log copies; `None`: it is off.
     log: Option<Box<Head>>,
+    /// Its places under limits, and what the client is told of them.
+    pub admission: Admission,
 }
 
 /// Where a request went, without holding the table.
@@ -127,6 +130,7 @@ impl Exchange {
             bytes_out: 0,
             complete: false,
             log: None,
+            admission: Admission::default(),
         }
     }
 
@@ -201,7 +205,7 @@ impl Exchange {
     #[must_use]
     pub fn within_budget(&self, share: u32) -> bool {
         let now = self.connection.clock.now();
-        self.route.as_ref().is_some_and(|route| route.file.budget.take(now, share))
+        self.route.as_ref().is_some_and(|route| route.file.budget.take(route.file.worker, now, share))
     }
 
     /// Bytes of the body went to the client.

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod error;
 pub mod exchange;
 pub mod headers;
+pub mod limit;
 pub mod request;
 pub mod respond;
 pub mod retry;

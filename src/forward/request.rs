@@ -20,6 +20,7 @@ use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
 use super::respond;
+use super::limit;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
@@ -74,6 +75,7 @@ pub async fn answer(
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
+    exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
     if connection.closing.get() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -98,6 +100,7 @@ async fn phases(
     let view = worker.view();
     let decision = decided(worker, &view, exchange, &head, &target);
     note(worker, &view, exchange, &head, &target, &decision);
+    limit::admit(exchange, &view, &decision)?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_)) => file,
         // Nobody is routable, but somebody may wait to prove that he is well again.
@@ -107,8 +110,8 @@ async fn phases(
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
     let policies = policies(&view, file, &decision);
-    let budget = Rc::clone(&view.file(file).budget);
-    budget.request(exchange.connection().clock.now());
+    let budget = &view.file(file).budget;
+    budget.request(worker.limits.worker, exchange.connection().clock.now());
 
     // The request as instances get it.
     drop(target);
@@ -160,8 +163,8 @@ struct Trouble {
 }
 
 /// Files, rules and splits; nothing is picked yet.
-fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, target: &Target<'_>) -> Decision {
-    let connection = exchange.connection();
+fn decided(worker: &Worker, view: &View, exchange: &mut Exchange, head: &Parts, target: &Target<'_>) -> Decision {
+    let connection = Rc::clone(exchange.connection());
     let tls = connection.tls.as_ref();
     let router = &*view.table.router;
     let request = RequestView {
@@ -176,7 +179,10 @@ fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, targ
         san: tls.map_or(&[], |tls| &tls.san),
         trusted: router.trusts(&target.host, &target.path, connection.client()),
     };
-    decide(&*view.table, &request, exchange.draw, &mut worker.scratch.borrow_mut(), &mut NoTrace)
+    let mut scratch = worker.scratch.borrow_mut();
+    let decision = decide(&*view.table, &request, exchange.draw, &mut scratch, &mut NoTrace);
+    exchange.admission.key = limit::key(router, &decision, &request, &mut scratch, worker.limits.book.seeds());
+    decision
 }
 
 /// Notes in the account what is known before a pick.

@@ -38,6 +38,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
     let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule)).collect();
     lowering.remaining_pools();
     lowering.patterns(sets);
+    let top = lowering.limited(policies(&Policies::default(), &file.policies), "".into());
     let (control_headers, control_cookies) = lowering.control();
     let Lowering { fields, pools, .. } = lowering;
     let index = RuleIndex::new(rules.iter().map(|rule| &rule.condition), &fields);
@@ -46,8 +47,9 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         pools,
         rules,
         fallback: file.fallback.as_ref().map(|fallback| fallback.value),
-        policies: Arc::new(policies(&Policies::default(), &file.policies)),
+        policies: Arc::new(top),
         eject: file.eject.clone().unwrap_or_default(),
+        overload: file.overload,
         check: file.check.clone(),
         slow_start: file.slow_start,
         locality: file.locality.clone().unwrap_or_default(),
@@ -118,7 +120,9 @@ impl<'f, 'o> Lowering<'f, 'o> {
     fn rule(&mut self, rule: &rules::Rule) -> RouterRule {
         let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, &rule.salt));
         self.built(rule.policies.balance.as_ref(), rule.name.span);
-        let policies = policies(&rule.policies, &self.file.policies);
+        let own = rule.policies.message.limit.is_some();
+        let limit_of = if own { Text::clone(&rule.name.value) } else { "".into() };
+        let policies = self.limited(policies(&rule.policies, &self.file.policies), limit_of);
         let (action, last) = self.action(rule, &policies.balance);
         let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
         let labelled = |slot: &PoolSlot| !self.pools[*slot as usize].refers.is_empty();
@@ -172,6 +176,13 @@ impl<'f, 'o> Lowering<'f, 'o> {
                 (Action::Respond { status: *status, body, content_type }, None)
             }
         }
+    }
+
+    /// Adds where the limit in force stands, and the slot of its key.
+    fn limited(&mut self, policies: RulePolicies, limit_of: Text) -> RulePolicies {
+        let key = policies.message.limit.as_ref().and_then(|limit| limit.key.clone());
+        let limit_key = key.map(|field| self.slot(&field, self.file.service.span));
+        RulePolicies { limit_of, limit_key, ..policies }
     }
 
     fn condition(&mut self, expr: &Expr, salt: &Text) -> Condition {
@@ -283,12 +294,11 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
         let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
         for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
-            let MessagePolicies { headers, rewrite, mirror, limit } = message;
+            let MessagePolicies { headers, rewrite, mirror, limit: _ } = message;
             for (written, what) in [
                 (headers.is_some(), "`headers`"),
                 (rewrite.is_some(), "`rewrite`"),
                 (mirror.is_some(), "`mirror`"),
-                (limit.is_some(), "`limit`"),
             ] {
                 if written {
                     self.unsupported(span, what);
@@ -310,6 +320,9 @@ fn policies(rule: &Policies, file: &Policies) -> RulePolicies {
         timeouts: rule.timeout.or(file.timeout).unwrap_or_default(),
         retry: rule.retry.as_ref().or(file.retry.as_ref()).cloned().unwrap_or_default(),
         balance: rule.balance.as_ref().or(file.balance.as_ref()).cloned().unwrap_or_default(),
+        hedge: rule.hedge.or(file.hedge),
+        limit_of: "".into(),
+        limit_key: None,
         message: MessagePolicies {
             headers: ours.headers.as_ref().or(theirs.headers.as_ref()).cloned(),
             rewrite: ours.rewrite.as_ref().or(theirs.rewrite.as_ref()).cloned(),

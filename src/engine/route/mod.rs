@@ -28,6 +28,7 @@ mod tests;
 
 pub use decide::decide;
 pub use decision::{Choice, Decision, Detail, Mint, Outcome, Step};
+pub use reader::Reader;
 pub use resolved::{PoolState, Resolved};
 pub use resort::{after_empty, next_choice, reached};
 pub use router::{
