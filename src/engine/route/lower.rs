@@ -1,5 +1,6 @@
 //! One rule file to its part of the router: names become slots, policies are resolved, patterns are gathered.
 
+mod messages;
 mod pools;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::condition::{Ask, Condition};
 use super::cookie;
 use super::index::RuleIndex;
 use super::patterns::Patterns;
+use super::propagate::Propagated;
 use super::reader::{Fields, Label, Slot, Source};
 use super::router::{Action, Arm, PoolSlot, RouterFile, RouterPool, RouterRule, RulePolicies, Split};
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Span};
@@ -18,7 +20,7 @@ use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
 use crate::engine::expr::pattern;
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Locality};
-use crate::engine::rules::{self, LabelSource, MessagePolicies, Policies, RuleFile};
+use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
 
 /// Above this many texts, `in` is a set.
 const FEW_TEXTS: usize = 16;
@@ -35,11 +37,12 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         lowering.built(pool.balance.as_ref(), pool.name.span);
     }
     lowering.labels();
-    let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule)).collect();
+    let top = lowering.policies(&file.policies, None, file.service.span);
+    let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule, &top)).collect();
     lowering.remaining_pools();
     lowering.patterns(sets);
-    let top = lowering.limited(policies(&Policies::default(), &file.policies), "".into());
     let (control_headers, control_cookies) = lowering.control();
+    let propagate = lowering.propagate();
     let Lowering { fields, pools, .. } = lowering;
     let index = RuleIndex::new(rules.iter().map(|rule| &rule.condition), &fields);
     RouterFile {
@@ -57,6 +60,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         cookie: cookie::name(&file.service.value),
         fields,
         index,
+        propagate,
         control_headers,
         control_cookies,
         control_baggage: file.propagate.iter().filter_map(|propagate| propagate.baggage.clone()).collect(),
@@ -117,12 +121,10 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
     }
 
-    fn rule(&mut self, rule: &rules::Rule) -> RouterRule {
+    fn rule(&mut self, rule: &rules::Rule, file: &RulePolicies) -> RouterRule {
         let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, &rule.salt));
         self.built(rule.policies.balance.as_ref(), rule.name.span);
-        let own = rule.policies.message.limit.is_some();
-        let limit_of = if own { Text::clone(&rule.name.value) } else { "".into() };
-        let policies = self.limited(policies(&rule.policies, &self.file.policies), limit_of);
+        let policies = self.policies(&rule.policies, Some((rule, file)), rule.name.span);
         let (action, last) = self.action(rule, &policies.balance);
         let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
         let labelled = |slot: &PoolSlot| !self.pools[*slot as usize].refers.is_empty();
@@ -139,6 +141,29 @@ impl<'f, 'o> Lowering<'f, 'o> {
             policies: Arc::new(policies),
             panic,
             labelled,
+        }
+    }
+
+    /// The policies of a file's top, or of a rule, whose objects replace the file's whole.
+    fn policies(
+        &mut self,
+        written: &Policies,
+        rule: Option<(&rules::Rule, &RulePolicies)>,
+        span: Span,
+    ) -> RulePolicies {
+        let none = RulePolicies::default();
+        let file = rule.map_or(&none, |(_, file)| file);
+        let when = rule.and_then(|(rule, _)| rule.when.as_ref());
+        let own = written.message.limit.as_ref().zip(rule);
+        let key = written.message.limit.as_ref().map(|limit| limit.key.clone());
+        RulePolicies {
+            timeouts: written.timeout.unwrap_or(file.timeouts),
+            retry: written.retry.as_ref().unwrap_or(&file.retry).clone(),
+            balance: written.balance.as_ref().unwrap_or(&file.balance).clone(),
+            hedge: written.hedge.or(file.hedge),
+            limit_of: own.map_or_else(|| "".into(), |(_, (rule, _))| Text::clone(&rule.name.value)),
+            limit_key: key.map_or(file.limit_key, |key| key.map(|field| self.slot(&field, span))),
+            message: self.messages(&written.message, &file.message, when, span),
         }
     }
 
@@ -176,13 +201,6 @@ impl<'f, 'o> Lowering<'f, 'o> {
                 (Action::Respond { status: *status, body, content_type }, None)
             }
         }
-    }
-
-    /// Adds where the limit in force stands, and the slot of its key.
-    fn limited(&mut self, policies: RulePolicies, limit_of: Text) -> RulePolicies {
-        let key = policies.message.limit.as_ref().and_then(|limit| limit.key.clone());
-        let limit_key = key.map(|field| self.slot(&field, self.file.service.span));
-        RulePolicies { limit_of, limit_key, ..policies }
     }
 
     fn condition(&mut self, expr: &Expr, salt: &Text) -> Condition {
@@ -242,6 +260,16 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
     }
 
+    fn propagate(&mut self) -> Vec<Propagated> {
+        let file = self.file;
+        let propagated = |written: &rules::Propagate| Propagated {
+            label: self.label(&written.label, file.service.span),
+            header: written.header.clone(),
+            baggage: written.baggage.clone(),
+        };
+        file.propagate.iter().map(propagated).collect()
+    }
+
     /// What only a trusted peer may send; marks the fields that read it.
     fn control(&mut self) -> (Vec<http::HeaderName>, Vec<Text>) {
         let (mut headers, mut cookies) = (Vec::new(), Vec::new());
@@ -281,7 +309,6 @@ impl<'f, 'o> Lowering<'f, 'o> {
         let failback = file.locality.as_ref().is_some_and(|at| at.failback != Locality::default().failback);
         let span = file.service.span;
         for (written, what) in [
-            (!file.propagate.is_empty(), "`propagate`"),
             (file.slow_start > 0, "`slow_start`"),
             (failback, "`locality.failback`"),
             (eject.stdev_factor > 0, "`eject.stdev_factor`"),
@@ -294,15 +321,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
         let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
         for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
-            let MessagePolicies { headers, rewrite, mirror, limit: _ } = message;
-            for (written, what) in [
-                (headers.is_some(), "`headers`"),
-                (rewrite.is_some(), "`rewrite`"),
-                (mirror.is_some(), "`mirror`"),
-            ] {
-                if written {
-                    self.unsupported(span, what);
-                }
+            if message.mirror.is_some() {
+                self.unsupported(span, "`mirror`");
             }
         }
     }
@@ -310,25 +330,6 @@ impl<'f, 'o> Lowering<'f, 'o> {
     fn unsupported(&mut self, span: Span, what: &str) {
         let message = format!("{what} is not supported yet");
         self.out.push(Diagnostic::error("E132", &self.file.source, span, message));
-    }
-}
-
-/// A rule's object replaces the file's whole.
-fn policies(rule: &Policies, file: &Policies) -> RulePolicies {
-    let (ours, theirs) = (&rule.message, &file.message);
-    RulePolicies {
-        timeouts: rule.timeout.or(file.timeout).unwrap_or_default(),
-        retry: rule.retry.as_ref().or(file.retry.as_ref()).cloned().unwrap_or_default(),
-        balance: rule.balance.as_ref().or(file.balance.as_ref()).cloned().unwrap_or_default(),
-        hedge: rule.hedge.or(file.hedge),
-        limit_of: "".into(),
-        limit_key: None,
-        message: MessagePolicies {
-            headers: ours.headers.as_ref().or(theirs.headers.as_ref()).cloned(),
-            rewrite: ours.rewrite.as_ref().or(theirs.rewrite.as_ref()).cloned(),
-            mirror: ours.mirror.as_ref().or(theirs.mirror.as_ref()).cloned(),
-            limit: ours.limit.as_ref().or(theirs.limit.as_ref()).cloned(),
-        },
     }
 }
 
