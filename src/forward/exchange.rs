@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::attempt::Timing;
 use super::connection::{Connection, Phase};
 use super::error::Detail;
 use super::limit::Admission;
@@ -92,12 +93,20 @@ pub struct Head {
 
 /// Counts a request at its endpoint while it lives.
 #[derive(Debug)]
-struct InFlight(Rc<Peer>);
+pub struct InFlight(Rc<Peer>);
 
 impl InFlight {
-    fn new(peer: Rc<Peer>) -> Self {
+    /// One request more.
+    #[must_use]
+    pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
         Self(peer)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn peer(&self) -> &Rc<Peer> {
+        &self.0
     }
 }
 
@@ -164,6 +173,17 @@ impl Exchange {
         self.connect_us = None;
         self.first_byte_us = None;
         self.on = Some(InFlight::new(peer));
+    }
+
+    /// How long parts of the try that counts took.
+    pub fn timed(&mut self, timing: Timing) {
+        (self.connect_us, self.first_byte_us) = (timing.connect_us, timing.first_byte_us);
+    }
+
+    /// The try that counts is at another endpoint.
+    pub fn stand_at(&mut self, on: InFlight, level: u8) {
+        self.level = Some(level);
+        self.on = Some(on);
     }
 
     /// Keeps what the access log wants of the head, if it wants anything.

@@ -13,16 +13,17 @@ use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
 use super::authority;
-use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::attempt::{Ended, Limits, Outbound};
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::hedge::{Trying, attempt};
 use super::respond;
 use super::limit;
-use super::retry::{Cause, Failure, backoff};
+use super::retry::{Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
@@ -124,7 +125,9 @@ async fn phases(
     let limits = Limits {
         timeouts: policies.timeouts,
         total: after(exchange.connection().clock.now(), policies.timeouts.total),
+        per_try: policies.retry.per_try,
     };
+    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
     let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
@@ -137,11 +140,12 @@ async fn phases(
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer, picked.level);
-        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
+        let result;
+        (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
@@ -157,14 +161,6 @@ async fn phases(
     });
     drop(view);
     respond::pass_on(exchange, worker, answered, limits, cookie, changes.as_deref()).await
-}
-
-/// A reason for another try.
-#[derive(Clone, Copy)]
-struct Trouble {
-    cause: Cause,
-    /// Some of the request may have reached the instance.
-    sent: bool,
 }
 
 /// Files, rules and splits, and what the rule changes; nothing is picked yet.
@@ -271,18 +267,8 @@ fn outbound(
 }
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
-fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picked, retry: &Retry) -> Option<Trouble> {
-    let (evidence, word, trouble) = match result {
-        Ok(answered) => {
-            let status = answered.response.status().as_u16();
-            let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
-        }
-        Err(failure) => {
-            let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
-        }
-    };
+fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
+    let Reading { evidence, word, trouble } = Reading::of(ended, retry);
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
@@ -298,9 +284,11 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.
-fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
-    let refused = if exchange.attempts >= retry.attempts {
+fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outbound: &Outbound) -> bool {
+    let refused = if exchange.attempts >= trying.policies.retry.attempts {
         "attempts"
+    } else if exchange.connection().clock.now() >= trying.limits.total {
+        "time"
     } else if !outbound.can_follow(trouble.sent) {
         "unsafe"
     } else {
@@ -317,16 +305,6 @@ fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
         exchange.count(&names::RETRIES_REFUSED, "budget");
     }
     affordable
-}
-
-fn class_word(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// The back-off before the next try.

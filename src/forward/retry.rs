@@ -1,6 +1,8 @@
 //! Whether a request may be tried again: what is safe, what the policy wants. The budget is `engine::limit::budget`.
 
+use super::attempt::Ended;
 use super::error::Detail;
+use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
 use crate::engine::time::Draw;
 
@@ -50,6 +52,60 @@ pub struct Failure {
     pub cause: Option<Cause>,
     /// Some of the request may have reached the instance.
     pub sent: bool,
+}
+
+impl Failure {
+    /// Something is missing that cannot be.
+    pub const INTERNAL: Self = Self { detail: Detail::Internal, cause: None, sent: false };
+}
+
+/// A reason for another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What it is.
+    pub cause: Cause,
+    /// Some of the request may have reached the instance.
+    pub sent: bool,
+}
+
+/// What a try that came to its end says.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// About the instance; `None`: nothing.
+    pub evidence: Option<Evidence>,
+    /// In metrics.
+    pub word: &'static str,
+    /// Why another one is wanted; `None`: it is not.
+    pub trouble: Option<Trouble>,
+}
+
+impl Reading {
+    /// Reads a try by the policy in force.
+    #[must_use]
+    pub fn of(ended: &Ended, policy: &Retry) -> Self {
+        let (evidence, word, trouble) = match ended {
+            Ok(answered) => {
+                let status = answered.response.status().as_u16();
+                let trouble = Trouble { cause: Cause::Status(status), sent: true };
+                (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
+            }
+            Err(failure) => {
+                let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
+                (failure.detail.evidence(), failure.detail.word(), trouble)
+            }
+        };
+        Self { evidence, word, trouble: trouble.filter(|trouble| trouble.cause.is_wanted(policy)) }
+    }
+}
+
+fn class_word(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
 }
 
 /// Back-off before a try: none before the first retry to another endpoint, then 25 ms doubling to 250 ms, full jitter.

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::limit::Limiting;
 use crate::engine::instance::Instance;
 use crate::engine::label::Text;
+use crate::engine::limit::sketch::Sketch;
 use crate::engine::limit::{Budget, Limits, Load};
 use crate::engine::policy::Eject;
 use crate::engine::route::{Decision, PoolSlot, RouterFile, RuleIdx};
@@ -45,6 +46,8 @@ pub struct FileView {
     pub load: Option<Arc<Load>>,
     /// By rule, then the file's own: `limit`.
     limits: Box<[Option<Limiting>]>,
+    /// Latencies of pools, where a hedge goes by them.
+    latencies: RefCell<FxHashMap<PoolSlot, Box<Sketch>>>,
     /// This worker.
     pub worker: usize,
 }
@@ -58,8 +61,14 @@ impl FileView {
             budget: limits.book.budget(&file.service),
             load: file.overload.map(|policy| limits.book.load(&file.service, policy)),
             limits: rules.chain([&file.policies]).map(|policies| Limiting::of(file, policies, &limits.book)).collect(),
+            latencies: RefCell::default(),
             worker: limits.worker,
         }
+    }
+
+    /// Reads or feeds what is known of a pool's latency.
+    pub fn latency<T>(&self, pool: PoolSlot, look: impl FnOnce(&mut Sketch) -> T) -> T {
+        look(self.latencies.borrow_mut().entry(pool).or_default())
     }
 
     /// The limit in force for a rule; `None`: for requests that no rule matched.
