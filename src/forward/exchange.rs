@@ -176,7 +176,7 @@ impl Exchange {
     }
 
     /// How long parts of the try that counts took.
-    pub fn timed(&mut self, timing: Timing) {
+    pub fn took(&mut self, timing: Timing) {
         (self.connect_us, self.first_byte_us) = (timing.connect_us, timing.first_byte_us);
     }
 
@@ -211,6 +211,15 @@ impl Exchange {
     pub fn evidence(&self, evidence: Evidence) {
         if let (Some(on), Some(route)) = (&self.on, &self.route) {
             self.worker.evidence(&on.0, evidence, &route.file.eject);
+        }
+    }
+
+    /// Feeds the time that the last try's answer took, where the service judges its instances by it.
+    pub fn timed(&self) {
+        if let (Some(on), Some(route), Some(micros)) = (&self.on, &self.route, self.first_byte_us)
+            && route.file.eject.latency_factor > 0
+        {
+            on.0.live.time_answer(micros);
         }
     }
 

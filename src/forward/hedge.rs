@@ -69,7 +69,7 @@ async fn alone(trying: Trying<'_>, exchange: &mut Exchange, outbound: &mut Outbo
     let peer = exchange.peer().cloned().ok_or(Failure::INTERNAL)?;
     let Trying { worker, limits, host_of_instance, .. } = trying;
     let (ended, timing) = try_at(&connection, &peer, outbound, limits, &worker.metrics, host_of_instance).await;
-    exchange.timed(timing);
+    exchange.took(timing);
     ended
 }
 
@@ -90,14 +90,14 @@ async fn beside(
     let due = connection.clock.now().plus(delay);
     let other = match before(&connection, due, first.as_mut()).await {
         Some((ended, timing)) => {
-            exchange.timed(timing);
+            exchange.took(timing);
             return (ended, picked);
         }
         None => second(trying, exchange, tries),
     };
     let Some((other, on)) = other else {
         let (ended, timing) = first.await;
-        exchange.timed(timing);
+        exchange.took(timing);
         return (ended, picked);
     };
     let other_peer = Rc::clone(on.peer());
@@ -136,7 +136,7 @@ async fn beside(
             }
         }
     }
-    exchange.timed(timing);
+    exchange.took(timing);
     if by_second {
         exchange.stand_at(on, other.level);
         if ended.is_ok() {

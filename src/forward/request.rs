@@ -269,6 +269,7 @@ fn outbound(
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
 fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
     let Reading { evidence, word, trouble } = Reading::of(ended, retry);
+    exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
