@@ -17,6 +17,8 @@ mod fields;
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/messages.rs"]
 mod messages;
 #[path = "e2e/tables.rs"]
