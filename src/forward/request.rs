@@ -9,7 +9,6 @@ use std::task::Poll;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
 use super::authority;
@@ -41,12 +40,13 @@ use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
+use crate::upstream::Received;
 
 /// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
 pub async fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
@@ -80,7 +80,7 @@ pub async fn answer(
     }
     exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
-    if connection.closing.get() {
+    if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -91,7 +91,7 @@ async fn phases(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     json: &mut bool,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Source>, Refusal> {
     // Limits: what may not be passed on at all.
     let (head, body) = request.into_parts();
@@ -238,7 +238,7 @@ fn outbound(
     worker: &Worker,
     exchange: &mut Exchange,
     head: Parts,
-    body: Incoming,
+    body: Received,
     seen: Survey,
     file: &RouterFile,
     changes: Option<&mut Changes>,

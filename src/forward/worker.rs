@@ -99,9 +99,9 @@ impl Worker {
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
+            peers: Peers::new(&shared.settings.protocol_label),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
-            peers: Peers::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
