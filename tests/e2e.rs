@@ -27,6 +27,8 @@ mod harness;
 mod limits;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/tables.rs"]
 mod tables;
 #[path = "e2e/tunnels.rs"]

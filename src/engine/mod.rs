@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod health;
 pub mod instance;
 pub mod label;
+pub mod limit;
 pub mod locality;
 pub mod policy;
 pub mod request;

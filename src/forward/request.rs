@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::attempt::{Ended, Limits, Outbound};
 use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
@@ -20,15 +20,17 @@ use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::grpc;
 use super::headers::{self, X_REQUEST_ID};
+use super::hedge::{Trying, attempt};
+use super::latency;
+use super::limit;
 use super::respond;
-use super::retry::{Cause, Failure, backoff};
+use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
 use super::view::View;
 use super::wait::{after, until};
 use super::worker::Worker;
-use crate::engine;
 use crate::engine::balance::Picked;
 use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
@@ -80,6 +82,7 @@ pub async fn answer(
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
+    exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
     if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -107,6 +110,7 @@ async fn phases(
     let (decision, changes) = decided(worker, &view, exchange, &head, &target);
     note(worker, &view, exchange, &head, &target, &decision);
     let mut changes = changes?;
+    limit::admit(exchange, &view, &decision)?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_)) => file,
         // Nobody is routable, but somebody may wait to prove that he is well again.
@@ -116,8 +120,8 @@ async fn phases(
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
     let policies = in_force(&view.table.router.files[file as usize], &decision);
-    let budget = Rc::clone(&view.file(file).budget);
-    budget.request(exchange.connection().clock.now());
+    let budget = &view.file(file).budget;
+    budget.request(worker.limits.worker, exchange.connection().clock.now());
 
     let timeouts = match exchange.call {
         Some(_) => grpc::limits(policies.timeouts, &head.headers),
@@ -129,14 +133,16 @@ async fn phases(
     let router_file = &view.table.router.files[file as usize];
     let mut outbound = outbound(worker, exchange, head, body, seen, router_file, changes.as_deref_mut());
     let host_of_instance = worker.settings.host_of_instance && !changes.as_ref().is_some_and(|c| c.has_host());
-    let limits = Limits { timeouts, total: after(exchange.connection().clock.now(), timeouts.total) };
+    let total = after(exchange.connection().clock.now(), timeouts.total);
+    let limits = Limits { timeouts, total, per_try: policies.retry.per_try };
     if let Some(call) = exchange.call {
         outbound.calls(call, policies.retry.grpc != 0);
         exchange.upload.iter().for_each(|upload| upload.be_patient(timeouts.stream_idle));
     }
+    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
@@ -146,11 +152,12 @@ async fn phases(
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer, picked.level);
-        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
+        let result;
+        (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
@@ -160,6 +167,7 @@ async fn phases(
 
     // Respond. From here on no table is held.
     outbound.settle();
+    exchange.call_status = answered.call_status();
     let cookie = decision.mint.map(|mint| {
         let name = &view.table.router.files[file as usize].cookie;
         cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
@@ -168,23 +176,15 @@ async fn phases(
     respond::pass_on(exchange, worker, answered, limits, cookie, changes.as_deref()).await
 }
 
-/// A reason for another try.
-#[derive(Clone, Copy)]
-struct Trouble {
-    cause: Cause,
-    /// Some of the request may have reached the instance.
-    sent: bool,
-}
-
 /// Files, rules and splits, and what the rule changes; nothing is picked yet.
 fn decided(
     worker: &Worker,
     view: &View,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     head: &Parts,
     target: &Target<'_>,
 ) -> (Decision, Result<Option<Box<Changes>>, Detail>) {
-    let connection = exchange.connection();
+    let connection = Rc::clone(exchange.connection());
     let tls = connection.tls.as_ref();
     let router = &*view.table.router;
     let request = RequestView {
@@ -202,6 +202,7 @@ fn decided(
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
     let changes = Changes::of(view, &decision, &request, scratch);
+    exchange.admission.key = limit::key(router, &decision, &request, scratch, worker.limits.book.seeds());
     (decision, changes)
 }
 
@@ -279,26 +280,13 @@ fn outbound(
 }
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
-fn judged(
-    exchange: &mut Exchange,
-    result: &Result<Answered, Failure>,
-    picked: Picked,
-    retry: &Retry,
-) -> Option<Trouble> {
-    let (evidence, word, trouble) = match result {
-        Ok(answered) => {
-            let (evidence, word, cause) = verdict(exchange, answered, picked.probe);
-            (evidence, word, cause.is_wanted(retry).then_some(Trouble { cause, sent: true }))
-        }
-        Err(failure) => {
-            let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
-        }
-    };
+fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
+    let Reading { evidence, word, trouble } = Reading::of(ended, retry, picked.probe);
     exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
+    latency::observe(exchange, ended, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
@@ -310,25 +298,12 @@ fn judged(
     trouble
 }
 
-/// What an answer's head says about the instance. A call's status may come behind its messages, and is judged then; that
-/// a probed instance began to answer is enough for it.
-fn verdict(exchange: &mut Exchange, answered: &Answered, probed: bool) -> (Option<Evidence>, &'static str, Cause) {
-    let status = answered.response.status().as_u16();
-    exchange.call_status = exchange.call.and_then(|_| grpc::status(answered.response.headers()));
-    match (exchange.call, exchange.call_status) {
-        (Some(_), Some(ended)) if status == 200 => {
-            let word = if ended == 0 { "2xx" } else { "grpc_status" };
-            (Some(engine::grpc::evidence(ended)), word, Cause::Grpc(ended))
-        }
-        (Some(_), None) if status == 200 => (probed.then_some(Evidence::Success), "2xx", Cause::Status(status)),
-        _ => (Some(Evidence::of_status(status)), class_word(status), Cause::Status(status)),
-    }
-}
-
 /// Whether another try may follow: attempts are left, and sending again is safe.
-fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
-    let refused = if exchange.attempts >= retry.attempts {
+fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outbound: &Outbound) -> bool {
+    let refused = if exchange.attempts >= trying.policies.retry.attempts {
         "attempts"
+    } else if exchange.connection().clock.now() >= trying.limits.total {
+        "time"
     } else if !is_safe(trouble, outbound) {
         "unsafe"
     } else {
@@ -354,16 +329,6 @@ fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
         exchange.count(&names::RETRIES_REFUSED, "budget");
     }
     affordable
-}
-
-fn class_word(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// The back-off before the next try.

@@ -53,7 +53,7 @@ pub async fn pass_on(
     cookie: Option<HeaderValue>,
     changes: Option<&Changes>,
 ) -> Result<Response<Source>, Refusal> {
-    let Answered { response, seen, link } = answered;
+    let Answered { response, seen, link, call: _ } = answered;
     let (mut head, incoming) = response.into_parts();
     if seen.has(Survey::KEEP_ALIVE)
         && let Some(peer) = exchange.peer()

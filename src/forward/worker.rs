@@ -14,8 +14,10 @@ use super::exchange::Peer;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
+use crate::engine::balance::Memory;
 use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
+use crate::engine::limit::{Book, Limits};
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
 use crate::engine::snapshot::Endpoint;
@@ -47,6 +49,8 @@ pub struct Shared {
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
+    /// What limits know; kept by the control plane over every reload.
+    pub book: Arc<Book>,
 }
 
 /// The access log, and what of a head it copies.
@@ -72,6 +76,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// What picking remembers.
+    pub memory: Memory,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -80,7 +86,8 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
-    workers: usize,
+    /// What limits know, and which worker this is.
+    pub limits: Limits,
 }
 
 impl Worker {
@@ -89,7 +96,8 @@ impl Worker {
     pub fn new(shared: Shared, index: usize) -> Rc<Self> {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
-        let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
+        let limits = Limits { book: shared.book, worker: index };
+        let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
             peers: Peers::new(&shared.settings.protocol_label),
             settings: shared.settings,
@@ -98,13 +106,14 @@ impl Worker {
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),
             view: RefCell::new(Rc::new(view)),
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
-            workers: shared.workers,
+            limits,
         })
     }
 
@@ -113,7 +122,7 @@ impl Worker {
         let mut published = self.published.borrow_mut();
         let table = published.load();
         if !Arc::ptr_eq(table, &self.view.borrow().table) {
-            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, self.workers);
+            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, &self.limits);
             self.view.replace(Rc::new(newer));
         }
         Rc::clone(&self.view.borrow())

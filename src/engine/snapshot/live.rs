@@ -14,6 +14,7 @@ use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
 use crate::engine::health::check::{self, CheckState, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
+use crate::engine::limit::gradient::Adaptive;
 use crate::engine::policy::{Check, Eject};
 use crate::engine::time::{Draw, Millis};
 
@@ -36,7 +37,13 @@ pub struct Live {
     dirty: AtomicBool,
     /// A [`Cost`].
     latency: AtomicU64,
+    /// When it first became routable, plus 1; 0: never yet.
+    routable_since: AtomicU64,
     window: Window,
+    /// How much it carries at once, by its latency. Fed where a service asks for it.
+    pub adaptive: Adaptive,
+    /// Requests that wait for a place.
+    waiting: AtomicU32,
     /// There once somebody asked for it: most services have no limit on latency.
     times: OnceLock<Box<AnswerTimes>>,
 }
@@ -62,7 +69,10 @@ impl Live {
             check_against: AtomicU32::new(0),
             dirty: AtomicBool::new(false),
             latency: AtomicU64::new(0),
+            routable_since: AtomicU64::new(0),
             window: Window::default(),
+            adaptive: Adaptive::default(),
+            waiting: AtomicU32::new(0),
             times: OnceLock::new(),
         }
     }
@@ -76,6 +86,35 @@ impl Live {
     /// A request goes to it. Each `begin` has one `end`.
     pub fn begin(&self) {
         self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// A request goes to it, if fewer than `limit` do already. `queued`: it has waited for its turn; another one stands
+    /// back while somebody waits. As [`Live::begin`] when true.
+    #[must_use]
+    pub fn try_begin(&self, limit: u32, queued: bool) -> bool {
+        if !queued && self.waiting.load(Relaxed) > 0 {
+            return false;
+        }
+        let one_more = |word: u64| ((word as u32) < limit).then(|| word.wrapping_add(1));
+        self.requests.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    /// Requests that wait for a place.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Joins those who wait, if fewer than `most` do. Each true is followed by one [`Live::leave`].
+    #[must_use]
+    pub fn join(&self, most: u32) -> bool {
+        let one_more = |waiting: u32| (waiting < most).then_some(waiting + 1);
+        self.waiting.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    /// Waits no longer.
+    pub fn leave(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
     }
 
     /// A request to it ended, after its evidence was recorded.
@@ -227,10 +266,12 @@ impl Live {
         word.wants_probe(now) && self.swap(word, word.with_state(probing, word.times()))
     }
 
-    /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten.
+    /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten
+    /// and its slow start begun anew.
     /// `None` when it is out already.
     pub fn distrust(&self, now: Millis) -> Option<Transition> {
         self.latency.store(0, Relaxed);
+        self.routable_since.store(0, Relaxed);
         self.change(|word| {
             let health = word.health(Streak::default(), Tally::default());
             if health.is_out() {
@@ -248,10 +289,29 @@ impl Live {
         let _ = self.latency.fetch_update(Relaxed, Relaxed, next);
     }
 
-    /// The moving cost in microseconds; `None` before the first answer.
+    /// The moving cost in microseconds as of a moment; `None` before the first answer.
     #[must_use]
-    pub fn latency_micros(&self) -> Option<u64> {
-        Cost::unpack(self.latency.load(Relaxed)).micros()
+    pub fn cost_micros(&self, now: Millis) -> Option<f32> {
+        Cost::unpack(self.latency.load(Relaxed)).micros(now)
+    }
+
+    /// When it first became routable in some pool, for slow start. The origin: it was there before us, or never was.
+    #[must_use]
+    pub fn first_routable(&self) -> Millis {
+        Millis(self.routable_since.load(Relaxed).saturating_sub(1))
+    }
+
+    /// The publisher found it routable: the clock of its slow start begins, unless it runs. Returns when it began.
+    pub fn note_routable(&self, now: Millis) -> Millis {
+        if self.routable_since.load(Relaxed) == 0 {
+            let _ = self.routable_since.compare_exchange(0, now.0.saturating_add(1), Relaxed, Relaxed);
+        }
+        self.first_routable()
+    }
+
+    /// It was there before we were: it never starts slowly.
+    pub fn set_established(&self) {
+        self.routable_since.store(1, Relaxed);
     }
 
     /// Counts how long an answer took, in microseconds, if anybody wants to know. At most one relaxed addition.
