@@ -11,7 +11,7 @@
 //! one pointer that a request takes once; subsets are resolved when a table is published; a failing catalog removes
 //! nobody; live state belongs to the instance and not to the snapshot; no request is sent twice unless that is safe.
 //!
-//! The modules, in reading order: [`engine`] decides. [`catalog`] and [`files`] say what there is, [`publish`] makes
+//! The modules, in reading order: [`engine`] decides. [`catalog`] and [`files`] (with [`tls_files`]) say what there is, [`publish`] makes
 //! tables of it. [`server`] accepts, [`forward`] takes a request through its phases, [`upstream`] holds the connections
 //! to the instances and checks them. [`observe`] counts and tells, [`admin`] shows it. [`config`] reads the settings,
 //! [`serve`] composes the parts. [`dry_run`] is the engine over files, [`cli`] the commands.
@@ -20,6 +20,7 @@ pub mod engine;
 
 pub mod catalog;
 pub mod files;
+pub mod tls_files;
 pub mod publish;
 
 pub mod forward;

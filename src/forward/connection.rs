@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use http::HeaderValue;
 
+use super::authority::Names;
 use super::clock::Clock;
 use super::upgrade::Tunnel;
 use crate::engine::time::Millis;
@@ -38,6 +39,12 @@ pub struct Tls {
     pub sni: Option<Arc<str>>,
     /// The subject alternative names of the client's certificate.
     pub san: Arc<[String]>,
+    /// What the certificate that was shown covers; `None`: any authority may be asked for.
+    pub names: Option<Arc<Names>>,
+    /// Whether `names` cover `sni`.
+    pub sni_covered: bool,
+    /// Whether HTTP/2 was agreed on (ALPN).
+    pub h2: bool,
 }
 
 /// One client connection.

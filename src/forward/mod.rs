@@ -7,9 +7,11 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod authority;
 pub mod body;
 pub mod clock;
 pub mod connection;
+pub mod edit;
 pub mod error;
 pub mod exchange;
 pub mod headers;

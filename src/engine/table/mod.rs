@@ -4,6 +4,7 @@ mod build;
 mod heritage;
 mod left_out;
 mod levels;
+pub mod outliers;
 mod pool;
 mod refused;
 mod resolve;
