@@ -154,6 +154,9 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         memory: at.value("memory", "auto", auto(size_from(1_024 * 1_024)), cx),
         backlog: at.value("backlog", "4096", count(1 << 20), cx),
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
+        h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
+        h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
+        h2_resets: at.value("h2_resets", "100", count(1_000_000), cx),
     };
     at.finish(cx);
     limits
@@ -170,6 +173,7 @@ fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
     let upstream = Upstream {
         idle: at.value("idle", "auto", auto(duration), cx),
         max_connections: at.value("max_connections", "0", |text| whole(0, 1 << 20)(text).map(|n| n as u32), cx),
+        protocol_label: at.value("protocol_label", "proto", text, cx),
     };
     at.finish(cx);
     upstream

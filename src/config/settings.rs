@@ -159,15 +159,23 @@ pub struct Limits {
     pub backlog: u32,
     /// Streams of one HTTP/2 connection. Default 100.
     pub h2_streams: u32,
+    /// Bytes that a client may send ahead on a stream. Default 64 KiB.
+    pub h2_window: u64,
+    /// The same over all streams of a connection. Default 1 MiB.
+    pub h2_connection_window: u64,
+    /// Requests that a client may take back within 10 s. Default 100.
+    pub h2_resets: u32,
 }
 
 /// Towards instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// How long an idle connection is kept; auto: learned per endpoint.
     pub idle: Auto<u64>,
     /// Connections to one endpoint, over all workers; 0: no limit.
     pub max_connections: u32,
+    /// The key of the label that names an instance's protocol. Default `proto`.
+    pub protocol_label: String,
 }
 
 /// Stopping.

@@ -232,6 +232,13 @@ impl Exchange {
         }
     }
 
+    /// The endpoint of the last try served it although it is ejected.
+    pub fn proved(&self) {
+        if let Some(on) = &self.on {
+            self.worker.proved(&on.0);
+        }
+    }
+
     /// Feeds the time that the last try's answer took, where the service judges its instances by it.
     pub fn timed(&self) {
         if let (Some(on), Some(route), Some(micros)) = (&self.on, &self.route, self.first_byte_us)
@@ -320,6 +327,7 @@ impl Exchange {
             host: head.host,
             target: head.target,
             scheme: self.connection.scheme(),
+            protocol: if self.connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
             copied: head.copied,
             client: self.connection.client(),
             sni: tls.and_then(|tls| tls.sni.clone()),
@@ -335,6 +343,7 @@ impl Exchange {
             },
             answer: Answer {
                 status: self.status,
+                grpc_status: self.call_status,
                 detail: self.detail.map_or("", Detail::word),
                 attempts: self.attempts,
                 rerouted: self.route.as_ref().is_some_and(|route| route.rerouted),

@@ -100,7 +100,7 @@ impl Serving {
         let listeners = translate::listeners(&settings.listen)?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors)?;
-        translate::upstream(settings.upstream)?;
+        translate::upstream(&settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
         let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
         let workers = control::workers(workers);
