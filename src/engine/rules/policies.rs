@@ -75,8 +75,8 @@ fn retry(r: &mut Reader<'_>, node: &Node) -> Retry {
                     found.grpc |= grpc::named(name).map_or(0, |status| 1 << status);
                 }
                 _ => {
-                    let known = ["connect", "reset", "timeout", "a status"].iter().chain(&grpc::NAMES[1..]);
-                    let known: Vec<(&str, ())> = known.map(|word| (*word, ())).collect();
+                    let known = ["connect", "reset", "timeout", "a status", "a status of gRPC by its name"];
+                    let known = known.map(|word| (word, ()));
                     let _: Option<()> = r.word(item, &known);
                 }
             }
