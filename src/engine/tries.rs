@@ -65,11 +65,11 @@ impl<'t> Tries<'t> {
     }
 
     /// Another endpoint: of the same pool, or for the last permitted try of the next pool where there is one, else of
-    /// another locality level. Those whose last answer was a failure come after the others; when nobody is left, one
-    /// that is ejected.
-    pub fn next(&mut self, now: Millis, last: bool) -> Option<Picked> {
+    /// another locality level (at once when the last endpoint was `unreachable`: its neighbours may be cut off with it).
+    /// Those whose last answer was a failure come after the others; when nobody is left, one that is ejected.
+    pub fn next(&mut self, now: Millis, last: bool, unreachable: bool) -> Option<Picked> {
         let stands = self.choice?;
-        if !last && let Some(picked) = self.pick(stands, now, false) {
+        if !last && let Some(picked) = self.pick_again(stands, now, unreachable) {
             return Some(picked);
         }
         let mut at = next_choice(self.table, self.decision, stands);
@@ -79,7 +79,7 @@ impl<'t> Tries<'t> {
             }
             at = next_choice(self.table, self.decision, choice);
         }
-        let same = if last { self.pick_elsewhere(stands, now) } else { None };
+        let same = if last { self.pick_again(stands, now, true) } else { None };
         same.or_else(|| self.last_resort())
     }
 
@@ -126,8 +126,8 @@ impl<'t> Tries<'t> {
         Some(picked)
     }
 
-    fn pick_elsewhere(&mut self, choice: Choice, now: Millis) -> Option<Picked> {
-        let picked = self.pick_from(choice, now, false, self.level)?;
+    fn pick_again(&mut self, choice: Choice, now: Millis, elsewhere: bool) -> Option<Picked> {
+        let picked = self.pick_from(choice, now, false, self.level.filter(|_| elsewhere))?;
         (self.choice, self.pool) = (Some(choice), choice.pool);
         Some(picked)
     }

@@ -11,8 +11,8 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::authority;
 use super::attempt::{Ended, Limits, Outbound};
+use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::edit::{Changes, in_force};
@@ -21,9 +21,9 @@ use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::latency;
-use super::respond;
 use super::limit;
-use super::retry::{Reading, Trouble, backoff};
+use super::respond;
+use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
@@ -146,7 +146,9 @@ async fn phases(
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound)
+            .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
+            .flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
