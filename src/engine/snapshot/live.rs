@@ -11,7 +11,7 @@ use super::answer_times::{AnswerCounts, AnswerTimes};
 use super::latency::Cost;
 use super::window::Window;
 use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
-use crate::engine::health::check::{self, CheckState, Verdict};
+use crate::engine::health::check::{self, CheckState, Failure, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
 use crate::engine::policy::{Check, Eject};
@@ -33,6 +33,8 @@ pub struct Live {
     changed: AtomicU64,
     /// Answers of the active check in a row against its verdict.
     check_against: AtomicU32,
+    /// Why the active check failed last, packed; 0: it passed since.
+    check_failure: AtomicU32,
     dirty: AtomicBool,
     /// A [`Cost`].
     latency: AtomicU64,
@@ -60,6 +62,7 @@ impl Live {
             streak: AtomicU64::new(0),
             changed: AtomicU64::new(now.0),
             check_against: AtomicU32::new(0),
+            check_failure: AtomicU32::new(0),
             dirty: AtomicBool::new(false),
             latency: AtomicU64::new(0),
             window: Window::default(),
@@ -137,6 +140,12 @@ impl Live {
         self.word().verdict()
     }
 
+    /// Why the active check failed last; `None`: it passed since, or there is none.
+    #[must_use]
+    pub fn check_failure(&self) -> Option<Failure> {
+        Failure::unpack(self.check_failure.load(Relaxed))
+    }
+
     /// Whether it waits for its first passing check (`hold_new`).
     #[must_use]
     pub fn awaits_check(&self) -> bool {
@@ -171,15 +180,17 @@ impl Live {
     /// change comes first.
     pub fn record_check(
         &self,
-        passed: bool,
+        answer: Result<(), Failure>,
         now: Millis,
         check: &Check,
         policy: &Eject,
         jitter: Draw,
     ) -> Option<Transition> {
-        let turned = self.turn_verdict(passed, now, check);
+        let (passed, failure) = (answer.is_ok(), answer.err());
+        self.check_failure.store(failure.map_or(0, Failure::pack), Relaxed);
+        let turned = self.turn_verdict(failure, now, check);
         let count = if passed { check.rise } else { check.fall };
-        let reason = Reason::Check { count };
+        let reason = Reason::Check { count, failure };
         let judged = self.change(|word| {
             let health = word.health(Streak::default(), Tally::default());
             match health.state {
@@ -329,12 +340,14 @@ impl Live {
             }
             if self.swap(word, next) {
                 self.check_against.store(0, Relaxed);
+                self.check_failure.store(0, Relaxed);
                 return word.0 & (CHECK_FAILING | AWAITING) != 0;
             }
         }
     }
 
-    fn turn_verdict(&self, passed: bool, now: Millis, check: &Check) -> Option<Transition> {
+    fn turn_verdict(&self, failure: Option<Failure>, now: Millis, check: &Check) -> Option<Transition> {
+        let passed = failure.is_none();
         loop {
             let word = self.word();
             let against = self.check_against.load(Relaxed);
@@ -349,7 +362,7 @@ impl Live {
                 Verdict::Passing | Verdict::Unknown => Kind::CheckPassing,
             };
             let count = if passed { check.rise } else { check.fall };
-            let transition = Transition { kind, reason: Reason::Check { count }, at: now, enforced: true };
+            let transition = Transition { kind, reason: Reason::Check { count, failure }, at: now, enforced: true };
             return (next != word).then_some(transition);
         }
     }

@@ -1,7 +1,11 @@
 //! Active checks, run from the control plane. An answer enters by the same door as passive evidence.
 
+mod command;
+mod grpc;
+mod http1;
 pub mod probe;
 pub mod schedule;
+mod tcp;
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -13,9 +17,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::engine::health::check::Verdict;
+use crate::engine::health::check::{Failure, Verdict};
 use crate::engine::label::Text;
-use crate::engine::policy::{Check, Probe};
+use crate::engine::policy::Check;
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::clock::Clock;
@@ -24,17 +28,6 @@ use crate::observe::names;
 use crate::observe::transitions::Transitions;
 use probe::CheckFailure;
 use schedule::{Schedule, Target};
-
-/// What is asked of instances whose catalog is silent, where the rules ask nothing.
-const UNASKED: Check = Check {
-    probe: Probe::Tcp,
-    interval: 5_000,
-    timeout: 2_000,
-    rise: 2,
-    fall: 3,
-    hold_new: false,
-    check_readmits: false,
-};
 
 /// Checks that run at the same time, over all services.
 const AT_ONCE: usize = 256;
@@ -77,7 +70,7 @@ impl Checks {
             while running.len() < AT_ONCE {
                 let Some(target) = self.schedule.take_due(self.clock.now()) else { break };
                 running.spawn(async move {
-                    let answer = probe::run(&target.check, target.endpoint.instance.addr).await;
+                    let answer = probe::run(&target.check, &target.endpoint.instance).await;
                     (target, answer)
                 });
             }
@@ -102,9 +95,11 @@ impl Checks {
         self.generation.borrow_and_update();
         let table = self.table.load();
         let stale = self.stale.borrow_and_update().clone();
+        // What is asked of instances whose catalog is silent, where the rules ask nothing.
+        let unasked = Check::new(Check::CONNECTS);
         let mut targets = Vec::new();
         for (file, pools) in table.router.files.iter().zip(&table.files) {
-            let instead = stale.contains(&file.service).then_some(&UNASKED);
+            let instead = stale.contains(&file.service).then_some(&unasked);
             let Some(check) = file.check.as_ref().or(instead) else { continue };
             let (check, eject) = (Arc::new(check.clone()), Arc::new(file.eject.clone()));
             targets.extend(pools.endpoints().iter().map(|endpoint| Target {
@@ -122,11 +117,12 @@ impl Checks {
 
     fn finished(&mut self, target: &Target, answer: &Result<(), CheckFailure>) {
         let (now, passed) = (self.clock.now(), answer.is_ok());
+        let judged = answer.as_ref().copied().map_err(CheckFailure::kind);
         let luck = Draw(self.luck.advance());
         let Target { endpoint, check, eject } = target;
-        let transition = endpoint.live.record_check(passed, now, check, eject, luck);
+        let transition = endpoint.live.record_check(judged, now, check, eject, luck);
         let agrees = matches!((endpoint.live.verdict(), passed), (Verdict::Passing, true) | (Verdict::Failing, false));
-        let result = if passed { "passed" } else { "failed" };
+        let result = judged.map_or_else(Failure::word, |()| "passed");
         self.metrics.count(&names::CHECKS, &[&endpoint.instance.service, result], 1);
         if let Err(failure) = answer {
             tracing::debug!(target: "pointsman::checks", service = %endpoint.instance.service,

@@ -105,22 +105,13 @@ fn jittered(base: u64, luck: Draw) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::policy::Probe;
     use crate::engine::testing::{instance, service};
 
     fn target(id: &str) -> Target {
         let both = ["a", "b"].map(|id| Arc::new(instance("web", id, 80, &[])));
         let web = service("web", both.into());
         let endpoint = web.by_id(id).expect("one of the two").1.clone();
-        let check = Check {
-            probe: Probe::Tcp,
-            interval: 5_000,
-            timeout: 1,
-            rise: 2,
-            fall: 3,
-            hold_new: false,
-            check_readmits: false,
-        };
+        let check = Check { timeout: 1, ..Check::new(Check::CONNECTS) };
         Target { endpoint, check: Arc::new(check), eject: Arc::new(Eject::default()) }
     }
 
