@@ -1,6 +1,8 @@
 //! The data plane end to end, over real sockets: scripted clients on one side, scripted instances on the other.
 #![allow(clippy::unwrap_used)]
 
+#[path = "e2e/agreement/mod.rs"]
+mod agreement;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/bodies.rs"]

@@ -6,9 +6,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::COOKIE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -21,6 +20,7 @@ use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::latency;
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
@@ -125,7 +125,7 @@ async fn phases(
     };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
@@ -249,20 +249,15 @@ fn outbound(
     let upgrades = upgrade.is_some();
     let mut fields = head.headers;
     headers::towards_instance(&mut fields, seen, &connection, settings, upgrade);
-    if seen.has(Survey::COOKIE) {
-        strip_cookie(&mut fields, &file.cookie);
-    }
-    if !file.control_headers.is_empty() && !file.trusts(connection.client()) {
-        file.control_headers.iter().for_each(|name| {
-            fields.remove(name);
-        });
+    if seen.has(Survey::COOKIE) || file.ruleset.trusted.is_some() {
+        file.strip(&mut fields, connection.client());
     }
     if settings.request_id && !seen.has(Survey::REQUEST_ID) {
         fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
     }
     let mut uri = origin_form(head.uri);
     if let Some(changes) = changes {
-        changes.make(&mut uri, &mut fields);
+        changes.make(file, &mut uri, &mut fields);
     }
     if settings.request_id {
         exchange.note_request_id(fields.get(X_REQUEST_ID));
@@ -272,37 +267,24 @@ fn outbound(
     Outbound::new(head.method, uri, fields, exchange.upload.clone(), upgrades)
 }
 
-/// Takes our own stickiness cookie out of the request.
-fn strip_cookie(fields: &mut HeaderMap, name: &str) {
-    let kept = |field: &HeaderValue| cookie::strip(field, &[name]);
-    if fields.get_all(COOKIE).iter().all(|field| kept(field).is_none()) {
-        return;
-    }
-    let left: Vec<HeaderValue> =
-        fields.get_all(COOKIE).iter().filter_map(|field| kept(field).unwrap_or_else(|| Some(field.clone()))).collect();
-    fields.remove(COOKIE);
-    left.into_iter().for_each(|field| {
-        fields.append(COOKIE, field);
-    });
-}
-
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
 fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picked, retry: &Retry) -> Option<Trouble> {
     let (evidence, word, trouble) = match result {
         Ok(answered) => {
             let status = answered.response.status().as_u16();
             let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
+            (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
         }
         Err(failure) => {
             let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
+            (failure.detail.evidence(), failure.detail.word(), trouble)
         }
     };
     exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
+    latency::observe(exchange, result, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
@@ -311,7 +293,9 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
     }
-    trouble
+    // A client that was made to try an ejected endpoint is not told of its failure, whatever it is.
+    let failed_probe = picked.probe && evidence.is_some_and(Evidence::is_failure);
+    trouble.filter(|trouble| failed_probe || trouble.cause.is_wanted(retry))
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.

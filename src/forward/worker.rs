@@ -14,6 +14,7 @@ use super::exchange::Peer;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
+use crate::engine::balance::Memory;
 use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Eject;
@@ -72,6 +73,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// What picking remembers.
+    pub memory: Memory,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -98,6 +101,7 @@ impl Worker {
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),
