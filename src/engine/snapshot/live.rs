@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::answer_times::{AnswerCounts, AnswerTimes};
 use super::latency::Cost;
 use super::window::Window;
-use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
+use super::word::{AWAITING, CHECK_FAILING, DRAINED, OPEN, OUT, UNAVAILABLE, Word};
 use crate::engine::health::check::{self, CheckState, Failure, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
@@ -239,6 +239,40 @@ impl Live {
         let word = self.word();
         let probing = State::Probing { permit_until: now.plus(lapse_ms.max(1)) };
         word.wants_probe(now) && self.swap(word, word.with_state(probing, word.times()))
+    }
+
+    /// How long it has waited for a request that may prove it, in milliseconds; 0 where it does not wait.
+    #[must_use]
+    pub fn waits_for_trial(&self, now: Millis) -> u64 {
+        match self.state() {
+            _ if !self.wants_probe(now) => 0,
+            State::Healthy { .. } => 0,
+            State::Ejected { until } => now.since(until),
+            State::Probing { permit_until } => now.since(permit_until.max(self.changed())),
+        }
+    }
+
+    /// Lets any request prove it, also one that cannot be repeated, until its state changes. True when that is new.
+    pub fn open_trial(&self, now: Millis) -> bool {
+        let word = self.word();
+        word.wants_probe(now) && word.0 & OPEN == 0 && self.swap(word, Word(word.0 | OPEN))
+    }
+
+    /// Whether any request may prove it.
+    #[must_use]
+    pub fn trial_is_open(&self) -> bool {
+        self.word.load(Relaxed) & OPEN != 0
+    }
+
+    /// As [`Live::take_probe_permit`], for a request that cannot be repeated.
+    pub fn take_open_permit(&self, now: Millis, lapse_ms: u64) -> bool {
+        self.trial_is_open() && self.take_probe_permit(now, lapse_ms)
+    }
+
+    /// Requests that have ended, modulo 2^32.
+    #[must_use]
+    pub fn ended(&self) -> u32 {
+        self.finished()
     }
 
     /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten

@@ -191,3 +191,20 @@ fn a_verdict_that_nobody_renews_is_forgotten() {
     live.set_awaits_check(true);
     assert!(live.forget_verdict() && live.available());
 }
+
+#[test]
+fn a_trial_is_open_to_any_request_only_once_it_was_opened_and_until_it_is_decided() {
+    let live = Live::new(1);
+    live.eject(Millis(0), 1_000).expect("it was in");
+    assert_eq!((live.waits_for_trial(Millis(999)), live.waits_for_trial(Millis(4_000))), (0, 3_000));
+    assert!(!live.open_trial(Millis(999)), "its time is not over");
+    assert!(!live.take_open_permit(Millis(4_000), 500), "not open");
+    assert!(live.open_trial(Millis(4_000)) && !live.open_trial(Millis(4_000)));
+    assert!(live.take_open_permit(Millis(4_000), 500));
+    assert!(!live.take_open_permit(Millis(4_400), 500), "one permit only");
+    assert!(live.take_open_permit(Millis(4_500), 500), "the permit lapsed");
+    once(&live, Evidence::Reset, 4_600).expect("ejected again");
+    let until = ejected(&live);
+    assert!(!live.take_open_permit(Millis(until), 500), "decided: it waits for the next opening");
+    assert!(live.take_probe_permit(Millis(until), 500));
+}

@@ -6,6 +6,7 @@ mod http1;
 pub mod probe;
 pub mod schedule;
 mod tcp;
+mod trials;
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -14,12 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
+use crate::engine::health::Evidence;
 use crate::engine::health::check::{Failure, Verdict};
 use crate::engine::label::Text;
-use crate::engine::policy::Check;
+use crate::engine::policy::{Check, Probe};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::clock::Clock;
@@ -28,9 +31,14 @@ use crate::observe::names;
 use crate::observe::transitions::Transitions;
 use probe::CheckFailure;
 use schedule::{Schedule, Target};
+use trials::{Trial, Trials};
 
 /// Checks that run at the same time, over all services.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 512;
+/// Commands that run at the same time.
+const COMMANDS_AT_ONCE: usize = 16;
+/// How often endpoints are looked for that have waited long for a trial.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The active checks of all services whose rule file has one.
 pub struct Checks {
@@ -66,10 +74,18 @@ impl Checks {
     pub async fn run(mut self) {
         let mut running: JoinSet<(Target, Result<(), CheckFailure>)> = JoinSet::new();
         self.follow_table();
+        let commands = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
+        let mut trials = Trials::default();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while running.len() < AT_ONCE {
                 let Some(target) = self.schedule.take_due(self.clock.now()) else { break };
+                let commands = Arc::clone(&commands);
                 running.spawn(async move {
+                    let is_command = matches!(target.check.probe, Probe::Command { .. });
+                    // The wait for a place is not the instance's; the semaphore is never closed.
+                    let _place = if is_command { commands.acquire().await.ok() } else { None };
                     let answer = probe::run(&target.check, &target.endpoint.instance).await;
                     (target, answer)
                 });
@@ -86,6 +102,8 @@ impl Checks {
                     // Only a panic in the probe: its endpoint is checked again when the table next changes.
                     Err(error) => tracing::error!(target: "pointsman::checks", %error, "an active check failed in itself"),
                 },
+                _ = looks.tick() => trials.look(&self.table.load(), &self.stale.borrow(), self.clock.now()),
+                Some(ended) = trials.next() => self.tried(&ended),
                 () = until(next, self.clock) => {}
             }
         }
@@ -111,6 +129,27 @@ impl Checks {
         for Target { endpoint, .. } in self.schedule.reconcile(targets, self.clock.now()) {
             if endpoint.live.forget_verdict() {
                 self.transitions.touched(&endpoint);
+            }
+        }
+    }
+
+    /// An address that accepts connections again may be given a request that cannot be repeated; one that does not is
+    /// ejected again, and no request was risked.
+    fn tried(&mut self, Trial { endpoint, eject, answer }: &Trial) {
+        let (now, luck) = (self.clock.now(), Draw(self.luck.advance()));
+        self.metrics.count(
+            &names::PROBES,
+            &[&endpoint.instance.service, if answer.is_ok() { "opened" } else { "failure" }],
+            1,
+        );
+        match answer {
+            Ok(()) => {
+                endpoint.live.open_trial(now);
+            }
+            Err(_) => {
+                if let Some(transition) = endpoint.live.record(Evidence::Connect, now, eject, luck) {
+                    self.transitions.report(endpoint, transition);
+                }
             }
         }
     }
