@@ -245,7 +245,7 @@ mod tests {
         live.record_check(Ok(()), Millis(0), &one.check, &Eject::default(), Draw(1));
         schedule.reconcile([one], Millis(0));
         let mut now = Millis(0);
-        let mut serve = |per_second: u64, now: &mut Millis, schedule: &mut Schedule| {
+        let serve = |per_second: u64, now: &mut Millis, schedule: &mut Schedule| {
             let wait = gap(schedule, *now, false);
             (0..per_second * wait / 1_000).for_each(|_| {
                 live.begin();
