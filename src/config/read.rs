@@ -9,8 +9,8 @@ use super::layers::Layer;
 use super::report::{Origin, Report};
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat, Metrics,
-    Settings, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, Checks, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
+    Metrics, Settings, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 
@@ -28,6 +28,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         workers: at.value("workers", "auto", auto(|text| whole(1, 1_024)(text).map(|n| n as usize)), cx),
         limits: limits(at.map("limits", cx), cx),
         upstream: upstream(at.map("upstream", cx), cx),
+        checks: checks(at.map("checks", cx), cx),
         drain: drain(at.map("drain", cx), cx),
         trusted_proxies: at.list("trusted_proxies", "", network, cx),
         request_id: at.value("request_id", "true", flag, cx),
@@ -173,6 +174,12 @@ fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
     };
     at.finish(cx);
     upstream
+}
+
+fn checks(mut at: Scope<'_>, cx: &mut Context<'_>) -> Checks {
+    let checks = Checks { allow_commands: at.value("allow_commands", "false", flag, cx) };
+    at.finish(cx);
+    checks
 }
 
 fn drain(mut at: Scope<'_>, cx: &mut Context<'_>) -> Drain {

@@ -51,6 +51,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Towards instances.
     pub upstream: Upstream,
+    /// Active checks.
+    pub checks: Checks,
     /// Stopping.
     pub drain: Drain,
     /// Who may send X-Forwarded-*, Forwarded and PROXY protocol.
@@ -168,6 +170,13 @@ pub struct Upstream {
     pub idle: Auto<u64>,
     /// Connections to one endpoint, over all workers; 0: no limit.
     pub max_connections: u32,
+}
+
+/// Active checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Whether rule files may have programs of this machine run (`check: {command: […]}`). Default false.
+    pub allow_commands: bool,
 }
 
 /// Stopping.

@@ -226,8 +226,10 @@ impl<'t> Told<'t> {
             LeftOut::Status { status } => status.word().into(),
             LeftOut::Weight => "weight 0".into(),
             LeftOut::Drained => "drained".into(),
-            LeftOut::CheckFailing => "its check fails".into(),
-            LeftOut::AwaitsCheck => "waits for its first passing check".into(),
+            LeftOut::CheckFailing { last: None } => "its check fails".into(),
+            LeftOut::CheckFailing { last: Some(last) } => format!("its check fails: {last}"),
+            LeftOut::AwaitsCheck { last: None } => "waits for its first passing check".into(),
+            LeftOut::AwaitsCheck { last: Some(last) } => format!("waits for its first passing check: {last}"),
             LeftOut::Ejected { until } if until.0 > self.now.0 => {
                 format!("ejected for another {} ms", until.since(self.now))
             }

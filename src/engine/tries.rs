@@ -1,6 +1,6 @@
 //! Whom to try, and whom next: the order of resort for the first try, the retry's walk for the others.
 
-use super::balance::{Asking, Memory, Picked, Tried, last_resort, pick, pick_any, probe};
+use super::balance::{Asking, Memory, Picked, Tried, last_resort, pick, pick_any, probe, probe_open};
 use super::route::{Choice, Decision, Detail, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
 use super::table::Table;
 use super::time::{Draw, Millis};
@@ -45,6 +45,9 @@ impl<'t> Tries<'t> {
     /// of the last one.
     pub fn first(&mut self, now: Millis, may_probe: bool) -> Result<Picked, (u16, Detail)> {
         if may_probe && let Some(picked) = self.probe_passed_over(now) {
+            return Ok(picked);
+        }
+        if !may_probe && let Some(picked) = self.probe_open(now) {
             return Ok(picked);
         }
         let mut outcome = self.decision.outcome;
@@ -111,6 +114,21 @@ impl<'t> Tries<'t> {
             let endpoint = probe(table.pool(self.file, slot), endpoints, now)?;
             self.pool = table.files[self.file as usize].compiled(slot);
             Some(Picked { endpoint, level: 0, probe: true, panic: false, last_resort: false })
+        })
+    }
+
+    /// A service whose requests cannot be repeated would never take an instance back: one that has waited for long, and
+    /// whose address accepts connections (`upstream::checks` has asked), gets one of them.
+    fn probe_open(&mut self, now: Millis) -> Option<Picked> {
+        let table = self.table;
+        let endpoints = table.endpoints(self.file);
+        let chosen = self.choice.map(|choice| choice.slot);
+        let passed_over = self.choice.is_none_or(|choice| choice.passes_over());
+        let reached = passed_over.then(|| reached(table, self.decision, self.choice)).into_iter().flatten();
+        reached.chain(chosen).find_map(|slot| {
+            let endpoint = probe_open(table.pool(self.file, slot), endpoints, now)?;
+            self.pool = table.files[self.file as usize].compiled(slot);
+            Some(Picked { endpoint, level: 0, probe: true, panic: false })
         })
     }
 

@@ -34,7 +34,7 @@ use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
-use crate::publish::rules::{Loaded, RuleFiles};
+use crate::publish::rules::{Loaded, Permits, RuleFiles};
 use crate::publish::{self, Inputs, Published, Publisher};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
@@ -102,7 +102,9 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
-        let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
+        let Settings { admin, catalog, region, zone, workers, drain, checks, access_log, label_keys, metrics, .. } =
+            settings;
+        let permits = Permits { commands: checks.allow_commands };
         let workers = control::workers(workers);
 
         let clock = Clock::start();
@@ -164,7 +166,7 @@ impl Serving {
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
         let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
-        let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
+        let files = RuleFiles::new(rules.paths, permits, &rules.loaded, Arc::clone(&reloads), followers);
         tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
         tasks.spawn(
             Checks::new(
