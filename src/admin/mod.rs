@@ -26,6 +26,7 @@ use serde_json::json;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::engine::limit::Book;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -60,6 +61,8 @@ pub struct Admin {
     pub table: Arc<ArcSwap<Table>>,
     /// The process's clock.
     pub clock: Clock,
+    /// What limits know.
+    pub book: Arc<Book>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// All events.

@@ -36,7 +36,12 @@ pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
     };
     let trusted = table.router.trusts(&request.host, &request.path, request.client);
     let draw = request.draw.unwrap_or_else(|| Draw(RandomState::new().hash_one(table.generation)));
-    Json(dry_run::explain::explain(&table, &request.view(trusted), draw, admin.clock.now())).into_response()
+    let now = admin.clock.now();
+    let mut told = dry_run::explain::explain(&table, &request.view(trusted), draw, now);
+    if let (Some(file), Some(policies)) = (&told.file, &mut told.policies) {
+        policies.limits.live(&admin.book, &file.service, &file.name, &policies.retry, now);
+    }
+    Json(told).into_response()
 }
 
 fn written(file: &RuleFile) -> Value {

@@ -8,6 +8,7 @@ use crate::engine::format::explanation::{
     CandidateNote, Explanation, FileNote, Kind, LeftOutNote, LevelNote, PickNote, PoliciesNote, PoolNote, RequestNote,
     ResortNote, ResultNote,
 };
+use crate::engine::format::limits::LimitsNote;
 use crate::engine::format::traffic::shown_draw;
 use crate::engine::request::RequestView;
 use crate::engine::route::visited::{Visited, lists, visited};
@@ -258,6 +259,7 @@ impl<'t> Told<'t> {
             eject: file.eject.clone(),
             prefer: file.locality.prefer.iter().map(ToString::to_string).collect(),
             spill: file.locality.spill,
+            limits: LimitsNote::of(file, policies),
         })
     }
 }

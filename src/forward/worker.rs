@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::clock::Clock;
 use super::exchange::Peer;
+use super::queue::{Lines, Queues};
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
+    /// Who waits for a place at an instance.
+    pub lines: Arc<Lines>,
     /// What limits know; kept by the control plane over every reload.
     pub book: Arc<Book>,
 }
@@ -83,6 +86,8 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
+    /// Who waits for a place at an instance.
+    pub queues: Queues,
     /// What limits know, and which worker this is.
     pub limits: Limits,
 }
@@ -110,6 +115,7 @@ impl Worker {
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
             limits,
+            queues: Queues::new(shared.lines),
         })
     }
 

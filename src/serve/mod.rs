@@ -142,6 +142,7 @@ impl Serving {
             seed: control::seed(),
             workers,
             book: Arc::clone(&book),
+            lines: Arc::default(),
         };
         let plane = DataPlane::start(&listeners, &shared, &limits)
             .await
@@ -184,6 +185,7 @@ impl Serving {
         let (stop_admin, stop) = oneshot::channel();
         let parts = AdminParts {
             published,
+            book,
             clock,
             metrics,
             events,
@@ -251,6 +253,7 @@ const LOG_CLOSE: Duration = Duration::from_secs(2);
 
 struct AdminParts {
     published: Published,
+    book: Arc<Book>,
     clock: Clock,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
@@ -279,12 +282,13 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
+    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
         table: Arc::clone(&published.table),
         clock,
+        book,
         metrics,
         events,
         reloads,

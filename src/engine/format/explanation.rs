@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::limits::LimitsNote;
 use crate::engine::policy::{Balance, Eject, Retry, Timeouts};
 
 /// How one request is decided.
@@ -332,6 +333,9 @@ pub struct PoliciesNote {
     pub prefer: Vec<String>,
     /// Over-provisioning in thousandths.
     pub spill: u32,
+    /// Limits, hedging, overload.
+    #[serde(flatten)]
+    pub limits: LimitsNote,
 }
 
 /// What a rule changes in the messages of a request.

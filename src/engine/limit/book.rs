@@ -25,6 +25,7 @@ pub struct Book {
     budgets: Shelf<Text, Budget>,
     limiters: Shelf<LimitKey, Limiter>,
     loads: Shelf<(Text, Overload), Load>,
+    process: Arc<Places>,
 }
 
 /// What a service carries at once.
@@ -50,7 +51,8 @@ impl Book {
     /// An empty one for so many workers. `seeds` hash the keys of clients, so they must come from the system's luck.
     #[must_use]
     pub fn new(workers: usize, seeds: RandomState) -> Self {
-        Self { workers, seeds, budgets: Shelf::default(), limiters: Shelf::default(), loads: Shelf::default() }
+        let (budgets, limiters, loads) = (Shelf::default(), Shelf::default(), Shelf::default());
+        Self { workers, seeds, budgets, limiters, loads, process: Arc::default() }
     }
 
     /// A service's retry budget.
@@ -75,6 +77,12 @@ impl Book {
             places: Arc::default(),
         };
         self.loads.of((Arc::clone(service), policy), fresh)
+    }
+
+    /// The places of the whole process.
+    #[must_use]
+    pub fn process(&self) -> &Arc<Places> {
+        &self.process
     }
 
     /// Seeds for hashing clients' keys.

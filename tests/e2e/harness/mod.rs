@@ -141,6 +141,7 @@ impl Setup {
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
             workers: self.workers,
+            lines: Arc::default(),
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
