@@ -15,6 +15,8 @@ mod faults;
 mod fields;
 #[path = "e2e/harness/mod.rs"]
 mod harness;
+#[path = "e2e/hedging.rs"]
+mod hedging;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/overload.rs"]

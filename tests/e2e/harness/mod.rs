@@ -184,6 +184,11 @@ impl Proxy {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
     }
 
+    /// Requests that wait for a place at an instance.
+    pub fn waiting(&self) -> u32 {
+        self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.waiting()).sum()
+    }
+
     pub async fn drain(self, timeout: Duration) -> Drained {
         soon("the drain", self.plane.drain(timeout)).await
     }
