@@ -31,6 +31,36 @@ impl Default for Timeouts {
     }
 }
 
+/// What an instance is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2; without TLS by prior knowledge.
+    H2,
+}
+
+impl Protocol {
+    /// What the value of an instance's protocol label (`proto` unless configured) means: `h2`, `h2c` and `grpc` are
+    /// HTTP/2, whatever the case; everything else, and none, is HTTP/1.1.
+    #[must_use]
+    pub fn of_label(value: Option<&str>) -> Self {
+        let is_h2 = |value: &str| ["h2", "h2c", "grpc"].iter().any(|word| value.eq_ignore_ascii_case(word));
+        if value.is_some_and(is_h2) { Self::H2 } else { Self::Http1 }
+    }
+
+    /// The word in a rule file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2 => "h2",
+        }
+    }
+}
+
 /// When a request may be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
@@ -125,9 +155,6 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// The algorithms that are built, as written in a rule file.
-    pub const SUPPORTED: [&'static str; 2] = ["least", "random"];
-
     /// The word in a rule file.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -137,15 +164,6 @@ impl Balance {
             Self::RoundRobin => "round_robin",
             Self::Random => "random",
             Self::Hash(_) => "hash",
-        }
-    }
-
-    /// Whether this one is built. A rule file that asks for another one is refused, naming [`Balance::SUPPORTED`].
-    #[must_use]
-    pub fn supported(&self) -> bool {
-        match self {
-            Self::Least | Self::Random => true,
-            Self::Ewma | Self::RoundRobin | Self::Hash(_) => false,
         }
     }
 }

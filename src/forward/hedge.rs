@@ -120,7 +120,7 @@ async fn beside(
     let eject = &trying.view.file(trying.file).eject;
     let mut aside = None;
     let (by_second, (ended, timing)) = race(&connection, first.as_mut(), second.as_mut(), |by_second, ended| {
-        let reading = Reading::of(ended, retry);
+        let reading = Reading::of(ended, retry, picked.probe && !by_second);
         if reading.trouble.is_none() && ended.is_ok() {
             return true;
         }

@@ -9,11 +9,10 @@ use std::task::Poll;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::authority;
 use super::attempt::{Ended, Limits, Outbound};
+use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::edit::{Changes, in_force};
@@ -21,9 +20,10 @@ use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
-use super::respond;
+use super::latency;
 use super::limit;
 use super::queue::place;
+use super::respond;
 use super::retry::{Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
@@ -41,12 +41,13 @@ use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
+use crate::upstream::Received;
 
 /// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
 pub async fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
@@ -80,7 +81,7 @@ pub async fn answer(
     }
     exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
-    if connection.closing.get() {
+    if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -91,7 +92,7 @@ async fn phases(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     json: &mut bool,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Source>, Refusal> {
     // Limits: what may not be passed on at all.
     let (head, body) = request.into_parts();
@@ -132,7 +133,7 @@ async fn phases(
     let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
@@ -239,7 +240,7 @@ fn outbound(
     worker: &Worker,
     exchange: &mut Exchange,
     head: Parts,
-    body: Incoming,
+    body: Received,
     seen: Survey,
     file: &RouterFile,
     changes: Option<&mut Changes>,
@@ -270,11 +271,12 @@ fn outbound(
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
 fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
-    let Reading { evidence, word, trouble } = Reading::of(ended, retry);
+    let Reading { evidence, word, trouble } = Reading::of(ended, retry, picked.probe);
     exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
+    latency::observe(exchange, ended, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);

@@ -2,7 +2,6 @@
 
 use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
@@ -14,10 +13,12 @@ use super::exchange::Exchange;
 use super::headers::towards_client;
 use super::survey::Survey;
 use super::upgrade::Lasting;
+use super::upload::UploadBody;
 use super::wait::{after, until};
 use super::worker::Worker;
 use crate::engine::policy::Timeouts;
 use crate::engine::time::Millis;
+use crate::upstream::{Link, Received};
 
 const X_RULE: HeaderName = HeaderName::from_static("x-pointsman-rule");
 const X_POOL: HeaderName = HeaderName::from_static("x-pointsman-pool");
@@ -74,7 +75,8 @@ pub async fn pass_on(
             if let Some(protocol) = protocol {
                 head.headers.insert(UPGRADE, protocol);
             }
-            let websocket = head.headers.get(UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+            let websocket =
+                head.headers.get(UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
             let aged = after(connection.clock.now(), limits.timeouts.max_stream_age);
             Source::Tunnel(raw, Lasting { idle: limits.timeouts.stream_idle, aged, websocket })
         }
@@ -88,13 +90,7 @@ pub async fn pass_on(
     Ok(Response::from_parts(head, source))
 }
 
-fn relay(
-    incoming: Incoming,
-    headers: &HeaderMap,
-    link: Box<crate::upstream::Link<super::upload::UploadBody>>,
-    limits: Limits,
-    now: Millis,
-) -> Relay {
+fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits, now: Millis) -> Relay {
     let streams = is_stream(headers);
     let Timeouts { idle, stream_idle, max_stream_age, .. } = limits.timeouts;
     Relay {

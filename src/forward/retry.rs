@@ -80,9 +80,10 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Reads a try by the policy in force.
+    /// Reads a try by the policy in force. A client that was made to prove an ejected endpoint (`probe`) is not told of
+    /// its failure, whatever the policy says of it.
     #[must_use]
-    pub fn of(ended: &Ended, policy: &Retry) -> Self {
+    pub fn of(ended: &Ended, policy: &Retry, probe: bool) -> Self {
         let (evidence, word, trouble) = match ended {
             Ok(answered) => {
                 let status = answered.response.status().as_u16();
@@ -94,7 +95,9 @@ impl Reading {
                 (failure.detail.evidence(), failure.detail.word(), trouble)
             }
         };
-        Self { evidence, word, trouble: trouble.filter(|trouble| trouble.cause.is_wanted(policy)) }
+        let failed_probe = probe && evidence.is_some_and(Evidence::is_failure);
+        let wanted = |trouble: &Trouble| failed_probe || trouble.cause.is_wanted(policy);
+        Self { evidence, word, trouble: trouble.filter(wanted) }
     }
 }
 

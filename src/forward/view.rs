@@ -40,6 +40,8 @@ pub struct FileView {
     pub service: Text,
     /// How evidence is judged.
     pub eject: Eject,
+    /// Some pool balances by latency.
+    pub watches_latency: bool,
     /// What retries may cost.
     pub budget: Arc<Budget>,
     /// What the service and its instances carry at once; `None`: no limits.
@@ -58,6 +60,7 @@ impl FileView {
         Self {
             service: Arc::clone(&file.service),
             eject: file.eject.clone(),
+            watches_latency: file.watches_latency,
             budget: limits.book.budget(&file.service),
             load: file.overload.map(|policy| limits.book.load(&file.service, policy)),
             limits: rules.chain([&file.policies]).map(|policies| Limiting::of(file, policies, &limits.book)).collect(),

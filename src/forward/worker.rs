@@ -15,6 +15,7 @@ use super::queue::{Lines, Queues};
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
+use crate::engine::balance::Memory;
 use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
 use crate::engine::limit::{Book, Limits};
@@ -78,6 +79,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// What picking remembers.
+    pub memory: Memory,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -101,13 +104,14 @@ impl Worker {
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
+            peers: Peers::new(&shared.settings.protocol_label),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
-            peers: Peers::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),

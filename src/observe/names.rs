@@ -90,6 +90,14 @@ families! {
         "Client connections accepted.";
     HANDED_OVER = Counter "pointsman_connections_handed_over_total" ["worker"]
         "Client connections given to a worker with fewer.";
+    H2_CONNECTIONS = Counter "pointsman_h2_connections_total" ["worker"]
+        "Client connections that chose HTTP/2.";
+    H2_STREAMS = Counter "pointsman_h2_streams_total" ["worker"]
+        "Streams that clients opened over HTTP/2.";
+    H2_RESETS = Counter "pointsman_h2_resets_total" ["worker"]
+        "Streams that clients took back before the end of the answer.";
+    H2_GOAWAYS = Counter "pointsman_h2_goaways_total" ["worker"]
+        "HTTP/2 connections that were told to leave: idle, too old, draining.";
     ACCEPT_ERRORS = Counter "pointsman_accept_errors_total" ["reason"]
         "Failures to accept, such as no descriptors left.";
     UPSTREAM_OPENED = Counter "pointsman_upstream_connections_opened_total" ["worker"]

@@ -1,7 +1,7 @@
 //! Second tries beside slow first ones.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -60,7 +60,8 @@ async fn a_slow_instance_is_not_waited_for() {
     assert!(slow > 5, "half of the requests are drawn for the slow one: {slow}");
     assert_eq!((hedges(&proxy, "sent"), hedges(&proxy, "won")), (slow, slow));
     assert!(proxy.transitions.all().is_empty(), "a try that was cancelled is no evidence");
-    let cancelled = proxy.metric("pointsman_upstream_attempts_total{service=\"web\",pool=\"all\",result=\"cancelled\"}");
+    let cancelled =
+        proxy.metric("pointsman_upstream_attempts_total{service=\"web\",pool=\"all\",result=\"cancelled\"}");
     assert!(cancelled.is_some_and(|line| line.ends_with(&format!(" {slow}"))));
 }
 

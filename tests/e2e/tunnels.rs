@@ -172,10 +172,8 @@ async fn an_event_stream_of_its_age_is_cut_and_its_instance_is_not_blamed() {
         }
     })
     .await;
-    let rules = format!(
-        "{}timeout: {{max_stream_age: 300ms}}\neject: {{consecutive_5xx: 1}}\n",
-        crate::harness::ONE_POOL
-    );
+    let rules =
+        format!("{}timeout: {{max_stream_age: 300ms}}\neject: {{consecutive_5xx: 1}}\n", crate::harness::ONE_POOL);
     let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
     let reply = proxy.get("/events").await;
     assert_eq!((reply.status, reply.whole), (200, false));

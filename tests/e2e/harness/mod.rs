@@ -1,6 +1,7 @@
 //! A data plane on loopback, clients that write raw bytes, and instances with any manners.
 
 mod client;
+pub mod h2;
 mod scripted;
 
 use std::future::Future;
