@@ -179,7 +179,7 @@ struct Waiting<'p>(&'p Peer);
 
 impl<'p> Waiting<'p> {
     fn join(peer: &'p Rc<Peer>, most: u32) -> Option<Self> {
-        peer.live.join(most).then_some(Self(peer))
+        peer.live.join(most).then(|| Self(peer))
     }
 }
 
