@@ -26,10 +26,10 @@ use serde_json::json;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
-use crate::engine::limit::Book;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
 

@@ -11,11 +11,11 @@ use super::error::Detail;
 use super::exchange::Exchange;
 use super::view::View;
 use super::worker::Worker;
-use crate::engine::limit::book::Book;
 use crate::engine::limit::rate::{Rate, SECOND};
 use crate::engine::limit::{Limiter, Over, Place};
 use crate::engine::request::RequestView;
 use crate::engine::route::{Decision, Reader, Router, RouterFile, RulePolicies, Scratch};
+use crate::observe::limit_book::Book;
 use crate::observe::names;
 
 /// draft-ietf-httpapi-ratelimit-headers-10: what is left now.

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -22,16 +22,13 @@ use crate::engine::limit::Load;
 use crate::engine::policy::Concurrency;
 use crate::engine::snapshot::EndpointIdx;
 use crate::engine::tries::Tries;
+use crate::observe::lines::Lines;
 use crate::observe::names;
 
 /// Members of the pool that are asked for room before the request waits.
 const ASKED: usize = 4;
 /// Lines that a worker remembers before it asks for them anew.
 const REMEMBERED: usize = 4_096;
-
-/// The lines of all instances, shared by the workers. Asked for once an instance and worker, not in a request.
-#[derive(Debug, Default)]
-pub struct Lines(Mutex<FxHashMap<u64, Weak<Notify>>>);
 
 /// One worker's side of them.
 #[derive(Debug, Default)]
@@ -53,19 +50,6 @@ impl Queues {
             known.clear();
         }
         Arc::clone(known.entry(id).or_insert_with(|| self.lines.of(id)))
-    }
-}
-
-impl Lines {
-    fn of(&self, id: u64) -> Arc<Notify> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(&id).and_then(Weak::upgrade) {
-            return line;
-        }
-        lines.retain(|_, line| line.strong_count() > 0);
-        let line = Arc::new(Notify::new());
-        lines.insert(id, Arc::downgrade(&line));
-        line
     }
 }
 

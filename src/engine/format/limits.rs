@@ -4,11 +4,9 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::limit::Book;
-use crate::engine::limit::rate::{Rate, SECOND};
-use crate::engine::policy::{Concurrency, Hedge, Overload, Retry};
+use crate::engine::limit::rate::Rate;
+use crate::engine::policy::{Concurrency, Hedge, Overload};
 use crate::engine::route::{RouterFile, RulePolicies};
-use crate::engine::time::Millis;
 
 /// Limits in force for a request.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -65,23 +63,6 @@ impl LimitsNote {
             ..LimitNote::default()
         });
         Self { limit, hedge: policies.hedge, overload: file.overload, ..Self::default() }
-    }
-
-    /// Adds what a live proxy knows.
-    pub fn live(&mut self, book: &Book, service: &str, file: &str, retry: &Retry, now: Millis) {
-        let budgets = book.budgets();
-        self.budget_left = budgets.iter().find(|(of, _)| &**of == service).map(|(_, b)| b.left(now, retry.budget));
-        if let Some(note) = &mut self.limit {
-            let here = |(of, name, rule): (&str, &str, &str)| of == service && name == file && rule == note.of;
-            let limiters = book.limiters();
-            if let Some((_, limiter)) = limiters.iter().find(|((of, name, rule, _), _)| here((of, name, rule))) {
-                note.held = (note.concurrency > 0).then(|| limiter.places().0);
-                note.left = limiter.left(now.0 * (SECOND / 1_000));
-            }
-        }
-        let loads = book.loads();
-        let load = loads.iter().find(|(of, _)| &**of == service);
-        self.service = load.and_then(|(_, load)| Some((load.held(), load.limit()?)));
     }
 
     /// As lines of an explanation.
