@@ -10,7 +10,7 @@ use super::report::{Origin, Report};
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::{
     AccessLog, Admin, Catalog, CatalogSource, Checks, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
-    Metrics, Settings, Upstream,
+    Metrics, Overload, Settings, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 
@@ -45,6 +45,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         debug_headers: at.value("debug_headers", "false", flag, cx),
         log: log(at.map("log", cx), cx),
         metrics: metrics(at.map("metrics", cx), cx),
+        overload: overload(at.map("overload", cx), cx),
     };
     at.finish(cx);
     (settings, std::mem::take(&mut cx.report))
@@ -251,4 +252,17 @@ fn metrics(mut at: Scope<'_>, cx: &mut Context<'_>) -> Metrics {
     };
     at.finish(cx);
     metrics
+}
+
+fn overload(mut at: Scope<'_>, cx: &mut Context<'_>) -> Overload {
+    let path = |text: &str| match text.starts_with('/') && !text.contains(['?', '#']) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is no path: it begins with `/` and has no query")),
+    };
+    let overload = Overload {
+        requests: at.value("requests", "0", |text| whole(0, 10_000_000)(text).map(|n| n as u32), cx),
+        exempt_paths: at.list("exempt_paths", "", path, cx),
+    };
+    at.finish(cx);
+    overload
 }

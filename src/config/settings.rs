@@ -75,6 +75,8 @@ pub struct Settings {
     pub log: Log,
     /// Bounds on metrics.
     pub metrics: Metrics,
+    /// What the whole process carries.
+    pub overload: Overload,
 }
 
 /// One client-side listener.
@@ -161,6 +163,15 @@ pub struct Limits {
     pub backlog: u32,
     /// Streams of one HTTP/2 connection. Default 100.
     pub h2_streams: u32,
+}
+
+/// What the whole process carries, over all listeners and workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overload {
+    /// Requests at once; those above it get 503 before they are decided. Default 0: no limit.
+    pub requests: u32,
+    /// Paths, by segment, that go past every limit: those by which others judge our health. Default none.
+    pub exempt_paths: Vec<String>,
 }
 
 /// Towards instances.

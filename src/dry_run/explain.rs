@@ -8,6 +8,7 @@ use crate::engine::format::explanation::{
     CandidateNote, Explanation, FileNote, HashNote, Kind, LeftOutNote, LevelNote, PassedOverNote, PickNote,
     PoliciesNote, PoolNote, RequestNote, ResortNote, ResultNote,
 };
+use crate::engine::format::limits::LimitsNote;
 use crate::engine::format::traffic::shown_draw;
 use crate::engine::request::RequestView;
 use crate::engine::route::visited::{Visited, lists, visited};
@@ -294,6 +295,7 @@ impl<'t> Told<'t> {
             prefer: file.locality.prefer.iter().map(ToString::to_string).collect(),
             spill: file.locality.spill,
             failback: file.locality.failback,
+            limits: LimitsNote::of(file, policies),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::balance::{Asking, Memory, Picked, Tried, last_resort, pick, pick_any, probe, probe_open};
 use super::route::{Choice, Decision, Detail, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
+use super::snapshot::EndpointIdx;
 use super::table::Table;
 use super::time::{Draw, Millis};
 use super::trace::NoTrace;
@@ -96,10 +97,13 @@ impl<'t> Tries<'t> {
         })
     }
 
-    /// Another endpoint of the same pool, to be tried beside the one that is being tried.
+    /// Another endpoint of the same pool that was not tried: instead of these, which have no room, or beside the one
+    /// that is being tried.
     #[must_use]
-    pub fn beside(&self, now: Millis) -> Option<Picked> {
-        self.pick_of(self.choice?, now, false)
+    pub fn instead(&self, now: Millis, full: &[EndpointIdx]) -> Option<Picked> {
+        let mut tried = self.tried.clone();
+        full.iter().for_each(|endpoint| tried.add(*endpoint));
+        Self { tried, ..*self }.pick_of(self.choice?, now, false)
     }
 
     /// A pool whose members are all ejected is never chosen, so it gets its probe from a request that passes it over;
@@ -128,7 +132,7 @@ impl<'t> Tries<'t> {
         reached.chain(chosen).find_map(|slot| {
             let endpoint = probe_open(table.pool(self.file, slot), endpoints, now)?;
             self.pool = table.files[self.file as usize].compiled(slot);
-            Some(Picked { endpoint, level: 0, probe: true, panic: false })
+            Some(Picked { endpoint, level: 0, probe: true, panic: false, last_resort: false })
         })
     }
 

@@ -22,6 +22,7 @@ use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::latency;
 use super::limit;
+use super::queue::place;
 use super::respond;
 use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
@@ -99,6 +100,7 @@ async fn phases(
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
+    limit::enter(worker, exchange, &target.path)?;
 
     // Decide: file, rule, pool.
     let view = worker.view();
@@ -137,10 +139,10 @@ async fn phases(
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
-        tries.note(picked);
-        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(peer, picked.level);
+        let on = place(trying, exchange, &mut picked, &tries).await?;
+        tries.note(picked);
+        exchange.trying(on, picked.level);
         let result;
         (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };

@@ -23,13 +23,13 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
-use crate::engine::limit::Book;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
@@ -144,6 +144,7 @@ impl Serving {
             seed: control::seed(),
             workers,
             book: Arc::clone(&book),
+            lines: Arc::default(),
         };
         let plane = DataPlane::start(&listeners, &shared, &limits)
             .await
@@ -186,6 +187,7 @@ impl Serving {
         let (stop_admin, stop) = oneshot::channel();
         let parts = AdminParts {
             published,
+            book,
             clock,
             metrics,
             events,
@@ -253,6 +255,7 @@ const LOG_CLOSE: Duration = Duration::from_secs(2);
 
 struct AdminParts {
     published: Published,
+    book: Arc<Book>,
     clock: Clock,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
@@ -281,12 +284,13 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
+    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
         table: Arc::clone(&published.table),
         clock,
+        book,
         metrics,
         events,
         reloads,
