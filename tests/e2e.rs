@@ -23,6 +23,8 @@ mod h2_instances;
 mod h2_tunnels;
 #[path = "e2e/harness/mod.rs"]
 mod harness;
+#[path = "e2e/hedging.rs"]
+mod hedging;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/messages.rs"]

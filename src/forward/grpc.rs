@@ -130,6 +130,7 @@ fn status_of(detail: Detail) -> u8 {
         | Detail::Draining
         | Detail::ConnectFailed
         | Detail::UpstreamReset
+        | Detail::MaxStreamAge
         | Detail::UpstreamTls => UNAVAILABLE,
         Detail::UpstreamTimeout | Detail::ClientTimeout => DEADLINE_EXCEEDED,
         Detail::RateLimited | Detail::Overloaded | Detail::HeadTooLarge | Detail::TargetTooLong => RESOURCE_EXHAUSTED,

@@ -23,6 +23,7 @@ use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::latency;
 use super::limit;
+use super::queue::place;
 use super::respond;
 use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
@@ -104,6 +105,7 @@ async fn phases(
     exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
+    limit::enter(worker, exchange, &target.path)?;
 
     // Decide: file, rule, pool.
     let view = worker.view();
@@ -148,16 +150,18 @@ async fn phases(
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
-        tries.note(picked);
-        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(peer, picked.level);
+        let on = place(trying, exchange, &mut picked, &tries).await?;
+        tries.note(picked);
+        exchange.trying(on, picked.level);
         let result;
         (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound)
+            .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
+            .flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);

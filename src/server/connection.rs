@@ -176,7 +176,7 @@ impl Served {
             Phase::Idle if now >= since.plus(self.keep_alive) => Some(End::Cut),
             Phase::Idle if flushed && now >= since.plus(self.limits.rest_after) => Some(End::Rested),
             Phase::Head if now >= after(since, self.limits.head) => Some(End::TooSlow),
-            Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel => None,
+            Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel | Phase::Streams => None,
         }
     }
 
@@ -187,7 +187,7 @@ impl Served {
         let own = match connection.phase.get() {
             Phase::Idle => since.plus(self.keep_alive.min(self.limits.rest_after)),
             Phase::Head => after(since, self.limits.head),
-            Phase::Busy | Phase::Tunnel => NEVER,
+            Phase::Busy | Phase::Tunnel | Phase::Streams => NEVER,
         };
         let all = [
             own,

@@ -147,3 +147,24 @@ async fn an_instance_of_http2_gets_an_extended_connect_from_either_kind_of_clien
     assert_eq!(old.raw(12).await, b"welcomeearly");
     assert_eq!(upstream.connections(), 1, "both on one connection");
 }
+
+#[tokio::test]
+async fn a_drain_says_goodbye_to_a_websocket_on_a_stream() {
+    let instance = echo(false).await;
+    let proxy = Proxy::to(&[instance.address]).await;
+    let client = client(&proxy).await;
+    let (answer, mut up) = client.start(connect("/ws", "websocket"), false).await;
+    let mut down = soon("the yes", answer).await.unwrap().into_body();
+    // A masked text message, so that there is a whole frame to say goodbye behind; the instance echoes it.
+    write(&mut up, &[0x81, 0x82, 0, 0, 0, 0, b'h', b'i'], false).await.unwrap();
+    let mut got = Vec::new();
+    while got.len() < 15 {
+        got.extend_from_slice(&soon("the echo", down.data()).await.unwrap().unwrap());
+    }
+    let draining = tokio::spawn(proxy.drain(std::time::Duration::from_secs(1)));
+    while let Some(Ok(data)) = soon("goodbye", down.data()).await {
+        got.extend_from_slice(&data);
+    }
+    assert!(got.ends_with(&[0x88, 2, 0x03, 0xE9]), "close with 1001: {got:x?}");
+    soon("the drain", draining).await.unwrap();
+}
