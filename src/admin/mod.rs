@@ -31,6 +31,7 @@ use crate::observe::clock::Clock;
 use crate::observe::events::Events;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
+use crate::publish::Desk;
 
 use handles::{Actions, CatalogView, ReadyView};
 pub use listener::serve;
@@ -72,6 +73,8 @@ pub struct Admin {
     pub actions: Arc<dyn Actions>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
+    /// The rules in force, and orders about them.
+    pub rules: Desk,
     /// Who may do what.
     pub access: Arc<Access>,
 }
@@ -87,6 +90,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/explain", post(rules::explain))
         .route("/v1/instances/{service}/{id}/{action}", post(actions::instance))
         .route("/v1/catalog/{service}/accept", post(actions::accept))
+        .route("/v1/rules/apply", post(rules::apply))
         .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::action));
     Router::new()
         .route("/", get(page::index))

@@ -3,10 +3,11 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::dry_run;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics};
@@ -15,6 +16,7 @@ use crate::engine::rules::{HostPattern, PoolSpec, Rule, RuleFile};
 use crate::engine::time::Draw;
 use crate::observe::reloads::Reload;
 use crate::observe::timestamp;
+use crate::publish::desk::Refused;
 
 use super::{Admin, problem};
 
@@ -24,7 +26,53 @@ pub async fn show(State(admin): State<Admin>) -> Response {
     let files: Vec<Value> = table.router.files.iter().map(|file| written(&file.ruleset)).collect();
     let last = admin.reloads.last("rules");
     let last = last.as_deref().map(reload);
-    Json(json!({ "generation": table.generation, "files": files, "last_reload": last })).into_response()
+    let in_force = admin.rules.in_force();
+    Json(json!({
+        "generation": table.generation,
+        "state": in_force.words(),
+        "promoted": in_force.promoted,
+        "differs_from_disk": in_force.differs(),
+        "guard": { "refused": in_force.refused, "passed": in_force.passed },
+        "files": files,
+        "last_reload": last,
+    }))
+    .into_response()
+}
+
+/// Reads the rule files again and applies them; `{"force": true}` whatever the guard finds.
+pub async fn apply(State(admin): State<Admin>, body: Bytes) -> Response {
+    let force = match flags(&body, &["force"]) {
+        Ok(given) => given.get("force").map_or(Some(false), Value::as_bool),
+        Err(why) => return problem(StatusCode::BAD_REQUEST, why),
+    };
+    let Some(force) = force else { return problem(StatusCode::BAD_REQUEST, "`force` is true or false") };
+    match admin.rules.apply(force).await {
+        Ok(applied) => Json(applied).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+/// An order about rules that was not obeyed.
+pub(super) fn refused(error: &Refused) -> Response {
+    let (status, guard) = match error {
+        Refused::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+        Refused::Guarded(finding) => (StatusCode::CONFLICT, Some(finding)),
+        Refused::Stopping => (StatusCode::SERVICE_UNAVAILABLE, None),
+    };
+    (status, Json(json!({ "error": error.to_string(), "guard": guard }))).into_response()
+}
+
+/// A body that is an object with no other keys than these; nothing at all is an empty one.
+pub(super) fn flags(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, String> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Map::new());
+    }
+    let given: Value = serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
+    let Value::Object(given) = given else { return Err("the body must be an object".to_owned()) };
+    match given.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(unknown) => Err(format!("unknown key `{unknown}`; known: `{}`", known.join("`, `"))),
+        None => Ok(given),
+    }
 }
 
 /// A traffic line in, the explanation out; by the table in force. A line without a draw gets one.
@@ -62,7 +110,7 @@ fn reload(reload: &Reload) -> Value {
     timestamp::write(reload.at, &mut at);
     json!({
         "ts": at,
-        "result": if reload.accepted { "ok" } else { "failed" },
+        "result": reload.result,
         "reason": reload.reason,
         "diagnostics": diagnostics(&reload.diagnostics),
     })

@@ -20,7 +20,7 @@ pub use consul::{Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscrip
 pub use flags::Flags;
 pub use report::{Origin, Report};
 pub use settings::{
-    AccessLog, Admin, Auto, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
+    AccessLog, Admin, Auto, Catalog, CatalogSource, Drain, Guard, GuardMode, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
     Metrics, PathText, Secret, Settings, Upstream,
 };
 

@@ -9,7 +9,7 @@ use super::layers::Layer;
 use super::report::{Origin, Report};
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat, Metrics,
+    AccessLog, Admin, Catalog, CatalogSource, Drain, Guard, GuardMode, HostHeader, Limits, Listen, ListenTls, Log, LogFormat, Metrics,
     Settings, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
@@ -40,6 +40,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
             cx,
         ),
         access_log: access_log(&mut at, cx),
+        guard: guard(at.map("guard", cx), cx),
         label_keys: label_keys(&mut at, cx),
         debug_headers: at.value("debug_headers", "false", flag, cx),
         log: log(at.map("log", cx), cx),
@@ -203,6 +204,17 @@ fn access_log(root: &mut Scope<'_>, cx: &mut Context<'_>) -> Option<AccessLog> {
     at.finish(cx);
     debug_assert!(log.sample <= WHOLE);
     Some(log)
+}
+
+fn guard(mut at: Scope<'_>, cx: &mut Context<'_>) -> Guard {
+    let mode = choice(&[("off", GuardMode::Off), ("warn", GuardMode::Warn), ("enforce", GuardMode::Enforce)]);
+    let guard = Guard {
+        mode: at.value("mode", "warn", mode, cx),
+        max_moved: at.value("max_moved", "30%", share, cx),
+        max_unrouted: at.value("max_unrouted", "0", whole(0, 1 << 32), cx),
+    };
+    at.finish(cx);
+    guard
 }
 
 fn redactable(field: &str) -> Result<String, String> {

@@ -65,6 +65,8 @@ pub struct Settings {
     pub host_header: HostHeader,
     /// `None`: off.
     pub access_log: Option<AccessLog>,
+    /// What a change of the rule files may move before it is held against it.
+    pub guard: Guard,
     /// A label's spellings in the catalog, first one present wins; in written order.
     pub label_keys: Vec<(String, Vec<String>)>,
     /// Whether answers carry x-pointsman-rule, -pool, -instance, -draw. Default false.
@@ -199,6 +201,28 @@ pub struct AccessLog {
     pub queue: usize,
     /// Fields written as a keyed hash.
     pub redact: Vec<String>,
+}
+
+/// The guard of rule changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Default warn.
+    pub mode: GuardMode,
+    /// Part of the recent requests that may go elsewhere by surprise, per million. Default 30 %.
+    pub max_moved: u32,
+    /// Recent requests that may be unrouted after and were not before. Default 0.
+    pub max_unrouted: u64,
+}
+
+/// What the guard does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardMode {
+    /// Nothing; no request is sampled.
+    Off,
+    /// A change over a limit is applied, and said.
+    Warn,
+    /// A change over a limit is refused.
+    Enforce,
 }
 
 /// The process's own log.

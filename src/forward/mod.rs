@@ -18,6 +18,7 @@ pub mod headers;
 pub mod request;
 pub mod respond;
 pub mod retry;
+pub mod samples;
 pub mod settings;
 pub mod survey;
 pub mod upgrade;
@@ -25,6 +26,7 @@ pub mod upload;
 pub mod validate;
 pub mod view;
 pub mod wait;
+pub mod watch;
 pub mod worker;
 
 pub use connection::Connection;

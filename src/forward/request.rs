@@ -191,6 +191,9 @@ fn decided(
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
     let changes = Changes::of(view, &decision, &request, scratch);
+    if let Some(watch) = &worker.watch {
+        watch.decided(exchange, view, &request, &decision);
+    }
     (decision, changes)
 }
 

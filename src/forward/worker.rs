@@ -14,6 +14,7 @@ use super::exchange::Peer;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
+use super::watch::{Watch, Watching};
 use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Eject;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub access_log: Option<Log>,
     /// Who is told that an endpoint's health moved.
     pub transitions: Transitions,
+    /// Who looks on at decisions.
+    pub watch: Watching,
     /// Whether the catalog has been heard; until then want of instances is `not_ready`.
     pub ready: Arc<AtomicBool>,
     /// The origin of `Millis` in this process.
@@ -72,6 +75,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// Who looks on at decisions; `None`: nobody.
+    pub watch: Option<Box<Watch>>,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -98,6 +103,7 @@ impl Worker {
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            watch: Watch::new(shared.watch, index),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),

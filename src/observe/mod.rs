@@ -8,6 +8,7 @@ pub mod line_writer;
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod recent;
 pub mod reloads;
 pub mod timestamp;
 pub mod transitions;

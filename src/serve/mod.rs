@@ -1,5 +1,6 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
+mod commands;
 mod control;
 mod doubts;
 mod followers;
@@ -32,8 +33,8 @@ use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
-use crate::publish::rules::{Loaded, RuleFiles};
-use crate::publish::{Inputs, Published, Publisher};
+use crate::publish::rules::{Ground, Loaded, RuleFiles};
+use crate::publish::{Desk, Inputs, Published, Publisher, desk};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
 
@@ -100,7 +101,8 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
-        let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
+        let Settings { admin, catalog, region, zone, workers, drain, access_log, guard, label_keys, metrics, .. } =
+            settings;
         let workers = control::workers(workers);
 
         let clock = Clock::start();
@@ -115,6 +117,8 @@ impl Serving {
             .map_err(|source| StartError::Io { what: "access_log.path".to_owned(), source })?;
         let fields = Arc::new(ArcSwap::from_pointee(ReadFields::of(&rules.loaded.set)));
 
+        let (guard, offers) = translate::guard(guard, workers);
+        let told = commands::Told::new(&rules.paths, &catalog.source, region.as_deref(), zone.as_deref());
         let place = translate::place(region, zone);
         let (catalog_settings, grace) = translate::catalog(catalog.source, label_keys);
         let router = Arc::clone(&rules.loaded.router);
@@ -132,6 +136,7 @@ impl Serving {
                 .as_ref()
                 .map(|(lines, _)| forward::worker::Log { lines: lines.clone(), fields: Arc::clone(&fields) }),
             transitions: transitions.clone(),
+            watch: forward::watch::Watching { offers },
             ready: Arc::clone(&ready),
             origin: clock.origin(),
             seed: control::seed(),
@@ -150,7 +155,9 @@ impl Serving {
         metrics.add_source(Arc::new(handles::CatalogFigures(Arc::clone(&status))));
         metrics.add_source(Arc::new(handles::PoolFigures(Arc::clone(&published.table))));
 
-        let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), ready);
+        let (desk, orders) = desk::desk();
+        let readiness =
+            control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), desk.clone(), ready);
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
@@ -158,8 +165,17 @@ impl Serving {
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
         let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
-        let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
-        tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
+        let ground = Ground {
+            published: published.clone(),
+            publisher: new_rules,
+            clock,
+            reloads: Arc::clone(&reloads),
+            followers,
+            guard,
+            orders,
+            explain: told.pair(),
+        };
+        tasks.spawn(RuleFiles::new(rules.paths, &rules.loaded, ground).follow(Arc::clone(&again)));
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),
@@ -183,8 +199,10 @@ impl Serving {
             readiness: Arc::clone(&readiness),
             transitions,
             handle,
+            desk,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
+        told.admin_is(admin);
         Ok(Self {
             listen,
             admin,
@@ -250,6 +268,7 @@ struct AdminParts {
     readiness: Arc<control::Readiness>,
     transitions: Transitions,
     handle: catalog::Handle,
+    desk: Desk,
 }
 
 async fn start_admin(
@@ -271,7 +290,7 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
+    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, desk } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
@@ -283,6 +302,7 @@ async fn start_admin(
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
+        rules: desk,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);

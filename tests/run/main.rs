@@ -13,6 +13,7 @@ mod catalog_file;
 mod checks;
 mod demo;
 mod drain;
+mod guard;
 mod killed_instance;
 mod operators;
 mod probing;
