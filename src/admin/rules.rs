@@ -54,12 +54,15 @@ pub async fn apply(State(admin): State<Admin>, body: Bytes) -> Response {
 
 /// An order about rules that was not obeyed.
 pub(super) fn refused(error: &Refused) -> Response {
-    let (status, guard) = match error {
-        Refused::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
-        Refused::Guarded(finding) => (StatusCode::CONFLICT, Some(finding)),
-        Refused::Stopping => (StatusCode::SERVICE_UNAVAILABLE, None),
+    let error_only = json!({ "error": error.to_string() });
+    let (status, body) = match error {
+        Refused::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, error_only),
+        Refused::Guarded(finding) => (StatusCode::CONFLICT, json!({ "error": error.to_string(), "guard": finding })),
+        Refused::OverLimit(_, sums) => (StatusCode::CONFLICT, json!({ "error": error.to_string(), "measured": sums })),
+        Refused::NoShadow => (StatusCode::CONFLICT, error_only),
+        Refused::Stopping => (StatusCode::SERVICE_UNAVAILABLE, error_only),
     };
-    (status, Json(json!({ "error": error.to_string(), "guard": guard }))).into_response()
+    (status, Json(body)).into_response()
 }
 
 /// A body that is an object with no other keys than these; nothing at all is an empty one.
@@ -105,7 +108,7 @@ fn written(file: &RuleFile) -> Value {
     })
 }
 
-fn reload(reload: &Reload) -> Value {
+pub(super) fn reload(reload: &Reload) -> Value {
     let mut at = String::new();
     timestamp::write(reload.at, &mut at);
     json!({

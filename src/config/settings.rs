@@ -67,6 +67,8 @@ pub struct Settings {
     pub access_log: Option<AccessLog>,
     /// What a change of the rule files may move before it is held against it.
     pub guard: Guard,
+    /// Rules that are evaluated beside those in force; `None`: none.
+    pub shadow: Option<Shadow>,
     /// A label's spellings in the catalog, first one present wins; in written order.
     pub label_keys: Vec<(String, Vec<String>)>,
     /// Whether answers carry x-pointsman-rule, -pool, -instance, -draw. Default false.
@@ -212,6 +214,22 @@ pub struct Guard {
     pub max_moved: u32,
     /// Recent requests that may be unrouted after and were not before. Default 0.
     pub max_unrouted: u64,
+}
+
+/// Rules that are evaluated beside those in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// A folder or a file.
+    pub rules: String,
+    /// Share of requests. Default 100 %.
+    pub sample: u32,
+    /// Where disagreements are written: `stdout`, `stderr` or a file. `None` (`off`, the default): only the last few
+    /// are kept.
+    pub log: Option<String>,
+    /// Disagreements that may wait for the writer. Default 1,024.
+    pub queue: usize,
+    /// Fields written as a keyed hash.
+    pub redact: Vec<String>,
 }
 
 /// What the guard does.

@@ -20,6 +20,7 @@ pub mod respond;
 pub mod retry;
 pub mod samples;
 pub mod settings;
+pub mod shadow;
 pub mod survey;
 pub mod upgrade;
 pub mod upload;

@@ -13,8 +13,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::authority;
 use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::edit::{Changes, in_force};
@@ -192,7 +192,8 @@ fn decided(
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
     let changes = Changes::of(view, &decision, &request, scratch);
     if let Some(watch) = &worker.watch {
-        watch.decided(exchange, view, &request, &decision);
+        let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
+        watch.decided(exchange, view, &request, sent, &decision);
     }
     (decision, changes)
 }

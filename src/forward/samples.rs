@@ -142,7 +142,8 @@ mod tests {
         let kept = recent.requests();
         assert_eq!(kept.len(), 3);
         let shown = |at: usize| {
-            let mut fields: Vec<_> = kept[at].headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+            let mut fields: Vec<_> =
+                kept[at].headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
             fields.sort();
             fields
         };

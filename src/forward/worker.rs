@@ -94,6 +94,7 @@ impl Worker {
     pub fn new(shared: Shared, index: usize) -> Rc<Self> {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
+        let watch = Watch::new(shared.watch, index, &metrics);
         let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
         Rc::new(Self {
             settings: shared.settings,
@@ -103,7 +104,7 @@ impl Worker {
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
-            watch: Watch::new(shared.watch, index),
+            watch,
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),

@@ -10,5 +10,6 @@ pub mod metrics;
 pub mod names;
 pub mod recent;
 pub mod reloads;
+pub mod shadow;
 pub mod timestamp;
 pub mod transitions;

@@ -59,13 +59,7 @@ impl Reloads {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).get(what).cloned()
     }
 
-    fn keep(
-        &self,
-        what: &'static str,
-        (kind, result): (Kind, &'static str),
-        reason: String,
-        diagnostics: Diagnostics,
-    ) {
+    fn keep(&self, what: &'static str, (kind, result): (Kind, &'static str), reason: String, diagnostics: Diagnostics) {
         let first = diagnostics.0.iter().find(|d| d.severity == Severity::Error).map(|d| format!(": {}", d.one_line()));
         self.metrics.count(&names::RELOADS, &[what, result], 1);
         self.events.record(Report::new(kind, format!("{what}: {reason}{}", first.unwrap_or_default())));

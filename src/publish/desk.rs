@@ -6,6 +6,9 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::guard::Finding;
+use crate::dry_run::numbers::{counted, percent, thousands};
+use crate::engine::policy::WHOLE;
+use crate::observe::shadow::Sums;
 
 /// What is in force.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +57,48 @@ pub enum Order {
         /// Gets the outcome.
         done: oneshot::Sender<Result<Applied, Refused>>,
     },
+    /// Put the shadow rules in force until the rule files next change.
+    Promote {
+        /// What they may move.
+        limits: PromoteLimits,
+        /// Gets the outcome.
+        done: oneshot::Sender<Result<Sums, Refused>>,
+    },
+}
+
+/// Requests that must have been compared before shadow rules are promoted, unless the caller says another number.
+pub const MIN_REQUESTS: u64 = 1_000;
+
+/// What shadow rules may move to be promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromoteLimits {
+    /// Part of the requests that may go elsewhere, per million.
+    pub max_moved: u32,
+    /// Requests that may be unrouted and were not. Default 0.
+    pub max_unrouted: u64,
+    /// Requests that must have been compared. Default [`MIN_REQUESTS`].
+    pub min_requests: u64,
+}
+
+impl PromoteLimits {
+    /// Why shadow rules with these figures are not promoted; empty: they are.
+    #[must_use]
+    pub fn exceeded(&self, sums: &Sums) -> Vec<String> {
+        let mut found = Vec::new();
+        if sums.requests < self.min_requests {
+            let (seen, wanted) = (counted(sums.requests, "request"), thousands(self.min_requests));
+            found.push(format!("only {seen} compared so far, {wanted} are wanted"));
+        }
+        let limit = f64::from(self.max_moved) / f64::from(WHOLE);
+        if sums.moved > limit + 1e-12 {
+            found.push(format!("{} of the requests would move, more than {}", percent(sums.moved), percent(limit)));
+        }
+        if sums.newly_unrouted > self.max_unrouted {
+            let (newly, limit) = (counted(sums.newly_unrouted, "request"), thousands(self.max_unrouted));
+            found.push(format!("{newly} would be unrouted that are not, more than {limit}"));
+        }
+        found
+    }
 }
 
 /// An order that was obeyed.
@@ -75,6 +120,12 @@ pub enum Refused {
     /// The guard refuses them.
     #[error("{}", .0.words())]
     Guarded(Arc<Finding>),
+    /// There are no shadow rules beside the table.
+    #[error("there are no shadow rules to promote")]
+    NoShadow,
+    /// They would move too much, or too little is known of them.
+    #[error("{}", .0.join("; "))]
+    OverLimit(Vec<String>, Box<Sums>),
     /// The proxy is stopping.
     #[error("the proxy is stopping")]
     Stopping,
@@ -117,6 +168,18 @@ impl Desk {
     pub async fn apply(&self, force: bool) -> Result<Applied, Refused> {
         let (done, answer) = oneshot::channel();
         self.orders.send(Order::Apply { force, done }).await.map_err(|_| Refused::Stopping)?;
+        answer.await.map_err(|_| Refused::Stopping)?
+    }
+}
+
+impl Desk {
+    /// Has the shadow rules put in force.
+    ///
+    /// # Errors
+    /// There are none, they are over a limit, or the proxy is stopping.
+    pub async fn promote(&self, limits: PromoteLimits) -> Result<Sums, Refused> {
+        let (done, answer) = oneshot::channel();
+        self.orders.send(Order::Promote { limits, done }).await.map_err(|_| Refused::Stopping)?;
         answer.await.map_err(|_| Refused::Stopping)?
     }
 }

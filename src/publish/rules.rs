@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::desk::{Applied, InForce, Order, Orders, Refused};
+use super::desk::{Applied, InForce, Order, Orders, PromoteLimits, Refused};
 use super::guard::{Finding, Guard};
 use super::publisher::{NewRules, Published};
+use super::shadow::LastGood;
 use crate::dry_run::command::Explain;
 use crate::dry_run::load;
 use crate::engine::diagnostic::{Diagnostics, Severity, Source};
@@ -17,6 +18,7 @@ use crate::engine::rules::RuleSet;
 use crate::files::FileWatch;
 use crate::observe::clock::Clock;
 use crate::observe::reloads::Reloads;
+use crate::observe::shadow::Sums;
 
 /// The word for rules among the things that are reloaded.
 const WHAT: &str = "rules";
@@ -123,6 +125,8 @@ pub struct Ground<F> {
     pub guard: Option<Guard>,
     /// What operators order.
     pub orders: Orders,
+    /// The shadow rules that may be promoted.
+    pub shadow: LastGood,
     /// What stands before the request in the commands that explain an example, before and after a change.
     pub explain: Box<dyn Fn() -> [Explain; 2] + Send + Sync>,
 }
@@ -134,6 +138,8 @@ enum Look {
     Changed,
     /// They are to be applied again.
     Again,
+    /// They are to be applied again, in place of promoted ones, too.
+    Ordered,
     /// The same, whatever the guard finds.
     Forced,
 }
@@ -182,11 +188,36 @@ impl<F: Followers> RuleFiles<F> {
     async fn obey(&mut self, order: Order) {
         match order {
             Order::Apply { force, done } => {
-                let outcome = self.look(if force { Look::Forced } else { Look::Again }).await;
+                let outcome = self.look(if force { Look::Forced } else { Look::Ordered }).await;
                 // A caller that went away will never read the answer.
                 let _ = done.send(outcome);
             }
+            Order::Promote { limits, done } => {
+                let _ = done.send(self.promote(limits).await);
+            }
         }
+    }
+
+    /// Puts the shadow rules in force, if what was measured of them is within the limits. The guard is not asked: the
+    /// caller's own limits, over live requests, say more.
+    async fn promote(&mut self, limits: PromoteLimits) -> Result<Sums, Refused> {
+        let loaded = self.ground.shadow.loaded().ok_or(Refused::NoShadow)?;
+        let candidate = self.ground.published.candidate.load_full().ok_or(Refused::NoShadow)?;
+        // Newer shadow rules may be on their way; only those that were measured are promoted.
+        if !Arc::ptr_eq(&candidate.table.router, &loaded.router) {
+            return Err(Refused::NoShadow);
+        }
+        let sums = candidate.figures.sums();
+        let exceeded = limits.exceeded(&sums);
+        if !exceeded.is_empty() {
+            return Err(Refused::OverLimit(exceeded, Box::new(sums)));
+        }
+        self.apply(&loaded).await.map_err(|error| Refused::Unusable(error.to_string()))?;
+        let Ground { reloads, orders, .. } = &self.ground;
+        orders.tell(|told| (told.promoted, told.passed) = (true, None));
+        let words = "the shadow rules were promoted; in force until the rule files change";
+        reloads.accepted(WHAT, words, loaded.warnings.clone());
+        Ok(sums)
     }
 
     /// Reads the files and applies them; how that went is told to everybody.
@@ -228,7 +259,8 @@ impl<F: Followers> RuleFiles<F> {
         let paths = self.paths.clone();
         let read = blocking(move || load::rules(&paths)).await?;
         let same = read.sources == self.last && read.lists.is_empty() && read.unreadable.is_empty();
-        if look == Look::Changed && same {
+        let promoted = look == Look::Again && read.sources == self.last && self.ground.orders.told().promoted;
+        if (look == Look::Changed && same) || promoted {
             return Ok(None);
         }
         self.last.clone_from(&read.sources);
@@ -266,7 +298,7 @@ impl<F: Followers> RuleFiles<F> {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RulesError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RulesError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| RulesError::Refused(format!("reading the rule files failed in itself: {error}")))
 }

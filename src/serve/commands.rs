@@ -11,6 +11,9 @@ use crate::dry_run::command::Explain;
 #[derive(Clone, Debug)]
 pub struct Told {
     files: Explain,
+    catalog: PathBuf,
+    region: Option<String>,
+    zone: Option<String>,
     /// Known once the listener is bound; never, where there is no admin side.
     admin: Arc<OnceLock<SocketAddr>>,
 }
@@ -27,7 +30,13 @@ impl Told {
             CatalogSource::Consul(_) => CATALOG,
         };
         let place = [("region", region), ("zone", zone)];
-        Self { files: Explain::new(rules, Some(Path::new(catalog)), &place), admin: Arc::default() }
+        Self {
+            files: Explain::new(rules, Some(Path::new(catalog)), &place),
+            catalog: catalog.into(),
+            region: region.map(str::to_owned),
+            zone: zone.map(str::to_owned),
+            admin: Arc::default(),
+        }
     }
 
     /// The admin side is bound to this address.
@@ -38,13 +47,27 @@ impl Told {
         }
     }
 
+    /// By the live proxy.
+    #[must_use]
+    pub fn live(&self) -> Arc<dyn Fn() -> Explain + Send + Sync> {
+        let told = self.clone();
+        Arc::new(move || told.admin.get().map_or_else(|| told.files.clone(), |admin| Explain::live(&admin.to_string())))
+    }
+
+    /// By other rule files over the same catalog.
+    #[must_use]
+    pub fn files_of(&self, rules: &[PathBuf]) -> Explain {
+        Explain::new(rules, Some(&self.catalog), &self.place())
+    }
+
     /// By the live proxy, and by the files: before and after.
     #[must_use]
     pub fn pair(&self) -> Box<dyn Fn() -> [Explain; 2] + Send + Sync> {
-        let told = self.clone();
-        Box::new(move || {
-            let live = told.admin.get().map_or_else(|| told.files.clone(), |admin| Explain::live(&admin.to_string()));
-            [live, told.files.clone()]
-        })
+        let (live, files) = (self.live(), self.files.clone());
+        Box::new(move || [live(), files.clone()])
+    }
+
+    fn place(&self) -> [(&str, Option<&str>); 2] {
+        [("region", self.region.as_deref()), ("zone", self.zone.as_deref())]
     }
 }

@@ -5,6 +5,7 @@ mod control;
 mod doubts;
 mod followers;
 mod handles;
+mod shadow;
 mod signals;
 pub mod translate;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -34,6 +35,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
 use crate::publish::rules::{Ground, Loaded, RuleFiles};
+use crate::publish::shadow::{LastGood, ShadowFiles};
 use crate::publish::{Desk, Inputs, Published, Publisher, desk};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
@@ -73,6 +75,7 @@ pub struct Serving {
     tasks: JoinSet<()>,
     catalog: tokio::task::JoinHandle<()>,
     access_log: Option<(AccessLog, LineThread)>,
+    shadow: Option<shadow::Shadowing>,
     readiness: Arc<control::Readiness>,
     again: Arc<Notify>,
     stop_catalog: watch::Sender<bool>,
@@ -101,8 +104,20 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
-        let Settings { admin, catalog, region, zone, workers, drain, access_log, guard, label_keys, metrics, .. } =
-            settings;
+        let Settings {
+            admin,
+            catalog,
+            region,
+            zone,
+            workers,
+            drain,
+            access_log,
+            guard,
+            shadow,
+            label_keys,
+            metrics,
+            ..
+        } = settings;
         let workers = control::workers(workers);
 
         let clock = Clock::start();
@@ -117,6 +132,7 @@ impl Serving {
             .map_err(|source| StartError::Io { what: "access_log.path".to_owned(), source })?;
         let fields = Arc::new(ArcSwap::from_pointee(ReadFields::of(&rules.loaded.set)));
 
+        let shadowing = shadow.map(shadow::Shadowing::start).transpose()?;
         let (guard, offers) = translate::guard(guard, workers);
         let told = commands::Told::new(&rules.paths, &catalog.source, region.as_deref(), zone.as_deref());
         let place = translate::place(region, zone);
@@ -136,7 +152,10 @@ impl Serving {
                 .as_ref()
                 .map(|(lines, _)| forward::worker::Log { lines: lines.clone(), fields: Arc::clone(&fields) }),
             transitions: transitions.clone(),
-            watch: forward::watch::Watching { offers },
+            watch: forward::watch::Watching {
+                offers,
+                shadow: shadowing.as_ref().map(|shadow| shadow.for_workers(&published)),
+            },
             ready: Arc::clone(&ready),
             origin: clock.origin(),
             seed: control::seed(),
@@ -156,15 +175,29 @@ impl Serving {
         metrics.add_source(Arc::new(handles::PoolFigures(Arc::clone(&published.table))));
 
         let (desk, orders) = desk::desk();
-        let readiness =
-            control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), desk.clone(), ready);
+        let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), desk.clone(), ready);
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
+        let (new_candidates, candidates) = mpsc::channel(1);
+        tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in, candidates }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
-        let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
+        let services = Arc::new(Mutex::new([wanted.borrow().services.clone(), BTreeSet::new()]));
+        let followers =
+            followers::RuleFollowers { wanted, fields, published: published.clone(), status, services, shadow: false };
+        let last_good = LastGood::default();
+        if let Some(shadow) = &shadowing {
+            metrics.add_source(Arc::new(shadow.log.figures()));
+            let files = ShadowFiles {
+                paths: shadow.paths.clone(),
+                publisher: new_candidates,
+                reloads: Arc::clone(&reloads),
+                followers: followers::RuleFollowers { shadow: true, ..followers.clone() },
+                last_good: last_good.clone(),
+            };
+            tasks.spawn(files.follow(Arc::clone(&again)));
+        }
         let ground = Ground {
             published: published.clone(),
             publisher: new_rules,
@@ -173,6 +206,7 @@ impl Serving {
             followers,
             guard,
             orders,
+            shadow: last_good,
             explain: told.pair(),
         };
         tasks.spawn(RuleFiles::new(rules.paths, &rules.loaded, ground).follow(Arc::clone(&again)));
@@ -190,6 +224,7 @@ impl Serving {
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
+        let published_for_admin = published.clone();
         let parts = AdminParts {
             published,
             clock,
@@ -200,6 +235,7 @@ impl Serving {
             transitions,
             handle,
             desk,
+            shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         told.admin_is(admin);
@@ -210,6 +246,7 @@ impl Serving {
             tasks,
             catalog: catalog_task,
             access_log,
+            shadow: shadowing,
             readiness,
             again,
             stop_catalog,
@@ -224,13 +261,17 @@ impl Serving {
         if let Some((log, _)) = &self.access_log {
             log.reopen();
         }
+        if let Some(shadow) = &self.shadow {
+            shadow.log.reopen();
+        }
         tracing::info!("reading rules, token files and log files again; other settings need a restart");
     }
 
     /// Ends in order: not ready, `drain.delay`, the data plane's drain, everything else. `hurry` skips the delay.
     /// The number of connections that had to be cut.
     pub async fn stop(self, hurry: impl Future<Output = ()>) -> usize {
-        let Self { plane, mut tasks, catalog, access_log, readiness, stop_catalog, stop_admin, drain, .. } = self;
+        let Self { plane, mut tasks, catalog, access_log, shadow, readiness, stop_catalog, stop_admin, drain, .. } =
+            self;
         readiness.drain();
         let delay = Duration::from_millis(drain.delay);
         tracing::info!(delay_ms = drain.delay, timeout_ms = drain.timeout, "draining: not ready, still serving");
@@ -252,6 +293,12 @@ impl Serving {
                 tracing::warn!("the access log's last lines could not be written in time");
             }
         }
+        if let Some(shadow::Shadowing { mut thread, .. }) = shadow {
+            let closed = tokio::task::spawn_blocking(move || thread.close(LOG_CLOSE)).await;
+            if !closed.unwrap_or(false) {
+                tracing::warn!("the last disagreements of the shadow rules could not be written in time");
+            }
+        }
         drained.cut
     }
 }
@@ -269,6 +316,7 @@ struct AdminParts {
     transitions: Transitions,
     handle: catalog::Handle,
     desk: Desk,
+    shadow: Option<admin::shadow::ShadowView>,
 }
 
 async fn start_admin(
@@ -290,7 +338,7 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, desk } = parts;
+    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, desk, shadow } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
@@ -303,6 +351,7 @@ async fn start_admin(
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
         rules: desk,
+        shadow,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);

@@ -67,7 +67,7 @@ async fn enforced_it_refuses_a_surprise_admits_a_raised_weight_and_can_be_overru
     until("the change is refused", async || rules(&proxy).await["last_reload"]["result"] == "guarded").await;
     let (status, refused) = admin_post(proxy.admin, "/v1/rules/apply", "{}").await;
     assert_eq!(status, 409, "{refused}");
-    assert!(refused["error"].as_str().unwrap().contains("more than 30 %"), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("more than 30.00%"), "{refused}");
     let (status, applied) = admin_post(proxy.admin, "/v1/rules/apply", r#"{"force": true}"#).await;
     assert_eq!(status, 200, "{applied}");
     assert!(!applied["guard"]["exceeded"].as_array().unwrap().is_empty(), "{applied}");

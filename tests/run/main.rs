@@ -18,3 +18,4 @@ mod killed_instance;
 mod operators;
 mod probing;
 mod rules_reload;
+mod shadow;

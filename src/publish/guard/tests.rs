@@ -32,10 +32,11 @@ fn judged(old: &str, new: &str) -> Finding {
 
 #[test]
 fn a_rule_that_shadows_another_is_a_surprise_over_the_limit() {
-    let shadow = "  - {name: first, when: present(header.x-user), to: old}\n";
-    let (old, new) = (format!("{TESTERS}  - {{name: all, to: old}}\n"), format!("{shadow}{TESTERS}  - {{name: all, to: old}}\n"));
+    let shadow = "  - {name: first, when: header.x-user != nobody, to: old}\n";
+    let (old, new) =
+        (format!("{TESTERS}  - {{name: all, to: old}}\n"), format!("{shadow}{TESTERS}  - {{name: all, to: old}}\n"));
     let finding = judged(&old, &new);
-    assert_eq!(finding.exceeded, ["50 % of the recent requests would go elsewhere by surprise, more than 30 %"]);
+    assert_eq!(finding.exceeded, ["50.00% of the recent requests would go elsewhere by surprise, more than 30.00%"]);
     let class = &finding.report.classes[0];
     assert_eq!((class.from.words(), class.to.words()), ("web/testers to new".into(), "web/first to old".into()));
     assert!(class.examples[0].before.starts_with("pointsman explain --admin 127.0.0.1:9900 GET"), "{class:?}");
@@ -45,7 +46,10 @@ fn a_rule_that_shadows_another_is_a_surprise_over_the_limit() {
 #[test]
 fn a_raised_weight_is_what_was_asked_for() {
     let split = |share: u32| {
-        format!("  - {{name: ramp, split: [{{to: new, share: {share}%}}, {{to: old, share: {}%}}], key: header.x-user}}\n", 100 - share)
+        format!(
+            "  - {{name: ramp, split: [{{to: new, share: {share}%}}, {{to: old, share: {}%}}], key: header.x-user}}\n",
+            100 - share
+        )
     };
     let finding = judged(&split(5), &split(95));
     assert!(finding.exceeded.is_empty(), "{:?}", finding.exceeded);
