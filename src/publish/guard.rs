@@ -2,6 +2,7 @@
 //! force. What a turned knob of a split moves is what was asked for; only surprises count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -44,6 +45,18 @@ pub struct Finding {
     pub exceeded: Vec<String>,
     /// The comparison, with classes and examples.
     pub report: Report,
+}
+
+/// How often the guard takes what workers offered.
+const GATHER_EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps the rings filled, for as long as it is polled.
+pub async fn gather(recent: Arc<Recent>) {
+    let mut ticks = tokio::time::interval(GATHER_EVERY);
+    loop {
+        ticks.tick().await;
+        recent.gather();
+    }
 }
 
 impl Guard {

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -22,9 +21,6 @@ use crate::observe::shadow::Sums;
 
 /// The word for rules among the things that are reloaded.
 const WHAT: &str = "rules";
-
-/// How often the guard takes what workers offered.
-const GATHER_EVERY: Duration = Duration::from_secs(1);
 
 /// Rule files, read and compiled.
 #[derive(Debug)]
@@ -162,7 +158,6 @@ impl<F: Followers> RuleFiles<F> {
     pub async fn follow(mut self, again: Arc<Notify>) {
         let mut watch = self.watch();
         let mut desk_open = true;
-        let mut gather = tokio::time::interval(GATHER_EVERY);
         loop {
             let followed = self.lists.clone();
             tokio::select! {
@@ -172,7 +167,6 @@ impl<F: Followers> RuleFiles<F> {
                     Some(order) => self.obey(order).await,
                     None => desk_open = false,
                 },
-                _ = gather.tick() => self.ground.guard.iter().for_each(|guard| guard.recent.gather()),
                 () = self.ground.publisher.closed() => return,
             }
             if self.lists != followed {

@@ -34,6 +34,7 @@ use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
+use crate::publish::guard::gather;
 use crate::publish::rules::{Ground, Loaded, RuleFiles};
 use crate::publish::shadow::{LastGood, ShadowFiles};
 use crate::publish::{Desk, Inputs, Published, Publisher, desk};
@@ -197,6 +198,9 @@ impl Serving {
                 last_good: last_good.clone(),
             };
             tasks.spawn(files.follow(Arc::clone(&again)));
+        }
+        if let Some(guard) = &guard {
+            tasks.spawn(gather(Arc::clone(&guard.recent)));
         }
         let ground = Ground {
             published: published.clone(),
