@@ -7,17 +7,16 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::connection::NEVER;
 use super::error::Detail;
 use super::exchange::Exchange;
-use super::upgrade::Tunnel;
+use super::upgrade::{Lasting, Tunnel};
 use super::upload::UploadBody;
 use super::wait::after;
 use crate::engine::time::Millis;
-use crate::upstream::Link;
 use crate::upstream::link::Raw;
+use crate::upstream::{Link, Received};
 
 /// The body of an answer. When it is dropped the exchange is over, and is accounted for.
 #[derive(Debug)]
@@ -34,8 +33,8 @@ pub enum Source {
     Own(Option<Bytes>),
     /// An instance.
     Instance(Relay),
-    /// None: the connection leaves HTTP. The instance's side, and how long it may be silent (ms).
-    Tunnel(Raw, u64),
+    /// None: the connection leaves HTTP. The instance's side, and how long that may last.
+    Tunnel(Raw, Lasting),
 }
 
 impl Source {
@@ -50,13 +49,15 @@ impl Source {
 #[derive(Debug)]
 pub struct Relay {
     /// What comes.
-    pub incoming: Incoming,
+    pub incoming: Received,
     /// Given back when the last byte came; dropped, and so closed, when something is left.
-    pub link: Option<Box<Link<UploadBody>>>,
+    pub link: Option<Link<UploadBody>>,
     /// Milliseconds between two pieces.
     pub idle: u64,
     /// Until when the whole may last.
     pub total: Millis,
+    /// When it has the age at which a stream is ended.
+    pub aged: Millis,
     /// Since when the next piece is waited for.
     pub waiting: Option<Millis>,
     /// It failed; told in the next turn, so that what came before goes out first.
@@ -73,9 +74,9 @@ impl AnswerBody {
     #[must_use]
     pub fn new(source: Source, exchange: Exchange) -> Self {
         match source {
-            Source::Tunnel(raw, idle) => {
+            Source::Tunnel(raw, lasting) => {
                 let connection = Rc::clone(exchange.connection());
-                connection.tunnel.replace(Some(Tunnel { raw, exchange, idle }));
+                connection.tunnel.replace(Some(Tunnel { raw, exchange, lasting }));
                 Self { source: Source::Own(None), exchange: None }
             }
             Source::Own(_) | Source::Instance(_) => Self { source, exchange: Some(exchange) },
@@ -91,6 +92,13 @@ impl AnswerBody {
         }
     }
 
+    /// Lets the request's body go on while the client does not take the answer's.
+    pub fn send_more(&mut self, cx: &mut Context<'_>) {
+        if let Source::Instance(Relay { link: Some(link), .. }) = &mut self.source {
+            link.send_more(cx);
+        }
+    }
+
     fn poll_instance(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let (Source::Instance(relay), Some(exchange)) = (&mut self.source, &mut self.exchange) else {
             return Poll::Ready(None);
@@ -100,6 +108,9 @@ impl AnswerBody {
         }
         let Some(link) = &mut relay.link else { return Poll::Ready(None) };
         let clock = &exchange.connection().clock;
+        if clock.now() >= relay.aged {
+            return cut(relay, exchange, Detail::MaxStreamAge, cx);
+        }
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = None;
@@ -109,7 +120,11 @@ impl AnswerBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => cut(relay, exchange, Detail::UpstreamReset, cx),
+            Poll::Ready(Some(Err(_))) => {
+                // The instance is not to blame for what the client did not send.
+                let fault = exchange.upload.as_ref().and_then(|upload| upload.fault());
+                cut(relay, exchange, fault.unwrap_or(Detail::UpstreamReset), cx)
+            }
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)
@@ -120,7 +135,7 @@ impl AnswerBody {
                 if clock.now() >= deadline {
                     return cut(relay, exchange, Detail::UpstreamTimeout, cx);
                 }
-                exchange.connection().instance_deadline.set(deadline);
+                exchange.connection().instance_deadline.set(deadline.min(relay.aged));
                 Poll::Pending
             }
         }

@@ -2,12 +2,16 @@
 //! client did.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
+use tokio::sync::Notify;
 
+use super::attempt::Timing;
 use super::connection::{Connection, Phase};
 use super::error::Detail;
+use super::limit::Admission;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
@@ -51,6 +55,8 @@ pub struct Exchange {
     complete: bool,
     /// What the access log copies; `None`: it is off.
     log: Option<Box<Head>>,
+    /// Its places under limits, and what the client is told of them.
+    pub admission: Admission,
 }
 
 /// Where a request went, without holding the table.
@@ -89,18 +95,37 @@ pub struct Head {
 
 /// Counts a request at its endpoint while it lives.
 #[derive(Debug)]
-struct InFlight(Rc<Peer>);
+pub struct InFlight(Rc<Peer>, Option<Arc<Notify>>);
 
 impl InFlight {
-    fn new(peer: Rc<Peer>) -> Self {
+    /// One request more.
+    #[must_use]
+    pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
-        Self(peer)
+        Self(peer, None)
+    }
+
+    /// One that was begun within a limit; its end calls the next one of this line.
+    #[must_use]
+    pub fn begun(peer: Rc<Peer>, line: Arc<Notify>) -> Self {
+        Self(peer, Some(line))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn peer(&self) -> &Rc<Peer> {
+        &self.0
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.live.end();
+        if let Some(line) = &self.1
+            && self.0.live.waiting() > 0
+        {
+            line.notify_one();
+        }
     }
 }
 
@@ -127,6 +152,7 @@ impl Exchange {
             bytes_out: 0,
             complete: false,
             log: None,
+            admission: Admission::default(),
         }
     }
 
@@ -154,12 +180,23 @@ impl Exchange {
     }
 
     /// A try begins.
-    pub fn trying(&mut self, peer: Rc<Peer>, level: u8) {
+    pub fn trying(&mut self, on: InFlight, level: u8) {
         self.attempts += 1;
         self.level = Some(level);
         self.connect_us = None;
         self.first_byte_us = None;
-        self.on = Some(InFlight::new(peer));
+        self.on = Some(on);
+    }
+
+    /// How long parts of the try that counts took.
+    pub fn took(&mut self, timing: Timing) {
+        (self.connect_us, self.first_byte_us) = (timing.connect_us, timing.first_byte_us);
+    }
+
+    /// The try that counts is at another endpoint.
+    pub fn stand_at(&mut self, on: InFlight, level: u8) {
+        self.level = Some(level);
+        self.on = Some(on);
     }
 
     /// Keeps what the access log wants of the head, if it wants anything.
@@ -190,6 +227,22 @@ impl Exchange {
         }
     }
 
+    /// The endpoint of the last try served it although it is ejected.
+    pub fn proved(&self) {
+        if let Some(on) = &self.on {
+            self.worker.proved(&on.0);
+        }
+    }
+
+    /// Feeds the time that the last try's answer took, where the service judges its instances by it.
+    pub fn timed(&self) {
+        if let (Some(on), Some(route), Some(micros)) = (&self.on, &self.route, self.first_byte_us)
+            && route.file.eject.latency_factor > 0
+        {
+            on.0.live.time_answer(micros);
+        }
+    }
+
     /// Counts one in a family of routes.
     pub fn count(&self, family: &'static Family, word: &'static str) {
         if let Some(route) = &self.route {
@@ -201,7 +254,7 @@ impl Exchange {
     #[must_use]
     pub fn within_budget(&self, share: u32) -> bool {
         let now = self.connection.clock.now();
-        self.route.as_ref().is_some_and(|route| route.file.budget.take(now, share))
+        self.route.as_ref().is_some_and(|route| route.file.budget.take(route.file.worker, now, share))
     }
 
     /// Bytes of the body went to the client.

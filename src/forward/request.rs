@@ -6,14 +6,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::COOKIE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::attempt::{Ended, Limits, Outbound};
 use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
@@ -21,8 +19,12 @@ use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::hedge::{Trying, attempt};
+use super::latency;
+use super::limit;
+use super::queue::place;
 use super::respond;
-use super::retry::{Cause, Failure, backoff};
+use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
@@ -39,12 +41,13 @@ use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
+use crate::upstream::Received;
 
 /// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
 pub async fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
@@ -76,8 +79,9 @@ pub async fn answer(
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
+    exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
-    if connection.closing.get() {
+    if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -88,7 +92,7 @@ async fn phases(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     json: &mut bool,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Source>, Refusal> {
     // Limits: what may not be passed on at all.
     let (head, body) = request.into_parts();
@@ -96,12 +100,14 @@ async fn phases(
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
+    limit::enter(worker, exchange, &target.path)?;
 
     // Decide: file, rule, pool.
     let view = worker.view();
     let (decision, changes) = decided(worker, &view, exchange, &head, &target);
     note(worker, &view, exchange, &head, &target, &decision);
     let mut changes = changes?;
+    limit::admit(exchange, &view, &decision)?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_)) => file,
         // Nobody is routable, but somebody may wait to prove that he is well again.
@@ -111,8 +117,8 @@ async fn phases(
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
     let policies = in_force(&view.table.router.files[file as usize], &decision);
-    let budget = Rc::clone(&view.file(file).budget);
-    budget.request(exchange.connection().clock.now());
+    let budget = &view.file(file).budget;
+    budget.request(worker.limits.worker, exchange.connection().clock.now());
 
     // The request as instances get it.
     drop(target);
@@ -122,24 +128,29 @@ async fn phases(
     let limits = Limits {
         timeouts: policies.timeouts,
         total: after(exchange.connection().clock.now(), policies.timeouts.total),
+        per_try: policies.retry.per_try,
     };
+    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
-        tries.note(picked);
-        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(peer, picked.level);
-        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
+        let on = place(trying, exchange, &mut picked, &tries).await?;
+        tries.note(picked);
+        exchange.trying(on, picked.level);
+        let result;
+        (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound)
+            .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
+            .flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
@@ -157,23 +168,15 @@ async fn phases(
     respond::pass_on(exchange, worker, answered, limits, cookie, changes.as_deref()).await
 }
 
-/// A reason for another try.
-#[derive(Clone, Copy)]
-struct Trouble {
-    cause: Cause,
-    /// Some of the request may have reached the instance.
-    sent: bool,
-}
-
 /// Files, rules and splits, and what the rule changes; nothing is picked yet.
 fn decided(
     worker: &Worker,
     view: &View,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     head: &Parts,
     target: &Target<'_>,
 ) -> (Decision, Result<Option<Box<Changes>>, Detail>) {
-    let connection = exchange.connection();
+    let connection = Rc::clone(exchange.connection());
     let tls = connection.tls.as_ref();
     let router = &*view.table.router;
     let request = RequestView {
@@ -195,6 +198,7 @@ fn decided(
         let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
         watch.decided(exchange, view, &request, sent, &decision);
     }
+    exchange.admission.key = limit::key(router, &decision, &request, scratch, worker.limits.book.seeds());
     (decision, changes)
 }
 
@@ -242,7 +246,7 @@ fn outbound(
     worker: &Worker,
     exchange: &mut Exchange,
     head: Parts,
-    body: Incoming,
+    body: Received,
     seen: Survey,
     file: &RouterFile,
     changes: Option<&mut Changes>,
@@ -253,20 +257,15 @@ fn outbound(
     let upgrades = upgrade.is_some();
     let mut fields = head.headers;
     headers::towards_instance(&mut fields, seen, &connection, settings, upgrade);
-    if seen.has(Survey::COOKIE) {
-        strip_cookie(&mut fields, &file.cookie);
-    }
-    if !file.control_headers.is_empty() && !file.trusts(connection.client()) {
-        file.control_headers.iter().for_each(|name| {
-            fields.remove(name);
-        });
+    if seen.has(Survey::COOKIE) || file.ruleset.trusted.is_some() {
+        file.strip(&mut fields, connection.client());
     }
     if settings.request_id && !seen.has(Survey::REQUEST_ID) {
         fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
     }
     let mut uri = origin_form(head.uri);
     if let Some(changes) = changes {
-        changes.make(&mut uri, &mut fields);
+        changes.make(file, &mut uri, &mut fields);
     }
     if settings.request_id {
         exchange.note_request_id(fields.get(X_REQUEST_ID));
@@ -276,40 +275,25 @@ fn outbound(
     Outbound::new(head.method, uri, fields, exchange.upload.clone(), upgrades)
 }
 
-/// Takes our own stickiness cookie out of the request.
-fn strip_cookie(fields: &mut HeaderMap, name: &str) {
-    let kept = |field: &HeaderValue| cookie::strip(field, &[name]);
-    if fields.get_all(COOKIE).iter().all(|field| kept(field).is_none()) {
-        return;
-    }
-    let left: Vec<HeaderValue> =
-        fields.get_all(COOKIE).iter().filter_map(|field| kept(field).unwrap_or_else(|| Some(field.clone()))).collect();
-    fields.remove(COOKIE);
-    left.into_iter().for_each(|field| {
-        fields.append(COOKIE, field);
-    });
-}
-
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
-fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picked, retry: &Retry) -> Option<Trouble> {
-    let (evidence, word, trouble) = match result {
-        Ok(answered) => {
-            let status = answered.response.status().as_u16();
-            let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
-        }
-        Err(failure) => {
-            let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
-        }
-    };
+fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
+    let Reading { evidence, word, trouble } = Reading::of(ended, retry, picked.probe);
+    exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
+    latency::observe(exchange, ended, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
         exchange.count(&names::PROBES, if proved { "success" } else { "failure" });
+    }
+    if picked.last_resort {
+        let proved = evidence == Some(Evidence::Success);
+        exchange.count(&names::LAST_RESORTS, if proved { "success" } else { "failure" });
+        if proved {
+            exchange.proved();
+        }
     }
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
@@ -318,9 +302,11 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.
-fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
-    let refused = if exchange.attempts >= retry.attempts {
+fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outbound: &Outbound) -> bool {
+    let refused = if exchange.attempts >= trying.policies.retry.attempts {
         "attempts"
+    } else if exchange.connection().clock.now() >= trying.limits.total {
+        "time"
     } else if !outbound.can_follow(trouble.sent) {
         "unsafe"
     } else {
@@ -337,16 +323,6 @@ fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
         exchange.count(&names::RETRIES_REFUSED, "budget");
     }
     affordable
-}
-
-fn class_word(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// The back-off before the next try.

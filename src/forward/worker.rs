@@ -11,11 +11,13 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::clock::Clock;
 use super::exchange::Peer;
+use super::queue::Queues;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
 use super::watch::{Watch, Watching};
-use crate::engine::health::Evidence;
+use crate::engine::balance::Memory;
+use crate::engine::health::{Evidence, Transition};
 use crate::engine::instance::Instance;
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
@@ -23,6 +25,8 @@ use crate::engine::snapshot::Endpoint;
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
+use crate::observe::limit_book::{Book, Limits};
+use crate::observe::lines::Lines;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
 use crate::upstream::Peers;
@@ -50,6 +54,10 @@ pub struct Shared {
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
+    /// Who waits for a place at an instance.
+    pub lines: Arc<Lines>,
+    /// What limits know; kept by the control plane over every reload.
+    pub book: Arc<Book>,
 }
 
 /// The access log, and what of a head it copies.
@@ -77,6 +85,8 @@ pub struct Worker {
     pub scratch: RefCell<Scratch>,
     /// Who looks on at decisions; `None`: nobody.
     pub watch: Option<Box<Watch>>,
+    /// What picking remembers.
+    pub memory: Memory,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -85,7 +95,10 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
-    workers: usize,
+    /// Who waits for a place at an instance.
+    pub queues: Queues,
+    /// What limits know, and which worker this is.
+    pub limits: Limits,
 }
 
 impl Worker {
@@ -95,23 +108,26 @@ impl Worker {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
         let watch = Watch::new(shared.watch, index, &metrics);
-        let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
+        let limits = Limits { book: shared.book, worker: index };
+        let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
+            peers: Peers::new(&shared.settings.protocol_label),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
-            peers: Peers::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
             watch,
+            memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),
             view: RefCell::new(Rc::new(view)),
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
-            workers: shared.workers,
+            limits,
+            queues: Queues::new(shared.lines),
         })
     }
 
@@ -120,7 +136,7 @@ impl Worker {
         let mut published = self.published.borrow_mut();
         let table = published.load();
         if !Arc::ptr_eq(table, &self.view.borrow().table) {
-            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, self.workers);
+            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, &self.limits);
             self.view.replace(Rc::new(newer));
         }
         Rc::clone(&self.view.borrow())
@@ -144,9 +160,20 @@ impl Worker {
     pub fn evidence(&self, peer: &Peer, evidence: Evidence, policy: &Eject) {
         let jitter = Draw(self.luck.get() ^ peer.live.id);
         if let Some(transition) = peer.live.record(evidence, self.clock.now(), policy, jitter) {
-            let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
-            self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
+            self.tell(peer, transition);
         }
+    }
+
+    /// An ejected endpoint served a request before its time: it is readmitted.
+    pub fn proved(&self, peer: &Peer) {
+        if let Some(transition) = peer.live.prove(self.clock.now()) {
+            self.tell(peer, transition);
+        }
+    }
+
+    fn tell(&self, peer: &Peer, transition: Transition) {
+        let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
+        self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
     }
 
     /// Counts a request that no file claimed.

@@ -7,6 +7,7 @@ pub mod candidate;
 pub mod desk;
 pub mod grace;
 pub mod guard;
+pub mod outliers;
 pub mod publisher;
 pub mod rules;
 pub mod shadow;

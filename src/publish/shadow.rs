@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::candidate::NewCandidate;
-use super::rules::{Followers, Loaded, RulesError, blocking, read};
+use super::rules::{Followers, Loaded, Permits, RulesError, blocking, read};
 use crate::engine::diagnostic::{Diagnostics, Source};
 use crate::files::FileWatch;
 use crate::observe::reloads::Reloads;
@@ -34,6 +34,8 @@ impl LastGood {
 pub struct ShadowFiles<F> {
     /// Where they are.
     pub paths: Vec<PathBuf>,
+    /// What they may ask of the machine, as the live ones: they may be promoted.
+    pub permits: Permits,
     /// Where they go.
     pub publisher: mpsc::Sender<NewCandidate>,
     /// Who is told how it went.
@@ -90,8 +92,8 @@ impl<F: Followers> ShadowFiles<F> {
         lists: &mut Vec<PathBuf>,
         forced: bool,
     ) -> Result<Option<Arc<Loaded>>, RulesError> {
-        let paths = self.paths.clone();
-        let loaded = Arc::new(blocking(move || read(&paths)).await??);
+        let (paths, permits) = (self.paths.clone(), self.permits);
+        let loaded = Arc::new(blocking(move || read(&paths, permits)).await??);
         if !forced && loaded.sources == *last && loaded.lists.is_empty() {
             return Ok(None);
         }

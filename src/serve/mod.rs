@@ -5,6 +5,7 @@ mod control;
 mod doubts;
 mod followers;
 mod handles;
+mod limits;
 mod shadow;
 mod signals;
 pub mod translate;
@@ -30,14 +31,15 @@ use crate::forward;
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
 use crate::publish::guard::gather;
-use crate::publish::rules::{Ground, Loaded, RuleFiles};
+use crate::publish::rules::{Ground, Loaded, Permits, RuleFiles};
 use crate::publish::shadow::{LastGood, ShadowFiles};
-use crate::publish::{Desk, Inputs, Published, Publisher, desk};
+use crate::publish::{self, Desk, Inputs, Published, Publisher, desk};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
 
@@ -112,6 +114,7 @@ impl Serving {
             zone,
             workers,
             drain,
+            checks,
             access_log,
             guard,
             shadow,
@@ -119,6 +122,7 @@ impl Serving {
             metrics,
             ..
         } = settings;
+        let permits = Permits { commands: checks.allow_commands };
         let workers = control::workers(workers);
 
         let clock = Clock::start();
@@ -144,6 +148,9 @@ impl Serving {
         let (publisher, published) =
             Publisher::new(table, window, grace, clock, Arc::clone(&events), Arc::clone(&metrics));
 
+        let book = Arc::new(Book::new(workers, std::hash::RandomState::new()));
+        let figures = limits::LimitFigures { book: Arc::clone(&book), table: Arc::clone(&published.table), clock };
+        metrics.add_source(Arc::new(figures));
         let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let shared = forward::Shared {
             table: Arc::clone(&published.table),
@@ -161,6 +168,8 @@ impl Serving {
             origin: clock.origin(),
             seed: control::seed(),
             workers,
+            book: Arc::clone(&book),
+            lines: Arc::default(),
         };
         let plane = DataPlane::start(&listeners, &shared, &limits)
             .await
@@ -192,6 +201,7 @@ impl Serving {
             metrics.add_source(Arc::new(shadow.log.figures()));
             let files = ShadowFiles {
                 paths: shadow.paths.clone(),
+                permits,
                 publisher: new_candidates,
                 reloads: Arc::clone(&reloads),
                 followers: followers::RuleFollowers { shadow: true, ..followers.clone() },
@@ -213,7 +223,7 @@ impl Serving {
             shadow: last_good,
             explain: told.pair(),
         };
-        tasks.spawn(RuleFiles::new(rules.paths, &rules.loaded, ground).follow(Arc::clone(&again)));
+        tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(Arc::clone(&again)));
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),
@@ -225,12 +235,15 @@ impl Serving {
             )
             .run(),
         );
+        let judged = Arc::clone(&published.table);
+        tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
         let published_for_admin = published.clone();
         let parts = AdminParts {
             published,
+            book,
             clock,
             metrics,
             events,
@@ -312,6 +325,7 @@ const LOG_CLOSE: Duration = Duration::from_secs(2);
 
 struct AdminParts {
     published: Published,
+    book: Arc<Book>,
     clock: Clock,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
@@ -342,12 +356,25 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, desk, shadow } = parts;
+    let AdminParts {
+        published,
+        book,
+        clock,
+        metrics,
+        events,
+        reloads,
+        readiness,
+        transitions,
+        handle,
+        desk,
+        shadow,
+    } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
         table: Arc::clone(&published.table),
         clock,
+        book,
         metrics,
         events,
         reloads,

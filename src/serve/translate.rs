@@ -15,7 +15,7 @@ use crate::forward;
 use crate::observe::line_writer::Target;
 use crate::observe::{access_log, metrics, recent};
 use crate::publish::guard::{self, Guard};
-use crate::server::Limits;
+use crate::server::{H2Limits, Limits};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -160,6 +160,8 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         host_of_instance: settings.host_header == config::HostHeader::Instance,
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
         body_idle: settings.limits.body_idle,
+        requests: settings.overload.requests,
+        exempt_paths: settings.overload.exempt_paths.clone(),
         ..forward::Settings::default()
     }
 }
@@ -182,7 +184,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         connections,
         memory,
         backlog,
-        h2_streams: _,
+        h2_streams,
     } = *from;
     if let config::Auto::Set(_) = memory {
         let words = "limits.memory: this build keeps no account of memory yet; leave it at auto";
@@ -209,6 +211,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         connection_age,
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
         backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
+        h2: H2Limits { streams: h2_streams, ..H2Limits::default() },
         ..Limits::default()
     })
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::limits::LimitsNote;
 use crate::engine::policy::{Balance, Eject, Retry, Timeouts};
 
 /// How one request is decided.
@@ -257,6 +258,8 @@ pub struct LevelNote {
     pub rank: u8,
     /// Its part of the traffic, percent.
     pub load: u8,
+    /// It may take more in so many milliseconds: what came back waits for `failback`.
+    pub waits: Option<u64>,
     /// Instances of the catalog.
     pub catalog: u32,
     /// Routable ones.
@@ -274,6 +277,10 @@ pub struct CandidateNote {
     pub in_flight: u32,
     /// Ejected, but kept by the pool's cap.
     pub eject_refused: bool,
+    /// It starts slowly: the chance that it is kept once drawn, parts per million.
+    pub slow_start: Option<u32>,
+    /// Its moving latency in microseconds, where the pool's algorithm is `ewma`.
+    pub cost: Option<u64>,
 }
 
 /// An instance that takes no traffic.
@@ -298,12 +305,38 @@ pub struct PickNote {
     pub levels: Vec<u8>,
     /// The two that were compared, if two were.
     pub compared: Option<ComparedNote>,
-    /// Drawn, but not usable any more.
-    pub passed_over: Vec<String>,
+    /// What a pool with `hash(KEY)` went by; `None`: another algorithm.
+    pub key: Option<HashNote>,
+    /// Drawn, but not taken.
+    pub passed_over: Vec<PassedOverNote>,
     /// Whatever its health.
     pub panic: bool,
     /// Its id.
     pub instance: String,
+}
+
+/// The key of `hash(KEY)`, and where it fell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HashNote {
+    /// The field, as written.
+    pub field: String,
+    /// Its value; `None`: the request has none, so that `least` chose.
+    pub value: Option<String>,
+    /// The value's hash, in hexadecimal.
+    pub hash: Option<String>,
+    /// The entry of the table that the hash fell at, of as many as there are.
+    pub entry: Option<(usize, usize)>,
+    /// How often the hash was taken again because an endpoint was passed over; beyond 8 the table was walked.
+    pub again: u32,
+}
+
+/// An endpoint that was drawn and does not get the request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PassedOverNote {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub why: String,
 }
 
 /// Two endpoints compared by requests in flight for their weight.
@@ -315,6 +348,8 @@ pub struct ComparedNote {
     pub b: String,
     /// Of both.
     pub in_flight: [u32; 2],
+    /// Moving latencies of both in microseconds; `None`: they do not count.
+    pub costs: Option<[u64; 2]>,
     /// The better.
     pub chosen: String,
 }
@@ -332,6 +367,11 @@ pub struct PoliciesNote {
     pub prefer: Vec<String>,
     /// Over-provisioning in thousandths.
     pub spill: u32,
+    /// How long a level must be well again before it takes more.
+    pub failback: u64,
+    /// Limits, hedging, overload.
+    #[serde(flatten)]
+    pub limits: LimitsNote,
 }
 
 /// What a rule changes in the messages of a request.
@@ -341,10 +381,24 @@ pub struct MessageNote {
     pub target: Option<String>,
     /// The Host that the instance is asked for; `None`: the client's.
     pub host: Option<String>,
+    /// Request labels that the instance is told.
+    #[serde(default)]
+    pub carried: Vec<CarriedNote>,
     /// Header edits towards the instance, in the order in which they are made.
     pub request: Vec<EditNote>,
     /// Header edits towards the client.
     pub response: Vec<EditNote>,
+}
+
+/// A request label that the instance is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedNote {
+    /// The header that carries it.
+    pub header: Option<String>,
+    /// Its value there.
+    pub value: String,
+    /// The baggage member that carries it, with the value as it stands there.
+    pub baggage: Option<String>,
 }
 
 /// A header edit.

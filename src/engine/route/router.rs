@@ -3,14 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::condition::Condition;
+use super::cookie;
 use super::hosts::Hosts;
 use super::index::RuleIndex;
 use super::message::Messages;
+use super::propagate::{Propagated, remove_member};
 use super::reader::Fields;
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Check, Eject, Locality, Min, Panic, Retry, Timeouts};
+use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
 use crate::engine::rules::{Else, Lanes, RuleFile};
 
 /// Index of a file in [`Router::files`].
@@ -48,6 +52,8 @@ pub struct RouterFile {
     pub policies: Arc<RulePolicies>,
     /// Passive ejection of the service (from this file or from another one of the same service).
     pub eject: Eject,
+    /// What the service and its instances carry at once; `None`: no limits.
+    pub overload: Option<Overload>,
     /// The active check of the service.
     pub check: Option<Check>,
     /// Slow start of the service in ms; 0: off.
@@ -60,8 +66,14 @@ pub struct RouterFile {
     pub cookie: Text,
     /// What its conditions, keys and labels read.
     pub fields: Fields,
+    /// Key fields of `hash(KEY)` that a request without a rule may need: those of `any`.
+    pub(super) hashed: Vec<u32>,
+    /// Some pool balances by latency, so that answers are timed for it.
+    pub watches_latency: bool,
     /// Which rules can match at all.
     pub(super) index: RuleIndex,
+    /// Request labels that instances are told.
+    pub propagate: Vec<Propagated>,
     /// Headers that only a trusted peer may send: what `labels:` reads and `propagate:` sets.
     pub control_headers: Vec<http::HeaderName>,
     /// Cookies that `labels:` reads; as `control_headers`.
@@ -94,6 +106,8 @@ pub struct RouterPool {
     pub panic: Option<Panic>,
     /// The algorithm: the pool's own, else the rule's, else the file's.
     pub balance: Balance,
+    /// The field that `hash(KEY)` names: a slot of the file's fields.
+    pub key: Option<u32>,
     /// Another pool stands in for it (SEMANTICS.md, *Ejection*).
     pub backed: bool,
     /// Cap on ejection in parts per million: explicit (pool, then `eject`), else 100 % if backed, else 50 %.
@@ -119,6 +133,8 @@ pub struct RouterRule {
     pub panic: Option<(PoolSlot, Panic)>,
     /// Its pools that name request labels.
     pub(super) labelled: Vec<PoolSlot>,
+    /// Key fields of `hash(KEY)` of the pools that it may come to, each once.
+    pub(super) hashed: Vec<u32>,
 }
 
 /// What a rule does.
@@ -183,6 +199,12 @@ pub struct RulePolicies {
     pub retry: Retry,
     /// The algorithm of pools that name none; already resolved into [`RouterPool::balance`].
     pub balance: Balance,
+    /// Second tries beside slow first ones; `None`: none.
+    pub hedge: Option<Hedge>,
+    /// Where `message.limit` stands: the rule's name, empty at the file's top.
+    pub limit_of: Text,
+    /// The field slot that `message.limit` counts by.
+    pub limit_key: Option<u32>,
     /// Header edits, rewriting, limits.
     pub message: Messages,
 }
@@ -202,6 +224,18 @@ impl Router {
     }
 }
 
+impl RouterRule {
+    /// The pools of its list, or of all its arms, in order; one may come twice.
+    pub fn pools(&self) -> impl Iterator<Item = PoolSlot> + '_ {
+        let (list, arms) = match &self.action {
+            Action::To(list) => (&list[..], &[][..]),
+            Action::Split(split) => (&[][..], &split.arms[..]),
+            Action::Redirect { .. } | Action::Respond { .. } => (&[][..], &[][..]),
+        };
+        list.iter().chain(arms.iter().flat_map(|arm| &arm.to)).copied()
+    }
+}
+
 impl RouterFile {
     /// The slot of `any`: every routable instance of the service.
     #[must_use]
@@ -214,6 +248,21 @@ impl RouterFile {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.ruleset.trusted.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
+    }
+
+    /// Takes out of a head what instances are not to see: the stickiness cookie and, from a peer who is not trusted, all
+    /// that only a trusted one may send.
+    pub fn strip(&self, headers: &mut HeaderMap, peer: IpAddr) {
+        if self.ruleset.trusted.is_none() || self.trusts(peer) {
+            return cookie::strip_all(headers, |name| name == self.cookie.as_bytes());
+        }
+        cookie::strip_all(headers, |name| {
+            name == self.cookie.as_bytes() || self.control_cookies.iter().any(|cookie| name == cookie.as_bytes())
+        });
+        self.control_headers.iter().for_each(|name| {
+            headers.remove(name);
+        });
+        self.control_baggage.iter().for_each(|member| remove_member(headers, member));
     }
 
     /// The name of an arm or pool as people and metrics see it.

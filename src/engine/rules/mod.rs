@@ -2,12 +2,14 @@
 
 mod across;
 mod cases;
+mod check;
 mod file;
 mod health;
 mod labels;
 pub mod lint;
 mod lists;
 mod messages;
+mod overload;
 mod places;
 mod policies;
 mod pools;

@@ -1,9 +1,11 @@
 //! A data plane on loopback, clients that write raw bytes, and instances with any manners.
 
 mod client;
+pub mod h2;
 mod scripted;
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -20,6 +22,7 @@ use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Millis;
 use pointsman::forward::{Settings, Shared};
+use pointsman::observe::limit_book::Book;
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::{Moved, Transitions};
 use pointsman::server::{DataPlane, Drained, Limits};
@@ -140,6 +143,8 @@ impl Setup {
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
             workers: self.workers,
+            lines: Arc::default(),
+            book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
@@ -164,6 +169,11 @@ impl Proxy {
         self.table.store(Arc::new(table));
     }
 
+    /// Publishes a table made elsewhere.
+    pub fn publish_table(&self, table: Table) {
+        self.table.store(Arc::new(table));
+    }
+
     /// One request on a connection of its own.
     pub async fn ask(&self, request: &str) -> Reply {
         let mut client = self.client().await;
@@ -174,6 +184,11 @@ impl Proxy {
     /// GET on a connection of its own.
     pub async fn get(&self, target: &str) -> Reply {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
+    }
+
+    /// Requests that wait for a place at an instance.
+    pub fn waiting(&self) -> u32 {
+        self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.waiting()).sum()
     }
 
     pub async fn drain(self, timeout: Duration) -> Drained {
