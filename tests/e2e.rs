@@ -17,5 +17,7 @@ mod harness;
 mod limits;
 #[path = "e2e/tables.rs"]
 mod tables;
+#[path = "e2e/tls.rs"]
+mod tls;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;

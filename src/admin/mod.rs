@@ -32,7 +32,7 @@ use crate::observe::events::Events;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
 
-use handles::{Actions, CatalogView, ReadyView};
+use handles::{Actions, CatalogView, CertificatesView, ReadyView};
 pub use listener::serve;
 
 /// Requests that are worked on at once; further ones are refused with 503. `/live` and `/ready` are not counted.
@@ -72,6 +72,8 @@ pub struct Admin {
     pub actions: Arc<dyn Actions>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
+    /// The certificates in force.
+    pub certificates: Arc<dyn CertificatesView>,
     /// Who may do what.
     pub access: Arc<Access>,
 }
@@ -95,6 +97,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/table", get(table::show))
         .route("/v1/rules", get(rules::show))
+        .route("/v1/certificates", get(certificates))
         .route("/v1/catalog", get(catalog))
         .route("/v1/events", get(events::show))
         .merge(guarded)
@@ -122,6 +125,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn catalog(State(admin): State<Admin>) -> Response {
     Json(admin.catalog.status()).into_response()
+}
+
+async fn certificates(State(admin): State<Admin>) -> Response {
+    Json(admin.certificates.show()).into_response()
 }
 
 async fn overloaded(error: tower::BoxError) -> Response {

@@ -47,6 +47,17 @@ pub struct Tls {
     pub h2: bool,
 }
 
+/// What holds for every request that comes in by one listener.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    /// A client that has closed its sending side before the answer still gets it. Default off.
+    pub half_close: bool,
+    /// Requests are sent to the same target over https, at this port (443: not written). Default off.
+    pub redirect: Option<u16>,
+    /// `Strict-Transport-Security` on every answer (RFC 6797). Only where the listener speaks TLS. Default none.
+    pub hsts: Option<HeaderValue>,
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -60,6 +71,8 @@ pub struct Connection {
     pub peer_trusted: bool,
     /// `None`: not encrypted.
     pub tls: Option<Tls>,
+    /// The listener's terms.
+    pub entrance: Rc<Entrance>,
     /// What it is doing.
     pub phase: Cell<Phase>,
     /// Since when.
@@ -83,7 +96,13 @@ pub struct Connection {
 impl Connection {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(clock: Rc<Clock>, peer: SocketAddr, peer_trusted: bool, tls: Option<Tls>) -> Self {
+    pub fn new(
+        clock: Rc<Clock>,
+        peer: SocketAddr,
+        peer_trusted: bool,
+        tls: Option<Tls>,
+        entrance: Rc<Entrance>,
+    ) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let since = clock.now();
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
@@ -93,6 +112,7 @@ impl Connection {
             peer_field,
             peer_trusted,
             tls,
+            entrance,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(since),
             instance_deadline: Cell::new(NEVER),

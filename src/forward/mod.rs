@@ -14,6 +14,7 @@ pub mod connection;
 pub mod error;
 pub mod exchange;
 pub mod headers;
+pub mod https;
 pub mod request;
 pub mod respond;
 pub mod retry;

@@ -13,13 +13,14 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::authority;
 use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::https;
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
@@ -72,6 +73,7 @@ pub async fn answer(
         refuse(refusal, json, &worker.settings)
     });
     exchange.status = response.status().as_u16();
+    https::promise(response.headers_mut(), &connection);
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
@@ -95,6 +97,9 @@ async fn phases(
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
+    if let Some(port) = exchange.connection().entrance.redirect {
+        return https::redirect(&head.uri, &target.host, port);
+    }
 
     // Decide: file, rule, pool.
     let view = worker.view();

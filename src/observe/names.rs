@@ -73,6 +73,10 @@ families! {
         "Client connections accepted.";
     HANDED_OVER = Counter "pointsman_connections_handed_over_total" ["worker"]
         "Client connections given to a worker with fewer.";
+    TLS_HANDSHAKES = Counter "pointsman_tls_handshakes_total" ["result"]
+        "TLS handshakes of clients: full, resumed, failed, timeout.";
+    TLS_EXPIRY = Gauge "pointsman_tls_certificate_expiry_seconds" ["listener", "name"]
+        "Until a certificate in force expires; negative: since it has.";
     ACCEPT_ERRORS = Counter "pointsman_accept_errors_total" ["reason"]
         "Failures to accept, such as no descriptors left.";
     UPSTREAM_OPENED = Counter "pointsman_upstream_connections_opened_total" ["worker"]

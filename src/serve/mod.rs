@@ -1,9 +1,11 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
+mod certificates;
 mod control;
 mod doubts;
 mod followers;
 mod handles;
+mod listeners;
 mod signals;
 pub mod translate;
 
@@ -95,7 +97,7 @@ impl Serving {
     /// # Errors
     /// Nothing is left running: see [`StartError`].
     pub async fn start(settings: Settings, rules: RuleSource) -> Result<Self, StartError> {
-        let listeners = translate::listeners(&settings.listen)?;
+        let listeners = listeners::listeners(&settings.listen, !settings.trusted_proxies.is_empty())?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(settings.upstream)?;
@@ -137,10 +139,15 @@ impl Serving {
             seed: control::seed(),
             workers,
         };
-        let plane = DataPlane::start(&listeners, &shared, &limits)
+        let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
+        let terminators: Vec<_> = listeners.iter().map(|listen| listen.tls.clone()).collect();
+        let plane = DataPlane::start(listeners, &shared, &limits)
             .await
-            .map_err(|source| StartError::Io { what: format!("listen on {listeners:?}"), source })?;
+            .map_err(|source| StartError::Io { what: format!("listen on {wanted:?}"), source })?;
         let listen = plane.addresses().to_vec();
+        let terminators = listen.iter().zip(terminators).filter_map(|(at, tls)| Some((*at, tls?))).collect();
+        let certificates = Arc::new(certificates::Certificates(terminators));
+        metrics.add_source(Arc::clone(&certificates) as _);
 
         let (wanted, follow_wanted) = watch::channel(followers::wanted(&router));
         let (stop_catalog, stopping) = watch::channel(false);
@@ -154,6 +161,11 @@ impl Serving {
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
+        for (listener, terminator) in &certificates.0 {
+            certificates::tell_doubts(*listener, terminator);
+            let (terminator, again, reloads) = (Arc::clone(terminator), Arc::clone(&again), Arc::clone(&reloads));
+            tasks.spawn(certificates::Certificates::follow(*listener, terminator, again, reloads));
+        }
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
@@ -183,6 +195,7 @@ impl Serving {
             readiness: Arc::clone(&readiness),
             transitions,
             handle,
+            certificates,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         Ok(Self {
@@ -200,13 +213,13 @@ impl Serving {
         })
     }
 
-    /// Reads rules, token files and log files again (SIGHUP).
+    /// Reads rules, certificates, token files and log files again (SIGHUP).
     pub fn reload(&self) {
         self.again.notify_waiters();
         if let Some((log, _)) = &self.access_log {
             log.reopen();
         }
-        tracing::info!("reading rules, token files and log files again; other settings need a restart");
+        tracing::info!("reading rules, certificates, token files and log files again; other settings need a restart");
     }
 
     /// Ends in order: not ready, `drain.delay`, the data plane's drain, everything else. `hurry` skips the delay.
@@ -250,6 +263,7 @@ struct AdminParts {
     readiness: Arc<control::Readiness>,
     transitions: Transitions,
     handle: catalog::Handle,
+    certificates: Arc<certificates::Certificates>,
 }
 
 async fn start_admin(
@@ -271,7 +285,7 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
+    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, certificates } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
@@ -283,6 +297,7 @@ async fn start_admin(
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
+        certificates,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);

@@ -169,7 +169,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
 pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartError> {
     let config::Limits {
         head,
-        tls_handshake: _,
+        tls_handshake,
         body_idle: _,
         write_idle,
         keep_alive,
@@ -200,6 +200,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
     }
     Ok(Limits {
         head,
+        tls_handshake,
         head_size: usize::try_from(head_size).unwrap_or(usize::MAX),
         fields: fields as usize,
         keep_alive,
@@ -237,26 +238,4 @@ pub fn access_log(from: config::AccessLog) -> access_log::Settings {
 pub fn metrics(from: config::Metrics) -> metrics::Settings {
     let config::Metrics { label_values, series } = from;
     metrics::Settings { label_values, series }
-}
-
-/// Listeners' addresses.
-///
-/// # Errors
-/// A listener wants what this build does not have; every one is named.
-pub fn listeners(from: &[config::Listen]) -> Result<Vec<std::net::SocketAddr>, StartError> {
-    let mut missing = Vec::new();
-    for listen in from {
-        let config::Listen { address, tls, proxy_protocol, half_close } = listen;
-        for (wanted, what) in [(tls.is_some(), "tls"), (*proxy_protocol, "proxy_protocol"), (*half_close, "half_close")]
-        {
-            if wanted {
-                missing.push(format!("listener {address}: `{what}` is not in this version"));
-            }
-        }
-    }
-    if missing.is_empty() {
-        Ok(from.iter().map(|listen| listen.address).collect())
-    } else {
-        Err(StartError::Setting(missing.join("; ")))
-    }
 }

@@ -34,7 +34,9 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
     let mut served = Served::new(worker, &connection);
     let mut socket = Watched::new(transport, &connection, Bytes::new());
     loop {
-        if !served.readable(&socket).await {
+        if !served.readable(&mut socket).await {
+            // An encrypted connection is told its end, if that can be written at once.
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_shutdown(cx).is_ready())).await;
             return;
         }
         let forward = Rc::clone(&worker.forward);
@@ -43,7 +45,8 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
             async { Ok::<_, Infallible>(answered.await) }
         });
-        let mut http = Box::new(worker.http.serve_connection(TokioIo::new(socket), service));
+        let builder = if connection.entrance.half_close { &worker.half_closing } else { &worker.http };
+        let mut http = Box::new(builder.serve_connection(TokioIo::new(socket), service));
         let end = poll_fn(|cx| served.poll_http(Pin::new(&mut *http), cx)).await;
         let parts = http.into_parts();
         socket = parts.io.into_inner();
@@ -107,7 +110,7 @@ impl Served {
     }
 
     /// Waits for the next byte. False: there will be none.
-    async fn readable<T: Transport>(&mut self, socket: &Watched<T>) -> bool {
+    async fn readable<T: Transport>(&mut self, socket: &mut Watched<T>) -> bool {
         let expires = self.connection.since.get().plus(self.keep_alive).min(self.last_at);
         poll_fn(|cx| {
             self.remember(cx);

@@ -1,6 +1,7 @@
 //! A data plane on loopback, clients that write raw bytes, and instances with any manners.
 
 mod client;
+pub mod pki;
 mod scripted;
 
 use std::future::Future;
@@ -22,7 +23,7 @@ use pointsman::engine::time::Millis;
 use pointsman::forward::{Settings, Shared};
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::{Moved, Transitions};
-use pointsman::server::{DataPlane, Drained, Limits};
+use pointsman::server::{DataPlane, Drained, Limits, Listen};
 use tokio::sync::mpsc;
 
 pub use client::{Client, Reply};
@@ -59,7 +60,9 @@ impl Recorded {
 
 /// A data plane.
 pub struct Proxy {
+    /// The first listener.
     pub address: SocketAddr,
+    pub addresses: Vec<SocketAddr>,
     pub metrics: Arc<Metrics>,
     pub transitions: Arc<Recorded>,
     table: Arc<ArcSwap<Table>>,
@@ -74,7 +77,11 @@ pub struct Setup {
     pub settings: Settings,
     pub limits: Limits,
     pub workers: usize,
+    pub listen: Vec<Listen>,
 }
+
+/// A port of loopback.
+pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Default for Setup {
     fn default() -> Self {
@@ -84,6 +91,7 @@ impl Default for Setup {
             settings: Settings::default(),
             limits: Limits::default(),
             workers: 1,
+            listen: vec![Listen::plain(ANY)],
         }
     }
 }
@@ -100,6 +108,11 @@ impl Setup {
 
     pub fn rules(mut self, rules: &str) -> Self {
         self.rules = rules.into();
+        self
+    }
+
+    pub fn listen(mut self, listen: Vec<Listen>) -> Self {
+        self.listen = listen;
         self
     }
 
@@ -140,9 +153,9 @@ impl Setup {
             seed: 7,
             workers: self.workers,
         };
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
-        Proxy { address: plane.addresses()[0], metrics, transitions, table, live: Mutex::new(live), plane }
+        let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();
+        let addresses = plane.addresses().to_vec();
+        Proxy { address: addresses[0], addresses, metrics, transitions, table, live: Mutex::new(live), plane }
     }
 }
 
