@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pointsman::dry_run::command::Explain;
@@ -49,7 +50,8 @@ fn table(rules: &Rules) -> Table {
     }
     let (catalog, out) = catalog_file::parse(&Source::new("catalog.yaml", text));
     assert!(out.0.is_empty(), "{}", out.render());
-    inputs::table(rules, &catalog, &WhatIf::default(), Place::default()).expect("the rules fit the catalog")
+    inputs::table(Arc::clone(&rules.router), &catalog, &WhatIf::default(), Place::default())
+        .expect("the rules fit the catalog")
 }
 
 /// As our access log writes it.

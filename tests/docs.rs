@@ -3,6 +3,7 @@
 //! | info string | checked by |
 //! |---|---|
 //! | `yaml rules`, `yaml catalog`, `yaml config` | the parser of that kind of file, which must find nothing |
+//! | `yaml tests` | tests/rules: the schema of a file of tests |
 //! | `yaml rules lint W…`, `yaml rules mended W…`, `yaml rules previous` | tests/rules: the first has that finding, the second has not |
 //! | `yaml rules wrong` | tests/rules: the `text` block that follows is exactly what `check` says of it |
 //! | `json`, `json lines` | a JSON parser, as a whole or line by line |
@@ -32,7 +33,7 @@ impl Block {
     fn problems(&self) -> Vec<String> {
         match self.info.as_str() {
             "yaml config" => self.config_problems(),
-            "yaml rules" | "yaml catalog" => self.file_problems(),
+            "yaml rules" | "yaml catalog" | "yaml tests" => self.file_problems(),
             "json" => json_problem(&self.text).into_iter().collect(),
             "json lines" => self.text.lines().filter_map(json_problem).collect(),
             "sh" => commands(&self.text).iter().filter_map(|command| command_problem(command)).collect(),

@@ -1,6 +1,8 @@
 //! The data plane end to end, over real sockets: scripted clients on one side, scripted instances on the other.
 #![allow(clippy::unwrap_used)]
 
+#[path = "e2e/agreement/mod.rs"]
+mod agreement;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/bodies.rs"]
@@ -15,6 +17,10 @@ mod fields;
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/messages.rs"]
+mod messages;
+#[path = "e2e/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "e2e/tables.rs"]
 mod tables;
 #[path = "e2e/tls.rs"]

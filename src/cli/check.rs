@@ -1,5 +1,5 @@
 //! `pointsman check PATH… [--catalog FILE] [--previous PATH] [--deny warnings] [--format text|json|sarif]`,
-//! `pointsman check --schema`, `pointsman check --fmt [--write] PATH…`.
+//! `pointsman check --schema [rules|tests]`, `pointsman check --fmt [--write] PATH…`.
 
 mod layout;
 
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::dry_run::assemble;
 use crate::dry_run::check::{Named, Verdict, check_against};
+use crate::dry_run::inputs;
 use crate::dry_run::load::{self, Unreadable};
 use crate::engine::diagnostic::{Diagnostics, Severity};
 use crate::engine::rules::RuleSet;
 use crate::engine::rules::lint::{Against, Catalog, LINTS};
-use crate::engine::rules::schema::SCHEMA;
+use crate::engine::rules::schema::{self, SCHEMA};
 
 /// Nothing to say against the rules.
 const CLEAN: u8 = 0;
@@ -35,6 +35,15 @@ pub enum Format {
     Sarif,
 }
 
+/// What a schema is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// A rule file.
+    Rules,
+    /// A file of tests.
+    Tests,
+}
+
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -53,9 +62,9 @@ pub struct Args {
     /// `warnings`: they count as errors
     #[arg(long, value_name = "WHAT", value_parser = ["warnings"])]
     pub deny: Option<String>,
-    /// Print the JSON Schema of a rule file, for editors, and nothing else
-    #[arg(long, conflicts_with_all = ["paths", "fmt"])]
-    pub schema: bool,
+    /// Print the JSON Schema of a rule file, or of a file of tests, for editors, and nothing else
+    #[arg(long, value_enum, value_name = "FILE", num_args = 0..=1, default_missing_value = "rules", conflicts_with_all = ["paths", "fmt"])]
+    pub schema: Option<Kind>,
     /// Name the files that are not in the one layout; of standard input, print the text in it
     #[arg(long, conflicts_with_all = ["catalog", "previous", "deny"])]
     pub fmt: bool,
@@ -72,9 +81,10 @@ pub struct Args {
 /// # Errors
 /// `out` or `err` cannot be written.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
-    if args.schema {
-        write!(out, "{SCHEMA}")?;
-        return Ok(CLEAN);
+    match args.schema {
+        Some(Kind::Rules) => return write!(out, "{SCHEMA}").map(|()| CLEAN),
+        Some(Kind::Tests) => return write!(out, "{}", schema::of_tests()).map(|()| CLEAN),
+        None => {}
     }
     if args.fmt {
         return layout::run(&args.paths, args.write, out, err);
@@ -86,10 +96,10 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
             return Ok(UNREADABLE);
         }
     };
-    let catalog = match args.catalog.as_deref().map(assemble::catalog_at).transpose() {
+    let catalog = match args.catalog.as_deref().map(inputs::catalog).transpose() {
         Ok(catalog) => catalog.map(|file| file.services.into_iter().collect()),
         Err(error) => {
-            writeln!(err, "{}", error.to_string().trim_end())?;
+            writeln!(err, "{}", error)?;
             return Ok(UNREADABLE);
         }
     };

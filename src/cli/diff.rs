@@ -1,8 +1,9 @@
 //! `pointsman diff --rules OLD --with NEW --catalog FILE --traffic FILE`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::dry::{self, Standing, Traffic, Written};
+use super::dry::{self, Told, Traffic, Written};
 use crate::dry_run::command::Explain;
 use crate::dry_run::diff::{Moves, Report, Scene};
 use crate::dry_run::inputs::{self, Rules, Unusable};
@@ -38,37 +39,34 @@ pub struct Args {
     /// Exit with 1 when more requests than this are unrouted that were not before
     #[arg(long, value_name = "N")]
     pub max_unrouted: Option<u64>,
-    /// How the report is written
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Written,
-    /// Where the proxy stands
+    /// Where the proxy stands, and how the report is written
     #[command(flatten)]
-    pub standing: Standing,
+    pub told: Told,
 }
 
 /// Compares and prints the report. Gives the exit status.
 #[must_use]
 pub fn run(args: &Args) -> u8 {
-    let report = match report(args) {
-        Ok(report) => report,
-        Err(unusable) => return dry::unusable(&unusable),
-    };
-    let exceeded = report.exceeded(args.max_moved, args.max_unrouted);
-    let status = if exceeded.is_empty() { 0 } else { EXCEEDED };
-    let text = match args.format {
-        Written::Text => {
-            let limits: String = exceeded.iter().map(|limit| format!("limit exceeded: {limit}\n")).collect();
-            Ok(report.text() + if limits.is_empty() { "" } else { "\n" } + &limits)
-        }
-        Written::Json => serde_json::to_value(&report).map(|mut value| {
-            value["exceeded"] = exceeded.into();
-            format!("{value:#}\n")
-        }),
-    };
-    match text {
-        Ok(text) => dry::printed(&text, status),
-        Err(error) => dry::unusable(&Unusable::because(error.to_string())),
-    }
+    dry::tell(report(args).and_then(|report| {
+        let exceeded = report.exceeded(args.max_moved, args.max_unrouted);
+        let status = if exceeded.is_empty() { 0 } else { EXCEEDED };
+        let text = match args.told.format {
+            Written::Text => {
+                let limits: String = exceeded.iter().map(|limit| format!("limit exceeded: {limit}\n")).collect();
+                report.text() + if limits.is_empty() { "" } else { "\n" } + &limits
+            }
+            Written::Json => dry::object(&WithLimits { report: &report, exceeded })?,
+        };
+        Ok((text, status))
+    }))
+}
+
+/// The report for programs, with the limits that it exceeds.
+#[derive(serde::Serialize)]
+struct WithLimits<'r> {
+    #[serde(flatten)]
+    report: &'r Report,
+    exceeded: Vec<String>,
 }
 
 fn report(args: &Args) -> Result<Report, Unusable> {
@@ -78,25 +76,13 @@ fn report(args: &Args) -> Result<Report, Unusable> {
     let with = if args.with.is_empty() { &args.rules } else { &args.with };
     let old_catalog = args.catalog.as_deref();
     let new_catalog = args.with_catalog.as_deref().or(old_catalog);
-    let inputs = (
-        inputs::rules(&args.rules),
-        inputs::rules(with),
-        dry::catalog(old_catalog),
-        args.with_catalog.as_deref().map(inputs::catalog).transpose(),
-    );
-    let (old, new, (catalog, _), other) = match inputs {
-        (Ok(old), Ok(new), Ok(catalog), Ok(other)) => (old, new, catalog, other),
-        (old, new, catalog, other) => {
-            let mut all = old.err().unwrap_or_default();
-            all.merge(new.err().unwrap_or_default());
-            all.merge(catalog.err().unwrap_or_default());
-            all.merge(other.err().unwrap_or_default());
-            return Err(all);
-        }
-    };
+    let rules = inputs::both(inputs::rules(&args.rules), inputs::rules(with));
+    let catalogs =
+        inputs::both(dry::catalog(old_catalog), args.with_catalog.as_deref().map(inputs::catalog).transpose());
+    let ((old, new), ((catalog, _), other)) = inputs::both(rules, catalogs)?;
     let before = table(&old, &catalog, args)?;
     let after = table(&new, other.as_ref().unwrap_or(&catalog), args)?;
-    let flags = args.standing.flags();
+    let flags = args.told.flags();
     let scene = Scene {
         old: &before,
         new: &after,
@@ -109,6 +95,5 @@ fn report(args: &Args) -> Result<Report, Unusable> {
 }
 
 fn table(rules: &Rules, catalog: &CatalogFile, args: &Args) -> Result<Table, Unusable> {
-    inputs::table(rules, catalog, &WhatIf::default(), args.standing.place())
-        .map_err(|error| Unusable::because(error.to_string()))
+    inputs::table(Arc::clone(&rules.router), catalog, &WhatIf::default(), args.told.place())
 }

@@ -25,15 +25,18 @@ pub enum Written {
     Json,
 }
 
-/// Where the proxy stands.
+/// Where the proxy stands, and how what is found is written.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Standing {
+pub struct Told {
     /// The proxy's region
     #[arg(long, value_name = "NAME")]
     pub region: Option<String>,
     /// The proxy's zone
     #[arg(long, value_name = "NAME")]
     pub zone: Option<String>,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Written,
 }
 
 /// The captured requests.
@@ -56,10 +59,9 @@ pub struct Traffic {
     pub threads: Option<usize>,
 }
 
-impl Standing {
+impl Told {
     pub(super) fn place(&self) -> Place {
-        let labels = [("region", &self.region), ("zone", &self.zone)];
-        Place::new(labels.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?))).collect())
+        inputs::place(self.region.as_deref(), self.zone.as_deref())
     }
 
     pub(super) fn flags(&self) -> [(&str, Option<&str>); 2] {
@@ -119,14 +121,28 @@ pub(super) fn catalog(path: Option<&Path>) -> Result<(CatalogFile, &Path), Unusa
     Ok((inputs::catalog(path)?, path))
 }
 
+/// Prints what was found, or why nothing can be found. Gives the exit status.
+pub(super) fn tell(found: Result<(String, u8), Unusable>) -> u8 {
+    match found {
+        Ok((text, status)) => printed(&text, status),
+        Err(why) => unusable(&why),
+    }
+}
+
+/// One JSON object, laid out.
+pub(super) fn object(value: &impl serde::Serialize) -> Result<String, Unusable> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Unusable::because(error.to_string()))?;
+    Ok(text + "\n")
+}
+
 /// Says why there is no result.
-pub(super) fn unusable(unusable: &Unusable) -> u8 {
+fn unusable(unusable: &Unusable) -> u8 {
     eprint!("{}", unusable.render());
     UNUSABLE
 }
 
 /// Writes a report. A reader who has seen enough is no error.
-pub(super) fn print(text: &str) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -135,7 +151,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 }
 
 /// The exit status, when the report could be written.
-pub(super) fn printed(text: &str, status: u8) -> u8 {
+fn printed(text: &str, status: u8) -> u8 {
     match print(text) {
         Ok(()) => status,
         Err(error) => {

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::dry::{Told, Written};
 use http::{HeaderName, HeaderValue, Uri};
 use serde_json::{Map, Value};
 
-use crate::dry_run::{assemble, explain};
+use crate::dry_run::inputs::Unusable;
+use crate::dry_run::{explain, inputs};
 use crate::engine::format::explanation::{Explanation, Kind};
 use crate::engine::format::traffic::{TrafficLine, parse_draw, shown_draw};
 use crate::engine::time::{Draw, Millis};
@@ -55,25 +57,9 @@ pub struct Args {
     /// The luck of a certain request: the draw in its log line or debug header.
     #[arg(long, value_name = "HEX", value_parser = |text: &str| parse_draw(text).ok_or("not a hexadecimal number of at most 16 digits"))]
     pub draw: Option<Draw>,
-    /// The proxy's region.
-    #[arg(long)]
-    pub region: Option<String>,
-    /// The proxy's zone.
-    #[arg(long)]
-    pub zone: Option<String>,
-    /// How to write.
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-}
-
-/// How the explanation is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// One object.
-    Json,
+    /// Where the proxy stands, and how the explanation is written.
+    #[command(flatten)]
+    pub told: Told,
 }
 
 /// Why there is no explanation.
@@ -82,7 +68,7 @@ enum ExplainError {
     #[error("{0}")]
     Asked(String),
     #[error("{0}")]
-    Input(#[from] assemble::AssembleError),
+    Input(#[from] Unusable),
     #[error("{0}")]
     Request(#[from] crate::engine::format::traffic::TrafficError),
     #[error("cannot ask {address}: {source}")]
@@ -103,9 +89,9 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
             return Ok(UNREADABLE);
         }
     };
-    match args.format {
-        Format::Text => write!(out, "{}", explanation.text())?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?,
+    match args.told.format {
+        Written::Text => write!(out, "{}", explanation.text())?,
+        Written::Json => writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?,
     }
     Ok(if explanation.result.outcome == Kind::Refused { NOT_ROUTED } else { ROUTED })
 }
@@ -117,9 +103,8 @@ fn explained(args: &Args) -> Result<Explanation, ExplainError> {
             .map_err(|source| ExplainError::Admin { address: address.clone(), source });
     }
     let request = line.request()?;
-    let place = assemble::place(args.region.as_deref(), args.zone.as_deref());
     let catalog = args.catalog.as_deref().ok_or_else(|| ExplainError::Asked("--catalog is needed".into()))?;
-    let table = assemble::from_files(&args.rules, catalog, place)?;
+    let table = inputs::from_files(&args.rules, catalog, args.told.place())?;
     let trusted = table.router.trusts(&request.host, &request.path, request.client);
     let draw = request.draw.unwrap_or_default();
     Ok(explain::explain(&table, &request.view(trusted), draw, Millis(0)))
@@ -154,17 +139,14 @@ fn traffic_line(args: &Args) -> Result<TrafficLine, ExplainError> {
     let host = host.ok_or_else(|| asked("the URL has no host, and there is no Host header".into()))?;
     let luck = args.draw.unwrap_or_else(|| Draw(args.seed.unwrap_or(0)).fork(0));
     Ok(TrafficLine {
-        ts: None,
         method: args.method.clone(),
         host,
         path: uri.path_and_query().map_or("/".into(), |target| target.as_str().to_owned()),
         scheme: uri.scheme_str().map(Into::into),
         headers,
         client: args.client,
-        sni: None,
-        san: Vec::new(),
         draw: Some(shown_draw(luck)),
-        rest: Map::new(),
+        ..TrafficLine::default()
     })
 }
 

@@ -2,9 +2,9 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::dry::{self, Standing, Traffic, Written};
+use super::dry::{self, Told, Traffic, Written};
 use crate::dry_run::command::Explain;
 use crate::dry_run::inputs::{self, Unusable};
 use crate::dry_run::replay::{Counts, Each, Luck, Redactions, Report, Scene};
@@ -44,50 +44,34 @@ pub struct Args {
     /// Write where each request goes, one JSON line a request, in place of the report; uses one core
     #[arg(long)]
     pub each: bool,
-    /// How the report is written
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Written,
-    /// Where the proxy stands
+    /// Where the proxy stands, and how the report is written
     #[command(flatten)]
-    pub standing: Standing,
+    pub told: Told,
 }
 
 /// Replays and prints the report. Gives the exit status.
 #[must_use]
 pub fn run(args: &Args) -> u8 {
-    let report = match report(args) {
-        Ok(report) => report,
-        Err(unusable) => return dry::unusable(&unusable),
-    };
-    let status = if report.unrouted > 0 { UNROUTED } else { 0 };
-    match args.format {
-        _ if args.each => status,
-        Written::Text => dry::printed(&report.text(), status),
-        Written::Json => match serde_json::to_string_pretty(&report) {
-            Ok(text) => dry::printed(&(text + "\n"), status),
-            Err(error) => dry::unusable(&Unusable::because(error.to_string())),
-        },
-    }
+    dry::tell(report(args).and_then(|report| {
+        let text = match args.told.format {
+            _ if args.each => String::new(),
+            Written::Text => report.text(),
+            Written::Json => dry::object(&report)?,
+        };
+        Ok((text, if report.unrouted > 0 { UNROUTED } else { 0 }))
+    }))
 }
 
 fn report(args: &Args) -> Result<Report, Unusable> {
     let what_if = WhatIf::parse(&args.down, &args.scale).map_err(|out| Unusable::of(out, Vec::new()));
-    let (rules, catalog, what_if) = match (inputs::rules(&args.rules), dry::catalog(args.catalog.as_deref()), what_if) {
-        (Ok(rules), Ok(catalog), Ok(what_if)) => (rules, catalog, what_if),
-        (rules, catalog, what_if) => {
-            let mut all = rules.err().unwrap_or_default();
-            all.merge(catalog.err().unwrap_or_default());
-            all.merge(what_if.err().unwrap_or_default());
-            return Err(all);
-        }
-    };
-    let table = inputs::table(&rules, &catalog.0, &what_if, args.standing.place())
-        .map_err(|error| Unusable::because(error.to_string()))?;
+    let catalog = dry::catalog(args.catalog.as_deref());
+    let ((rules, catalog), what_if) = inputs::both(inputs::both(inputs::rules(&args.rules), catalog), what_if)?;
+    let table = inputs::table(Arc::clone(&rules.router), &catalog.0, &what_if, args.told.place())?;
     let scene = Scene {
         table: &table,
         luck: Luck { seed: args.seed, now: Millis(args.now) },
         redactions: Redactions::of(&rules.router),
-        explain: Explain::new(&args.rules, Some(catalog.1), &args.standing.flags()),
+        explain: Explain::new(&args.rules, Some(catalog.1), &args.told.flags()),
     };
     let out: Mutex<Box<dyn Write + Send>> = Mutex::new(Box::new(BufWriter::new(io::stdout())));
     let each: Option<Each<'_>> = args.each.then_some(&out);

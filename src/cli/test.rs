@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::dry::{self, Standing, Written};
+use super::dry::{self, Told, Written};
 use crate::dry_run::inputs::{self, Unusable};
 use crate::dry_run::suite::{Report, run as judge, suites};
 
@@ -23,44 +23,32 @@ pub struct Args {
     /// Exit with 4 when less than this part of the rules, conditions, arms and fallbacks is covered
     #[arg(long, value_name = "N%", value_parser = dry::percent)]
     pub fail_under: Option<f64>,
-    /// How the report is written
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Written,
-    /// Where the proxy stands
+    /// Where the proxy stands, and how the report is written
     #[command(flatten)]
-    pub standing: Standing,
+    pub told: Told,
 }
 
 /// Runs the tests and prints the report. Gives the exit status.
 #[must_use]
 pub fn run(args: &Args) -> u8 {
-    let report = match report(args) {
-        Ok(report) => report,
-        Err(unusable) => return dry::unusable(&unusable),
-    };
-    let status = status(&report, args.fail_under);
-    let mut text = match args.format {
-        Written::Text => report.text(),
-        Written::Json => format!("{:#}\n", report.json()),
-    };
-    if let (UNCOVERED, Written::Text, Some(limit)) = (status, args.format, args.fail_under) {
-        text.push_str(&format!("coverage is under {}%\n", limit * 100.0));
-    }
-    dry::printed(&text, status)
+    dry::tell(report(args).map(|report| {
+        let status = status(&report, args.fail_under);
+        let mut text = match args.told.format {
+            Written::Text => report.text(),
+            Written::Json => format!("{:#}\n", report.json()),
+        };
+        if let (UNCOVERED, Written::Text, Some(limit)) = (status, args.told.format, args.fail_under) {
+            text.push_str(&format!("coverage is under {}%\n", limit * 100.0));
+        }
+        (text, status)
+    }))
 }
 
 fn report(args: &Args) -> Result<Report, Unusable> {
     let catalog = args.catalog.as_deref().map(|path| Ok((inputs::catalog(path)?, path))).transpose();
-    let (suites, catalog) = match (suites(&args.paths), catalog) {
-        (Ok(suites), Ok(catalog)) => (suites, catalog),
-        (suites, catalog) => {
-            let mut all = suites.err().unwrap_or_default();
-            all.merge(catalog.err().unwrap_or_default());
-            return Err(all);
-        }
-    };
+    let (suites, catalog) = inputs::both(suites(&args.paths), catalog)?;
     let catalog = catalog.as_ref().map(|(file, path)| (file, *path));
-    judge(&suites, catalog, &args.standing.place(), &args.standing.flags())
+    judge(&suites, catalog, &args.told.place(), &args.told.flags())
 }
 
 fn status(report: &Report, fail_under: Option<f64>) -> u8 {

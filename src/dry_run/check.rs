@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::dry_run::assemble;
+use crate::dry_run::command::quoted;
 use crate::dry_run::explain::explain;
+use crate::dry_run::inputs;
+use crate::dry_run::what_if::WhatIf;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Severity, Witness};
 use crate::engine::format::catalog_file::CatalogFile;
 use crate::engine::format::explanation::{Explanation, Kind};
@@ -72,7 +74,8 @@ impl Verdict {
 
 fn assembled(router: Router, catalog: Option<&Catalog>) -> Option<Table> {
     let services = catalog.into_iter().flatten().map(|(name, instances)| (Arc::clone(name), instances.clone()));
-    assemble::table(router, &CatalogFile { services: services.collect() }, Place::default()).ok()
+    let catalog = CatalogFile { services: services.collect() };
+    inputs::table(Arc::new(router), &catalog, &WhatIf::default(), Place::default()).ok()
 }
 
 /// The finding with its witness, if the engine confirms it. `None`: it was nothing without.
@@ -98,17 +101,13 @@ fn asked(table: &Table, ask: &Ask) -> Option<Explanation> {
     let (host, path) = rest.split_at(rest.find('/')?);
     let headers = ask.request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let line = TrafficLine {
-        ts: None,
         method: ask.request.method.clone(),
         host: host.to_owned(),
         path: path.to_owned(),
         scheme: Some(scheme.to_owned()),
         headers,
         client: ask.request.client,
-        sni: None,
-        san: Vec::new(),
-        draw: None,
-        rest: serde_json::Map::new(),
+        ..TrafficLine::default()
     };
     let request = line.request().ok()?;
     let trusted = table.router.trusts(&request.host, &request.path, request.client);
@@ -153,14 +152,4 @@ fn command(ask: &Ask, finding: &Diagnostic, rules: &RuleSet, named: Named<'_>) -
     words.extend(ask.request.headers.iter().map(|(name, value)| format!("-H {}", quoted(&format!("{name}: {value}")))));
     words.extend(ask.request.client.map(|client| format!("--client {client}")));
     words.join(" ")
-}
-
-/// A word as a POSIX shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

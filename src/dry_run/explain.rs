@@ -1,5 +1,7 @@
 //! One request explained: the live functions with a recorder, then the table's figures beside what they chose.
 
+mod messages;
+
 use super::settle::settle;
 use crate::engine::balance::Picked;
 use crate::engine::format::explanation::{
@@ -10,7 +12,7 @@ use crate::engine::format::traffic::shown_draw;
 use crate::engine::request::RequestView;
 use crate::engine::route::visited::{Visited, lists, visited};
 use crate::engine::route::{
-    Action, Choice, Decision, FileIdx, Outcome, PoolSlot, RouterFile, Scratch, Step, cookie, decide,
+    Action, Choice, Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, Scratch, Step, cookie, decide,
 };
 use crate::engine::rules::Else;
 use crate::engine::table::{LeftOut, Level, Pool, Table};
@@ -35,6 +37,7 @@ pub fn explain(table: &Table, request: &RequestView<'_>, draw: Draw, now: Millis
         pools: told.pools(),
         pick: told.pick(&recorder),
         policies: told.policies(),
+        message: told.in_force().and_then(|policies| messages::message(table, &decision, policies, request)),
         generation: table.generation,
         draw: shown_draw(draw),
     }
@@ -76,9 +79,6 @@ impl<'t> Told<'t> {
         result.service = Some(file.service.to_string());
         let rule = self.decision.rule.map(|rule| &file.rules[rule as usize]);
         result.rule = rule.map(|rule| rule.name.to_string());
-        result.set_cookie = self.decision.mint.map(|mint| {
-            String::from_utf8_lossy(cookie::set_cookie_value(&file.cookie, &mint, secure).as_bytes()).into_owned()
-        });
         match rule.map(|rule| &rule.action) {
             Some(Action::Redirect { status, location }) => {
                 (result.outcome, result.status) = (Kind::Redirect, Some(*status));
@@ -99,6 +99,10 @@ impl<'t> Told<'t> {
             result.instance = Some(instance.id.to_string());
             result.address = Some(instance.addr.to_string());
             result.level = Some(picked.level);
+            // With a refusal there is nothing to stick to, so none goes out.
+            result.set_cookie = self.decision.mint.map(|mint| {
+                String::from_utf8_lossy(cookie::set_cookie_value(&file.cookie, &mint, secure).as_bytes()).into_owned()
+            });
         }
         result
     }
@@ -241,9 +245,13 @@ impl<'t> Told<'t> {
         })
     }
 
-    fn policies(&self) -> Option<PoliciesNote> {
+    fn in_force(&self) -> Option<&'t RulePolicies> {
         let (_, file) = self.router_file()?;
-        let policies = self.decision.rule.map_or(&file.policies, |rule| &file.rules[rule as usize].policies);
+        Some(self.decision.rule.map_or(&file.policies, |rule| &file.rules[rule as usize].policies))
+    }
+
+    fn policies(&self) -> Option<PoliciesNote> {
+        let ((_, file), policies) = (self.router_file()?, self.in_force()?);
         Some(PoliciesNote {
             timeout: policies.timeouts,
             retry: policies.retry.clone(),

@@ -7,11 +7,12 @@ use super::load::{self, Loaded, Unreadable};
 use super::what_if::WhatIf;
 use crate::engine::diagnostic::{Diagnostics, Severity};
 use crate::engine::format::catalog_file::{self, CatalogFile};
+use crate::engine::label::Labels;
 use crate::engine::locality::Place;
 use crate::engine::route::Router;
 use crate::engine::rules::RuleSet;
 use crate::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
-use crate::engine::table::{Table, TableError};
+use crate::engine::table::Table;
 use crate::engine::time::Millis;
 
 /// Rules ready for use.
@@ -26,7 +27,8 @@ pub struct Rules {
 }
 
 /// Why an input cannot be used: everything of it at once.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{}", self.render().trim_end())]
 pub struct Unusable {
     /// What is wrong inside.
     pub diagnostics: Diagnostics,
@@ -66,8 +68,20 @@ pub fn catalog(path: &Path) -> Result<CatalogFile, Unusable> {
     if unusable.is_empty() { Ok(file) } else { Err(unusable) }
 }
 
+/// Rules and a catalog from the disk as the table of a proxy at `place`. Blocking.
+///
+/// # Errors
+/// Everything that is wrong with either of them, or how they do not go together.
+pub fn from_files(paths: &[PathBuf], at: &Path, place: Place) -> Result<Table, Unusable> {
+    let (rules, catalog) = both(rules(paths), catalog(at))?;
+    table(rules.router, &catalog, &WhatIf::default(), place)
+}
+
 /// The table that a proxy at `place` would publish for these rules and this catalog, everybody healthy.
-pub fn table(rules: &Rules, catalog: &CatalogFile, what_if: &WhatIf, place: Place) -> Result<Table, TableError> {
+///
+/// # Errors
+/// They do not go together: see [`crate::engine::table::TableError`].
+pub fn table(router: Arc<Router>, catalog: &CatalogFile, what_if: &WhatIf, place: Place) -> Result<Table, Unusable> {
     let mut lives = LiveSet::default();
     let services: Vec<_> = catalog
         .services
@@ -77,8 +91,27 @@ pub fn table(rules: &Rules, catalog: &CatalogFile, what_if: &WhatIf, place: Plac
             ServiceSnapshot::build(Arc::clone(name), 1, instances, &mut lives, Millis(0))
         })
         .collect();
-    let snapshot = Snapshot::default().with_services(services, &[]);
-    Table::build(1, snapshot, Arc::clone(&rules.router), place, Millis(0))
+    Table::build(1, Snapshot::new(services), router, place, Millis(0))
+        .map_err(|error| Unusable::because(error.to_string()))
+}
+
+/// Where the proxy stands, from `--region` and `--zone`.
+#[must_use]
+pub fn place(region: Option<&str>, zone: Option<&str>) -> Place {
+    let pairs = [("region", region), ("zone", zone)];
+    Place::new(pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect::<Labels>())
+}
+
+/// Both inputs, or what is wrong with either.
+pub fn both<A, B>(one: Result<A, Unusable>, other: Result<B, Unusable>) -> Result<(A, B), Unusable> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (one, other) => {
+            let mut all = one.err().unwrap_or_default();
+            all.merge(other.err().unwrap_or_default());
+            Err(all)
+        }
+    }
 }
 
 impl Unusable {

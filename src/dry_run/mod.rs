@@ -1,6 +1,5 @@
 //! The engine over files: what can be said about rules without a socket.
 
-pub mod assemble;
 pub mod check;
 pub mod command;
 pub mod diff;

@@ -11,6 +11,7 @@ pub mod authority;
 pub mod body;
 pub mod clock;
 pub mod connection;
+pub mod edit;
 pub mod error;
 pub mod exchange;
 pub mod headers;

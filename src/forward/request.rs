@@ -6,9 +6,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::COOKIE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -17,6 +16,7 @@ use super::attempt::{Answered, Limits, Outbound, attempt};
 use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
+use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
@@ -34,7 +34,7 @@ use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
 use crate::engine::request::RequestView;
 use crate::engine::route::Detail::NoRoutableInstance;
-use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, cookie, decide};
+use crate::engine::route::{Decision, Outcome, PoolSlot, RouterFile, cookie, decide};
 use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
@@ -103,23 +103,26 @@ async fn phases(
 
     // Decide: file, rule, pool.
     let view = worker.view();
-    let decision = decided(worker, &view, exchange, &head, &target);
+    let (decision, changes) = decided(worker, &view, exchange, &head, &target);
     note(worker, &view, exchange, &head, &target, &decision);
+    let mut changes = changes?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_)) => file,
         // Nobody is routable, but somebody may wait to prove that he is well again.
         (Some(file), Outcome::Refuse { detail: NoRoutableInstance, .. }) => file,
         (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
-        (_, Outcome::Redirect | Outcome::Respond) => return own_rule(&view, &decision),
+        (_, Outcome::Redirect | Outcome::Respond) => return own_rule(&view, &decision, changes.as_deref()),
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
-    let policies = policies(&view, file, &decision);
+    let policies = in_force(&view.table.router.files[file as usize], &decision);
     let budget = Rc::clone(&view.file(file).budget);
     budget.request(exchange.connection().clock.now());
 
     // The request as instances get it.
     drop(target);
-    let mut outbound = outbound(worker, exchange, head, body, seen, &view.table.router.files[file as usize]);
+    let router_file = &view.table.router.files[file as usize];
+    let mut outbound = outbound(worker, exchange, head, body, seen, router_file, changes.as_deref_mut());
+    let host_of_instance = worker.settings.host_of_instance && !changes.as_ref().is_some_and(|c| c.has_host());
     let limits = Limits {
         timeouts: policies.timeouts,
         total: after(exchange.connection().clock.now(), policies.timeouts.total),
@@ -136,7 +139,7 @@ async fn phases(
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer, picked.level);
-        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, worker.settings.host_of_instance).await;
+        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
@@ -155,7 +158,7 @@ async fn phases(
         cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
     });
     drop(view);
-    respond::pass_on(exchange, worker, answered, limits, cookie).await
+    respond::pass_on(exchange, worker, answered, limits, cookie, changes.as_deref()).await
 }
 
 /// A reason for another try.
@@ -166,8 +169,14 @@ struct Trouble {
     sent: bool,
 }
 
-/// Files, rules and splits; nothing is picked yet.
-fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, target: &Target<'_>) -> Decision {
+/// Files, rules and splits, and what the rule changes; nothing is picked yet.
+fn decided(
+    worker: &Worker,
+    view: &View,
+    exchange: &Exchange,
+    head: &Parts,
+    target: &Target<'_>,
+) -> (Decision, Result<Option<Box<Changes>>, Detail>) {
     let connection = exchange.connection();
     let tls = connection.tls.as_ref();
     let router = &*view.table.router;
@@ -183,7 +192,10 @@ fn decided(worker: &Worker, view: &View, exchange: &Exchange, head: &Parts, targ
         san: tls.map_or(&[], |tls| &tls.san),
         trusted: router.trusts(&target.host, &target.path, connection.client()),
     };
-    decide(&*view.table, &request, exchange.draw, &mut worker.scratch.borrow_mut(), &mut NoTrace)
+    let scratch = &mut worker.scratch.borrow_mut();
+    let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
+    let changes = Changes::of(view, &decision, &request, scratch);
+    (decision, changes)
 }
 
 /// Notes in the account what is known before a pick.
@@ -215,16 +227,14 @@ fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option
 }
 
 /// A redirect or a text that the rule gives itself.
-fn own_rule(view: &View, decision: &Decision) -> Result<Response<Source>, Refusal> {
+fn own_rule(view: &View, decision: &Decision, changes: Option<&Changes>) -> Result<Response<Source>, Refusal> {
     let file = decision.file.map(|file| &view.table.router.files[file as usize]);
     let rule = file.zip(decision.rule).map(|(file, rule)| &file.rules[rule as usize]);
-    rule.and_then(|rule| fixed(&rule.action)).ok_or_else(|| Detail::Internal.into())
-}
-
-/// The policies in force: the rule's, or the file's when no rule matched.
-fn policies<'v>(view: &'v View, file: FileIdx, decision: &Decision) -> &'v RulePolicies {
-    let file = &view.table.router.files[file as usize];
-    decision.rule.map_or(&file.policies, |rule| &file.rules[rule as usize].policies)
+    let mut response = rule.and_then(|rule| fixed(&rule.action)).ok_or(Refusal::from(Detail::Internal))?;
+    if let Some(changes) = changes {
+        changes.answer(response.headers_mut());
+    }
+    Ok(response)
 }
 
 /// The request as instances get it.
@@ -235,6 +245,7 @@ fn outbound(
     body: Incoming,
     seen: Survey,
     file: &RouterFile,
+    changes: Option<&mut Changes>,
 ) -> Outbound {
     let settings = &worker.settings;
     let connection = Rc::clone(exchange.connection());
@@ -242,37 +253,22 @@ fn outbound(
     let upgrades = upgrade.is_some();
     let mut fields = head.headers;
     headers::towards_instance(&mut fields, seen, &connection, settings, upgrade);
-    if seen.has(Survey::COOKIE) {
-        strip_cookie(&mut fields, &file.cookie);
+    if seen.has(Survey::COOKIE) || file.ruleset.trusted.is_some() {
+        file.strip(&mut fields, connection.client());
     }
-    if !file.control_headers.is_empty() && !file.trusts(connection.client()) {
-        file.control_headers.iter().for_each(|name| {
-            fields.remove(name);
-        });
+    if settings.request_id && !seen.has(Survey::REQUEST_ID) {
+        fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
+    }
+    let mut uri = origin_form(head.uri);
+    if let Some(changes) = changes {
+        changes.make(file, &mut uri, &mut fields);
     }
     if settings.request_id {
-        if !seen.has(Survey::REQUEST_ID) {
-            fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
-        }
         exchange.note_request_id(fields.get(X_REQUEST_ID));
     }
     exchange.upload =
         (!body.is_end_stream()).then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
-    Outbound::new(head.method, origin_form(head.uri), fields, exchange.upload.clone(), upgrades)
-}
-
-/// Takes our own stickiness cookie out of the request.
-fn strip_cookie(fields: &mut HeaderMap, name: &str) {
-    let kept = |field: &HeaderValue| cookie::strip(field, &[name]);
-    if fields.get_all(COOKIE).iter().all(|field| kept(field).is_none()) {
-        return;
-    }
-    let left: Vec<HeaderValue> =
-        fields.get_all(COOKIE).iter().filter_map(|field| kept(field).unwrap_or_else(|| Some(field.clone()))).collect();
-    fields.remove(COOKIE);
-    left.into_iter().for_each(|field| {
-        fields.append(COOKIE, field);
-    });
+    Outbound::new(head.method, uri, fields, exchange.upload.clone(), upgrades)
 }
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.

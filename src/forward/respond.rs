@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
 use super::body::{Relay, Source};
+use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::headers::towards_client;
@@ -47,6 +48,7 @@ pub async fn pass_on(
     answered: Answered,
     limits: Limits,
     cookie: Option<HeaderValue>,
+    changes: Option<&Changes>,
 ) -> Result<Response<Source>, Refusal> {
     let Answered { response, seen, link } = answered;
     let (mut head, incoming) = response.into_parts();
@@ -57,9 +59,6 @@ pub async fn pass_on(
     }
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
     towards_client(&mut head.headers, seen, &worker.settings);
-    if let Some(cookie) = cookie {
-        head.headers.append(SET_COOKIE, cookie);
-    }
     head.version = http::Version::HTTP_11;
     let source = match protocol {
         None => Source::Instance(relay(incoming, &head.headers, link, limits)),
@@ -75,6 +74,12 @@ pub async fn pass_on(
             Source::Tunnel(raw, limits.timeouts.stream_idle)
         }
     };
+    if let Some(changes) = changes {
+        changes.answer(&mut head.headers);
+    }
+    if let Some(cookie) = cookie {
+        head.headers.append(SET_COOKIE, cookie);
+    }
     Ok(Response::from_parts(head, source))
 }
 

@@ -1,6 +1,8 @@
 //! What a replay says of each request is what `decide` and `explain` say, and a diff's exact figures are what many draws
 //! come to.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use pointsman::dry_run::command::Explain;
 use pointsman::dry_run::diff::{self, Comparison, Scratches, WHOLE, compare};
@@ -37,7 +39,7 @@ fn table(rules: &Rules, weights: &[u32]) -> Table {
     }
     let (catalog, out) = catalog_file::parse(&Source::new("catalog.yaml", text));
     assert!(out.0.is_empty(), "{}", out.render());
-    inputs::table(rules, &catalog, &WhatIf::default(), Place::default()).expect("the rules fit")
+    inputs::table(Arc::clone(&rules.router), &catalog, &WhatIf::default(), Place::default()).expect("the rules fit")
 }
 
 /// Rules with three pools, a header rule, and a split with these weights.

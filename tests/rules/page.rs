@@ -7,6 +7,8 @@ use pointsman::dry_run::check;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::rules::parse_files;
 
+use super::schema::{refused, tests_refused};
+
 /// What a part of a file may lean on.
 const FRAME: [(&str, &str); 4] = [
     ("service:", "service: web\n"),
@@ -57,9 +59,13 @@ fn every_yaml_block_is_a_rule_file_or_a_part_of_one() {
     let mut seen = 0;
     for page in pages {
         let text = fs::read_to_string(&page).expect("a page");
-        for block in blocks(&text).into_iter().filter(|block| block.language == "yaml rules") {
+        for block in blocks(&text) {
+            match block.language.as_str() {
+                "yaml rules" => sound(&page.display().to_string(), &block),
+                "yaml tests" => assert_eq!(tests_refused(&block.text), Some(Vec::new()), "{}", block.text),
+                _ => continue,
+            }
             seen += 1;
-            sound(&page.display().to_string(), &block);
         }
     }
     assert!(seen >= 9, "only {seen} blocks");
@@ -72,6 +78,8 @@ fn sound(page: &str, block: &Block) {
             text.push_str(frame);
         }
     }
+    let refused = refused(&text).expect("YAML");
+    assert!(refused.is_empty(), "{page}, the block at {}: the schema refuses it: {refused:?}", block.line);
     let (_, parsed) = parse_files(&[Source::new(format!("{page}, the block at {}", block.line), text)]);
     assert!(!parsed.has_errors(), "{}", parsed.render());
 }

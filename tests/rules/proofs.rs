@@ -1,6 +1,9 @@
 //! What `check` calls proven is never refuted by a request, and every witness does what it says.
 
-use pointsman::dry_run::{assemble, explain};
+use std::sync::Arc;
+
+use pointsman::dry_run::what_if::WhatIf;
+use pointsman::dry_run::{explain, inputs};
 use pointsman::engine::diagnostic::{Certainty, Diagnostic, Witness};
 use pointsman::engine::format::catalog_file::CatalogFile;
 use pointsman::engine::format::traffic::TrafficLine;
@@ -88,7 +91,8 @@ fn table(text: &str) -> Table {
     let (set, out) = pointsman::engine::rules::parse_files(&[source]);
     assert!(!out.has_errors(), "{}", out.render());
     let router = Router::compile(&set).unwrap_or_else(|out| panic!("{}", out.render()));
-    assemble::table(router, &CatalogFile { services: Vec::new() }, Place::default()).unwrap()
+    inputs::table(Arc::new(router), &CatalogFile { services: Vec::new() }, &WhatIf::default(), Place::default())
+        .unwrap()
 }
 
 /// The file and the rule that a request gets.

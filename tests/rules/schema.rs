@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pointsman::dry_run::load;
 use pointsman::engine::diagnostic::{Diagnostics, Source};
-use pointsman::engine::rules::schema::SCHEMA;
+use pointsman::engine::rules::schema::{self, SCHEMA};
 use pointsman::engine::yaml::{self, Node, Value as Yaml};
 use serde_json::{Map, Number, Value, json};
 
@@ -143,7 +143,16 @@ fn is_a(value: &Value, kind: &str) -> bool {
 
 /// What the schema says of a rule file; `None`: it is not even YAML.
 pub fn refused(text: &str) -> Option<Vec<String>> {
-    let schema: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+    refused_by(SCHEMA, text)
+}
+
+/// The same of a file of tests.
+pub fn tests_refused(text: &str) -> Option<Vec<String>> {
+    refused_by(&schema::of_tests(), text)
+}
+
+fn refused_by(schema: &str, text: &str) -> Option<Vec<String>> {
+    let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
     let node = yaml::parse(&Source::new("t", text), &mut Diagnostics::default())?;
     Some(problems(&schema, &schema, &json_of(&node), ""))
 }
@@ -175,6 +184,28 @@ fn the_schema_refuses_structural_faults() {
         let found = refused(text).expect("YAML").join("\n");
         assert!(found.contains(word), "{text}: {found}");
     }
+}
+
+#[test]
+fn files_of_tests_have_a_schema_of_their_own() {
+    let shipped = std::fs::read_to_string("tests/dry_run/files/cases.yaml").unwrap();
+    assert_eq!(tests_refused(&shipped), Some(Vec::new()));
+    let case = "{request: GET /, headers: {x-a: b}, down: a, expect: {rule: r, share: {a: 5%}}}";
+    for rules in ["web.yaml", "[web.yaml, more/]"] {
+        assert_eq!(tests_refused(&format!("rules: {rules}\ntests: [{case}]\n")), Some(Vec::new()));
+    }
+    for (text, word) in [
+        ("tests: []\n", "is missing"),
+        ("rules: []\ntests: []\n", "oneOf"),
+        ("rules: web.yaml\ntests: []\nservice: web\n", "service"),
+        ("rules: web.yaml\ntests: [{request: GET, expect: {}}]\n", "does not match"),
+        ("rules: web.yaml\ntests: [{request: GET /, expect: {pol: a}}]\n", "pol"),
+    ] {
+        let found = tests_refused(text).expect("YAML").join("\n");
+        assert!(found.contains(word), "{text}: {found}");
+    }
+    let schema: Value = serde_json::from_str(&schema::of_tests()).unwrap();
+    assert!(schema["$defs"].get("eject").is_none(), "only what it refers to: {}", schema["$defs"]);
 }
 
 #[test]

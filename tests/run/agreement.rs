@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use pointsman::cli::demo::instances::DemoInstance;
-use pointsman::dry_run::{assemble, explain::explain};
+use pointsman::dry_run::{explain::explain, inputs};
 use pointsman::engine::format::explanation::{Explanation, Kind};
 use pointsman::engine::format::traffic::TrafficLine;
 use pointsman::engine::table::Table;
@@ -94,8 +94,8 @@ impl Ground {
                 folder.path().display()
             ),
         );
-        let place = assemble::place(Some("eu"), Some("eu-a"));
-        let table = assemble::from_files(&[at("rules")], &at("catalog.yaml"), place).unwrap();
+        let place = inputs::place(Some("eu"), Some("eu-a"));
+        let table = inputs::from_files(&[at("rules")], &at("catalog.yaml"), place).unwrap();
         let proxy = Proxy::start(&["--config", at("pointsman.yaml").to_str().unwrap()]);
         ready(proxy.admin).await;
         Self { folder, _instances: instances, table, proxy }

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::dry_run::assemble::{place, table};
+use crate::dry_run::inputs::{place, table};
+use crate::dry_run::what_if::WhatIf;
 use crate::engine::balance::{Tried, pick};
 use crate::engine::diagnostic::Source;
 use crate::engine::format::catalog_file;
@@ -33,9 +34,18 @@ rules:
   - name: moved
     when: path == "/old"
     redirect: {location: "/new", status: 301}
+  - name: edited
+    when: path under "/edited"
+    to: stable
+    rewrite: {path: /inner, host: inner.example.com}
+    headers:
+      request: {remove: [x-debug], set: {x-who: "{client.ip}/{header.x-user}", x-none: "{header.x-none}"}}
+      response: {add: {x-served-by: pointsman}}
   - name: ramp
     split: {gray: 5%, stable: 95%}
     key: [cookie.uid]
+labels: {team: header.x-team}
+propagate: {label: team, header: x-team, baggage: team}
 "#;
 
 const CATALOG: &str = r#"services:
@@ -53,7 +63,7 @@ fn sample() -> Table {
     let router = Router::compile(&set).unwrap_or_else(|out| panic!("{}", out.render()));
     let (catalog, out) = catalog_file::parse(&Source::new("catalog.yaml", CATALOG));
     assert!(!out.has_errors(), "{}", out.render());
-    table(router, &catalog, place(Some("eu"), Some("eu-a"))).unwrap()
+    table(Arc::new(router), &catalog, &WhatIf::default(), place(Some("eu"), Some("eu-a"))).unwrap()
 }
 
 fn told(path: &str, headers: &[(&'static str, &'static str)]) -> Explanation {
@@ -175,4 +185,17 @@ fn the_recorder_decides_as_the_live_path_does() {
         assert_eq!(told.result.pool.as_deref(), Some(&*pool.name));
         assert_eq!(told.result.instance.as_deref(), Some(&*endpoints[picked.endpoint as usize].instance.id));
     }
+}
+
+#[test]
+fn what_is_changed_in_the_messages_is_told_as_it_will_be_sent() {
+    let text = told("/edited/7", &[("x-user", "u1"), ("x-team", "red hot")]).text();
+    let expected = "rewrite  /inner/7, Host inner.example.com\n\
+                    carried  x-team: red hot, baggage team=red%20hot\n\
+                    request  remove x-debug\n\
+                    request  set x-who: 127.0.0.1/u1\n\
+                    request  remove x-none\n\
+                    answer   add x-served-by: pointsman\n";
+    assert!(text.contains(expected), "{text}");
+    assert!(!told("/cart", &[]).text().contains("rewrite"));
 }

@@ -120,8 +120,8 @@ pub fn run(
         let world = match catalog {
             None => World::Assumed(Arc::clone(&suite.rules.router)),
             Some((catalog, _)) => {
-                let table = inputs::table(&suite.rules, catalog, &WhatIf::default(), place.clone());
-                World::Table(Box::new(table.map_err(|error| Unusable::because(error.to_string()))?))
+                let router = Arc::clone(&suite.rules.router);
+                World::Table(Box::new(inputs::table(router, catalog, &WhatIf::default(), place.clone())?))
             }
         };
         report.coverage.know(&suite.rules.router);

@@ -28,6 +28,9 @@ pub struct Explanation {
     pub pick: Option<PickNote>,
     /// Policies in force for this request.
     pub policies: Option<PoliciesNote>,
+    /// What is changed in the messages; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageNote>,
     /// The table's generation.
     pub generation: u64,
     /// The request's luck.
@@ -329,4 +332,54 @@ pub struct PoliciesNote {
     pub prefer: Vec<String>,
     /// Over-provisioning in thousandths.
     pub spill: u32,
+}
+
+/// What a rule changes in the messages of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageNote {
+    /// The path and query that the instance is asked for; `None`: the client's.
+    pub target: Option<String>,
+    /// The Host that the instance is asked for; `None`: the client's.
+    pub host: Option<String>,
+    /// Request labels that the instance is told.
+    #[serde(default)]
+    pub carried: Vec<CarriedNote>,
+    /// Header edits towards the instance, in the order in which they are made.
+    pub request: Vec<EditNote>,
+    /// Header edits towards the client.
+    pub response: Vec<EditNote>,
+}
+
+/// A request label that the instance is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedNote {
+    /// The header that carries it.
+    pub header: Option<String>,
+    /// Its value there.
+    pub value: String,
+    /// The baggage member that carries it, with the value as it stands there.
+    pub baggage: Option<String>,
+}
+
+/// A header edit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditNote {
+    /// What is done.
+    pub kind: EditKind,
+    /// The header.
+    pub name: String,
+    /// The value, filled in; `None` for `remove`.
+    pub value: Option<String>,
+}
+
+/// What a header edit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EditKind {
+    /// Takes it away.
+    Remove,
+    /// Puts the value in place of what is there.
+    Set,
+    /// Puts the value beside what is there.
+    Add,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use super::explanation::{Explanation, FailedTerm, Kind, PoolNote, RuleNote, Verdict};
+use super::explanation::{EditKind, Explanation, FailedTerm, Kind, PoolNote, RuleNote, Verdict};
 
 /// Candidates of a level that are named.
 const MOST_NAMED: usize = 8;
@@ -41,6 +41,7 @@ impl Explanation {
         }
         self.pools.iter().try_for_each(|pool| write_pool(out, pool))?;
         self.write_pick(out)?;
+        self.write_message(out)?;
         self.write_policies(out)?;
         writeln!(out, "table    generation {}, draw {}", self.generation, self.draw)
     }
@@ -117,6 +118,32 @@ impl Explanation {
             Some(cookie) => writeln!(out, "cookie   {cookie}"),
             None => Ok(()),
         }
+    }
+
+    fn write_message(&self, out: &mut String) -> fmt::Result {
+        let Some(message) = &self.message else { return Ok(()) };
+        if message.target.is_some() || message.host.is_some() {
+            let host = message.host.as_deref().unwrap_or(&self.request.host);
+            let target = message.target.as_deref().unwrap_or(&self.request.path);
+            writeln!(out, "rewrite  {target}, Host {host}")?;
+        }
+        for one in &message.carried {
+            let header = one.header.as_ref().map(|name| format!("{name}: {}", one.value));
+            let baggage = one.baggage.as_ref().map(|member| format!("baggage {member}"));
+            let both: Vec<String> = header.into_iter().chain(baggage).collect();
+            writeln!(out, "carried  {}", both.join(", "))?;
+        }
+        for (head, edits) in [("request", &message.request), ("answer", &message.response)] {
+            for edit in edits {
+                let (name, value) = (&edit.name, edit.value.as_deref().unwrap_or(""));
+                match edit.kind {
+                    EditKind::Remove => writeln!(out, "{head:<9}remove {name}"),
+                    EditKind::Set => writeln!(out, "{head:<9}set {name}: {value}"),
+                    EditKind::Add => writeln!(out, "{head:<9}add {name}: {value}"),
+                }?;
+            }
+        }
+        Ok(())
     }
 
     fn write_policies(&self, out: &mut String) -> fmt::Result {

@@ -10,7 +10,7 @@ use crate::engine::request::RequestView;
 use crate::engine::route::{host, path};
 use crate::engine::time::Draw;
 
-/// A traffic line as written. Fields it does not know are kept.
+/// A traffic line as written. Fields it does not know are kept. The default one asks nobody: it has no host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrafficLine {
     /// When, RFC 3339.
@@ -99,6 +99,24 @@ pub struct TrafficRequest {
     pub san: Vec<String>,
     /// The luck that the line names.
     pub draw: Option<Draw>,
+}
+
+impl Default for TrafficLine {
+    fn default() -> Self {
+        Self {
+            ts: None,
+            method: get(),
+            host: String::new(),
+            path: root(),
+            scheme: None,
+            headers: Map::new(),
+            client: None,
+            sni: None,
+            san: Vec::new(),
+            draw: None,
+            rest: Map::new(),
+        }
+    }
 }
 
 impl TrafficLine {

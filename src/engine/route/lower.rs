@@ -1,5 +1,6 @@
 //! One rule file to its part of the router: names become slots, policies are resolved, patterns are gathered.
 
+mod messages;
 mod pools;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::condition::{Ask, Condition};
 use super::cookie;
 use super::index::RuleIndex;
 use super::patterns::Patterns;
+use super::propagate::Propagated;
 use super::reader::{Fields, Label, Slot, Source};
 use super::router::{Action, Arm, PoolSlot, RouterFile, RouterPool, RouterRule, RulePolicies, Split};
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Span};
@@ -35,10 +37,12 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         lowering.built(pool.balance.as_ref(), pool.name.span);
     }
     lowering.labels();
-    let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule)).collect();
+    let top = lowering.policies(&file.policies, None, file.service.span);
+    let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule, &top)).collect();
     lowering.remaining_pools();
     lowering.patterns(sets);
     let (control_headers, control_cookies) = lowering.control();
+    let propagate = lowering.propagate();
     let Lowering { fields, pools, .. } = lowering;
     let index = RuleIndex::new(rules.iter().map(|rule| &rule.condition), &fields);
     RouterFile {
@@ -46,7 +50,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         pools,
         rules,
         fallback: file.fallback.as_ref().map(|fallback| fallback.value),
-        policies: Arc::new(policies(&Policies::default(), &file.policies)),
+        policies: Arc::new(top),
         eject: file.eject.clone().unwrap_or_default(),
         check: file.check.clone(),
         slow_start: file.slow_start,
@@ -55,6 +59,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         cookie: cookie::name(&file.service.value),
         fields,
         index,
+        propagate,
         control_headers,
         control_cookies,
         control_baggage: file.propagate.iter().filter_map(|propagate| propagate.baggage.clone()).collect(),
@@ -115,10 +120,10 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
     }
 
-    fn rule(&mut self, rule: &rules::Rule) -> RouterRule {
+    fn rule(&mut self, rule: &rules::Rule, file: &RulePolicies) -> RouterRule {
         let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, &rule.salt));
         self.built(rule.policies.balance.as_ref(), rule.name.span);
-        let policies = policies(&rule.policies, &self.file.policies);
+        let policies = self.policies(&rule.policies, Some((rule, file)), rule.name.span);
         let (action, last) = self.action(rule, &policies.balance);
         let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
         let labelled = |slot: &PoolSlot| !self.pools[*slot as usize].refers.is_empty();
@@ -135,6 +140,24 @@ impl<'f, 'o> Lowering<'f, 'o> {
             policies: Arc::new(policies),
             panic,
             labelled,
+        }
+    }
+
+    /// The policies of a file's top, or of a rule, whose objects replace the file's whole.
+    fn policies(
+        &mut self,
+        written: &Policies,
+        rule: Option<(&rules::Rule, &RulePolicies)>,
+        span: Span,
+    ) -> RulePolicies {
+        let none = RulePolicies::default();
+        let file = rule.map_or(&none, |(_, file)| file);
+        let when = rule.and_then(|(rule, _)| rule.when.as_ref());
+        RulePolicies {
+            timeouts: written.timeout.unwrap_or(file.timeouts),
+            retry: written.retry.as_ref().unwrap_or(&file.retry).clone(),
+            balance: written.balance.as_ref().unwrap_or(&file.balance).clone(),
+            message: self.messages(&written.message, &file.message, when, span),
         }
     }
 
@@ -231,6 +254,16 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
     }
 
+    fn propagate(&mut self) -> Vec<Propagated> {
+        let file = self.file;
+        let propagated = |written: &rules::Propagate| Propagated {
+            label: self.label(&written.label, file.service.span),
+            header: written.header.clone(),
+            baggage: written.baggage.clone(),
+        };
+        file.propagate.iter().map(propagated).collect()
+    }
+
     /// What only a trusted peer may send; marks the fields that read it.
     fn control(&mut self) -> (Vec<http::HeaderName>, Vec<Text>) {
         let (mut headers, mut cookies) = (Vec::new(), Vec::new());
@@ -270,7 +303,6 @@ impl<'f, 'o> Lowering<'f, 'o> {
         let failback = file.locality.as_ref().is_some_and(|at| at.failback != Locality::default().failback);
         let span = file.service.span;
         for (written, what) in [
-            (!file.propagate.is_empty(), "`propagate`"),
             (file.slow_start > 0, "`slow_start`"),
             (failback, "`locality.failback`"),
             (eject.stdev_factor > 0, "`eject.stdev_factor`"),
@@ -283,13 +315,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
         let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
         for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
-            let MessagePolicies { headers, rewrite, mirror, limit } = message;
-            for (written, what) in [
-                (headers.is_some(), "`headers`"),
-                (rewrite.is_some(), "`rewrite`"),
-                (mirror.is_some(), "`mirror`"),
-                (limit.is_some(), "`limit`"),
-            ] {
+            let MessagePolicies { mirror, limit, .. } = message;
+            for (written, what) in [(mirror.is_some(), "`mirror`"), (limit.is_some(), "`limit`")] {
                 if written {
                     self.unsupported(span, what);
                 }
@@ -300,22 +327,6 @@ impl<'f, 'o> Lowering<'f, 'o> {
     fn unsupported(&mut self, span: Span, what: &str) {
         let message = format!("{what} is not supported yet");
         self.out.push(Diagnostic::error("E132", &self.file.source, span, message));
-    }
-}
-
-/// A rule's object replaces the file's whole.
-fn policies(rule: &Policies, file: &Policies) -> RulePolicies {
-    let (ours, theirs) = (&rule.message, &file.message);
-    RulePolicies {
-        timeouts: rule.timeout.or(file.timeout).unwrap_or_default(),
-        retry: rule.retry.as_ref().or(file.retry.as_ref()).cloned().unwrap_or_default(),
-        balance: rule.balance.as_ref().or(file.balance.as_ref()).cloned().unwrap_or_default(),
-        message: MessagePolicies {
-            headers: ours.headers.as_ref().or(theirs.headers.as_ref()).cloned(),
-            rewrite: ours.rewrite.as_ref().or(theirs.rewrite.as_ref()).cloned(),
-            mirror: ours.mirror.as_ref().or(theirs.mirror.as_ref()).cloned(),
-            limit: ours.limit.as_ref().or(theirs.limit.as_ref()).cloned(),
-        },
     }
 }
 

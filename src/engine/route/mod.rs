@@ -10,8 +10,10 @@ pub mod decision;
 pub mod host;
 pub mod hosts;
 pub mod index;
+pub mod message;
 pub mod path;
 pub mod patterns;
+pub mod propagate;
 pub mod reader;
 pub mod resolved;
 pub mod resort;
@@ -28,6 +30,8 @@ mod tests;
 
 pub use decide::decide;
 pub use decision::{Choice, Decision, Detail, Mint, Outcome, Step};
+pub use message::{Change, Edit, Edits, Messages, Values};
+pub use reader::Reader;
 pub use resolved::{PoolState, Resolved};
 pub use resort::{after_empty, next_choice, reached};
 pub use router::{

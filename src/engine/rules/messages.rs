@@ -1,12 +1,13 @@
 //! `headers`, `rewrite`, `mirror`, `limit`: what changes messages or holds them back.
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 
 use super::file::{Names, pool};
 use super::policies::set;
 use super::read::Reader;
 use super::rule;
 use super::ruleset::{HeaderEdit, HeaderEdits, Limit, MessagePolicies, Mirror, Rewrite};
+use super::template::{Template, template};
 use crate::engine::label::Text;
 use crate::engine::policy::WHOLE;
 use crate::engine::units;
@@ -15,25 +16,25 @@ use crate::engine::yaml::{Fields, Node};
 /// The four of them, as written.
 pub(super) fn messages(r: &mut Reader<'_>, fields: &mut Fields<'_>, names: &Names) -> MessagePolicies {
     MessagePolicies {
-        headers: fields.take("headers").and_then(|node| headers(r, node)),
+        headers: fields.take("headers").and_then(|node| headers(r, node, names)),
         rewrite: fields.take("rewrite").and_then(|node| rewrite(r, node)),
         mirror: fields.take("mirror").and_then(|node| mirror(r, node, names)),
         limit: fields.take("limit").and_then(|node| limit(r, node, names)),
     }
 }
 
-fn headers(r: &mut Reader<'_>, node: &Node) -> Option<HeaderEdits> {
+fn headers(r: &mut Reader<'_>, node: &Node, names: &Names) -> Option<HeaderEdits> {
     let mut fields = r.fields(node, "`headers`")?;
-    let request = fields.take("request").and_then(|node| edit(r, node)).unwrap_or_default();
-    let response = fields.take("response").and_then(|node| edit(r, node)).unwrap_or_default();
+    let request = fields.take("request").and_then(|node| edit(r, node, names)).unwrap_or_default();
+    let response = fields.take("response").and_then(|node| edit(r, node, names)).unwrap_or_default();
     r.close(fields);
     Some(HeaderEdits { request, response })
 }
 
-fn edit(r: &mut Reader<'_>, node: &Node) -> Option<HeaderEdit> {
+fn edit(r: &mut Reader<'_>, node: &Node, names: &Names) -> Option<HeaderEdit> {
     let mut fields = r.fields(node, "header edits")?;
-    let set = fields.take("set").map_or_else(Vec::new, |node| header_pairs(r, node, "`set`"));
-    let add = fields.take("add").map_or_else(Vec::new, |node| header_pairs(r, node, "`add`"));
+    let set = fields.take("set").map_or_else(Vec::new, |node| header_pairs(r, node, "`set`", names));
+    let add = fields.take("add").map_or_else(Vec::new, |node| header_pairs(r, node, "`add`", names));
     let remove = fields
         .take("remove")
         .map_or_else(Vec::new, |node| r.items(node, "`remove`").iter().filter_map(|item| editable(r, item)).collect());
@@ -41,13 +42,16 @@ fn edit(r: &mut Reader<'_>, node: &Node) -> Option<HeaderEdit> {
     Some(HeaderEdit { set, add, remove })
 }
 
-fn header_pairs(r: &mut Reader<'_>, node: &Node, what: &str) -> Vec<(HeaderName, HeaderValue)> {
+fn header_pairs(r: &mut Reader<'_>, node: &Node, what: &str, names: &Names) -> Vec<(HeaderName, Template)> {
     let mut found = Vec::new();
     for (_, key, value) in r.pairs(node, what) {
         let name = editable(r, key);
         for item in r.items(value, "a header's value") {
-            let value = r.header_value(item);
-            if let (Some(name), Some(value)) = (&name, value) {
+            if item.text().is_none() {
+                r.push(r.error("E030", item.span, "this cannot be the value of a header"));
+                continue;
+            }
+            if let (Some(value), Some(name)) = (template(r, item, names), &name) {
                 found.push((name.clone(), value));
             }
         }

@@ -16,6 +16,7 @@ mod rule;
 pub mod ruleset;
 pub mod schema;
 mod split;
+mod template;
 mod test_file;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 pub use lists::fill_lists;
 pub use ruleset::*;
+pub use template::{Part, Template};
 pub use test_file::TestFile;
 
 use super::diagnostic::{Diagnostics, Source};

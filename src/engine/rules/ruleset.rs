@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::template::Template;
 use crate::engine::diagnostic::{Source, Span, Spanned};
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
@@ -184,9 +185,9 @@ pub struct HeaderEdits {
 #[derive(Clone, Debug, Default)]
 pub struct HeaderEdit {
     /// Replaced.
-    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub set: Vec<(http::HeaderName, Template)>,
     /// Appended.
-    pub add: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub add: Vec<(http::HeaderName, Template)>,
     /// Removed.
     pub remove: Vec<http::HeaderName>,
 }
@@ -194,7 +195,7 @@ pub struct HeaderEdit {
 /// `rewrite: {path, host}`.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
-    /// Replaces the matched path prefix of the file.
+    /// Replaces the beginning of the path: what the rule's `path under …` names, else what the file claims.
     pub path: Option<Text>,
     /// Replaces the Host.
     pub host: Option<Text>,

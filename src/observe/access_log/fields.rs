@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use crate::engine::expr::ast::{Expr, ExprKind, Field};
 use crate::engine::label::Text;
 use crate::engine::policy::Balance;
-use crate::engine::rules::{Action, LabelSource, RuleSet};
+use crate::engine::rules::{Action, LabelSource, Policies, RuleSet};
 
 use super::record::Copied;
 
@@ -33,6 +33,7 @@ impl ReadFields {
                 }
             });
             seen.balance(file.policies.balance.as_ref());
+            seen.edits(&file.policies);
             seen.limit(file.policies.message.limit.as_ref().and_then(|l| l.key.as_ref()));
             file.pools.iter().for_each(|pool| seen.balance(pool.balance.as_ref()));
             for rule in &file.rules {
@@ -41,6 +42,7 @@ impl ReadFields {
                     split.key.iter().for_each(|key| seen.field(&key.value));
                 }
                 seen.balance(rule.policies.balance.as_ref());
+                seen.edits(&rule.policies);
                 seen.limit(rule.policies.message.limit.as_ref().and_then(|l| l.key.as_ref()));
             }
         }
@@ -111,6 +113,13 @@ impl Seen {
             ExprKind::Test(test) => self.field(&test.field),
             ExprKind::Percent { fields, .. } => fields.iter().for_each(|field| self.field(field)),
         }
+    }
+
+    /// What values of headers are put together from.
+    fn edits(&mut self, policies: &Policies) {
+        let edits = policies.message.headers.iter().flat_map(|edits| [&edits.request, &edits.response]);
+        let values = edits.flat_map(|edit| edit.set.iter().chain(&edit.add));
+        values.flat_map(|(_, value)| value.fields()).for_each(|field| self.field(field));
     }
 
     fn limit(&mut self, key: Option<&Field>) {

@@ -176,6 +176,11 @@ impl Proxy {
         self.table.store(Arc::new(table));
     }
 
+    /// Publishes a table made elsewhere.
+    pub fn publish_table(&self, table: Table) {
+        self.table.store(Arc::new(table));
+    }
+
     /// One request on a connection of its own.
     pub async fn ask(&self, request: &str) -> Reply {
         let mut client = self.client().await;
