@@ -29,6 +29,36 @@ impl Default for Timeouts {
     }
 }
 
+/// What an instance is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2; without TLS by prior knowledge.
+    H2,
+}
+
+impl Protocol {
+    /// What the value of an instance's protocol label (`proto` unless configured) means: `h2`, `h2c` and `grpc` are
+    /// HTTP/2, whatever the case; everything else, and none, is HTTP/1.1.
+    #[must_use]
+    pub fn of_label(value: Option<&str>) -> Self {
+        let is_h2 = |value: &str| ["h2", "h2c", "grpc"].iter().any(|word| value.eq_ignore_ascii_case(word));
+        if value.is_some_and(is_h2) { Self::H2 } else { Self::Http1 }
+    }
+
+    /// The word in a rule file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2 => "h2",
+        }
+    }
+}
+
 /// When a request may be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {

@@ -5,10 +5,10 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
@@ -21,7 +21,9 @@ use super::wait::{Elapsed, after, until};
 use crate::engine::policy::Timeouts;
 use crate::engine::time::Millis;
 use crate::observe::metrics::WorkerMetrics;
-use crate::upstream::Link;
+use crate::upstream::link::{Fault, Unanswered};
+use crate::upstream::peer::Ask;
+use crate::upstream::{Link, Received};
 
 /// A request on its way out, ready to be sent more than once where that is allowed.
 #[derive(Debug)]
@@ -41,11 +43,11 @@ pub struct Outbound {
 #[derive(Debug)]
 pub struct Answered {
     /// The head.
-    pub response: Response<Incoming>,
+    pub response: Response<Received>,
     /// Which fields it has.
     pub seen: Survey,
     /// The connection.
-    pub link: Box<Link<UploadBody>>,
+    pub link: Link<UploadBody>,
 }
 
 /// Limits of one try.
@@ -75,7 +77,8 @@ impl Outbound {
     /// Whether it can be sent (again) after a try that failed like this.
     #[must_use]
     pub fn can_follow(&self, failure_sent: bool) -> bool {
-        if failure_sent { self.is_repeatable() } else { self.headers.is_some() || self.is_repeatable() }
+        let is_whole = || self.upload.as_ref().is_none_or(|upload| upload.is_repeatable());
+        if failure_sent { self.is_repeatable() } else { self.headers.is_some() && is_whole() || self.is_repeatable() }
     }
 
     /// Lets go of what only another try would need.
@@ -86,8 +89,9 @@ impl Outbound {
         }
     }
 
-    /// The request, once more. `None`: its head is gone.
-    fn request(&mut self, host: Option<HeaderValue>) -> Option<Request<UploadBody>> {
+    /// The request, once more. `None`: its head is gone. `keep`: it stays here too, because the connection does not give
+    /// it back.
+    fn request(&mut self, host: Option<HeaderValue>, keep: bool) -> Option<Request<UploadBody>> {
         let mut headers = match (self.headers.take(), &self.saved) {
             (Some(headers), _) => headers,
             (None, Some(saved)) => {
@@ -99,6 +103,9 @@ impl Outbound {
             }
             (None, None) => return None,
         };
+        if keep && self.saved.is_none() {
+            self.headers = Some(headers.clone());
+        }
         if let Some(host) = host {
             headers.insert(HOST, host);
         }
@@ -110,9 +117,12 @@ impl Outbound {
         Some(request)
     }
 
-    fn give_back(&mut self, request: Option<Request<UploadBody>>) -> bool {
-        let unsent = request.is_some();
-        self.headers = request.map(|request| request.into_parts().0.headers);
+    /// Takes back what was not sent. Whether it was not.
+    fn give_back(&mut self, unanswered: Unanswered<UploadBody>) -> bool {
+        let unsent = unanswered.unprocessed || unanswered.request.is_some();
+        if let Some(request) = unanswered.request {
+            self.headers = Some(request.into_parts().0.headers);
+        }
         unsent
     }
 
@@ -136,14 +146,15 @@ pub async fn attempt(
     };
     let host = if host_of_instance { host_field(&peer) } else { None };
     let started = connection.clock.micros();
-    let pooled = peer.take(connection.clock.now(), outbound.is_repeatable());
+    let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade };
+    let pooled = peer.take(&ask, connection.clock.now());
     let mut pooled = pooled.inspect(|_| metrics.cells().upstream_reused.add(1));
     loop {
-        let idle = pooled.as_ref().map(|link| connection.clock.now().since(link.idle_since()));
+        let idle = pooled.as_ref().map(|link| link.idle(connection.clock.now()));
         let link = match pooled.take() {
             Some(link) => link,
             None => {
-                let link = connect(&connection, &peer, limits).await?;
+                let link = connect(&connection, &peer, &ask, limits).await?;
                 metrics.cells().upstream_opened.add(1);
                 exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
                 link
@@ -167,12 +178,14 @@ pub async fn attempt(
     }
 }
 
-async fn connect(connection: &Connection, peer: &Peer, limits: Limits) -> Result<Box<Link<UploadBody>>, Failure> {
-    let deadline = after(connection.clock.now(), limits.timeouts.connect).min(limits.total);
+async fn connect(connection: &Connection, peer: &Peer, ask: &Ask, limits: Limits) -> Result<Link<UploadBody>, Failure> {
+    let now = connection.clock.now();
+    let deadline = after(now, limits.timeouts.connect).min(limits.total);
     let failed = |detail| Failure { detail, cause: Some(Cause::Connect), sent: false };
-    match until(connection, deadline, peer.connect()).await {
+    match until(connection, deadline, peer.connect(ask, Duration::from_millis(limits.timeouts.connect), now)).await {
         Ok(Ok(link)) => Ok(link),
         Ok(Err(error)) if is_ours(&error) => Err(Failure { detail: Detail::Overloaded, cause: None, sent: false }),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(failed(Detail::UpstreamTimeout)),
         Ok(Err(_)) => Err(failed(Detail::ConnectFailed)),
         Err(Elapsed) => Err(failed(Detail::UpstreamTimeout)),
     }
@@ -180,17 +193,17 @@ async fn connect(connection: &Connection, peer: &Peer, limits: Limits) -> Result
 
 async fn send(
     connection: &Connection,
-    mut link: Box<Link<UploadBody>>,
+    mut link: Link<UploadBody>,
     outbound: &mut Outbound,
     limits: Limits,
     host: Option<HeaderValue>,
 ) -> Result<Answered, Failure> {
     let internal = Failure { detail: Detail::Internal, cause: None, sent: false };
-    let request = outbound.request(host).ok_or(internal)?;
+    let request = outbound.request(host, link.keeps_request()).ok_or(internal)?;
     let upload = outbound.upload.clone();
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {
-        let mut reply = pin!(link.send(request));
+        let mut reply = pin!(link.send(request, false));
         poll_fn(|cx| {
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));
@@ -215,10 +228,11 @@ async fn send(
             Ok(Answered { response, seen, link })
         }
         Some(Err(unanswered)) => {
-            let sent = !outbound.give_back(unanswered.request);
-            Err(outbound
-                .fault()
-                .map_or_else(|| broken(&unanswered.error, sent), |detail| Failure { detail, cause: None, sent }))
+            let is_malformed = unanswered.fault.is_malformed();
+            let unfit = matches!(unanswered.fault, Fault::Unfit);
+            let sent = !outbound.give_back(unanswered);
+            let fault = outbound.fault().or(unfit.then_some(Detail::BadRequest));
+            Err(fault.map_or_else(|| broken(is_malformed, sent), |detail| Failure { detail, cause: None, sent }))
         }
         None => Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Timeout), sent: true }),
     }
@@ -233,8 +247,8 @@ fn host_field(peer: &Peer) -> Option<HeaderValue> {
 }
 
 /// Why there was no answer on an established connection.
-fn broken(error: &hyper::Error, sent: bool) -> Failure {
-    let detail = if error.is_parse() { Detail::UpstreamMalformed } else { Detail::UpstreamReset };
+fn broken(is_malformed: bool, sent: bool) -> Failure {
+    let detail = if is_malformed { Detail::UpstreamMalformed } else { Detail::UpstreamReset };
     Failure { detail, cause: Some(Cause::Reset), sent }
 }
 

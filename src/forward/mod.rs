@@ -28,6 +28,11 @@ pub mod view;
 pub mod wait;
 pub mod worker;
 
+pub use crate::upstream::Received;
+pub use crate::upstream::h2::pipe::{Pipe, Piped};
+pub use crate::upstream::h2::socket::StreamSocket;
+pub use crate::upstream::h2::websocket;
+pub use crate::upstream::received::Sender;
 pub use connection::Connection;
 pub use settings::Settings;
 pub use worker::{Shared, Worker};

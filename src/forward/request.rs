@@ -9,7 +9,6 @@ use std::task::Poll;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
 use super::attempt::{Answered, Limits, Outbound, attempt};
@@ -39,12 +38,13 @@ use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
+use crate::upstream::Received;
 
 /// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
 pub async fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
@@ -78,7 +78,7 @@ pub async fn answer(
         respond::add_debug(response.headers_mut(), &exchange);
     }
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
-    if connection.closing.get() {
+    if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -89,7 +89,7 @@ async fn phases(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     json: &mut bool,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Source>, Refusal> {
     // Limits: what may not be passed on at all.
     let (head, body) = request.into_parts();
@@ -242,7 +242,7 @@ fn outbound(
     worker: &Worker,
     exchange: &mut Exchange,
     head: Parts,
-    body: Incoming,
+    body: Received,
     seen: Survey,
     file: &RouterFile,
     changes: Option<&mut Changes>,
@@ -284,6 +284,7 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
             (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
         }
     };
+    exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }

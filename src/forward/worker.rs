@@ -91,9 +91,9 @@ impl Worker {
         let mut published = Cache::new(shared.table);
         let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
         Rc::new(Self {
+            peers: Peers::new(&shared.settings.protocol_label),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
-            peers: Peers::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,

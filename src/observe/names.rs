@@ -77,6 +77,14 @@ families! {
         "TLS handshakes of clients: full, resumed, failed, timeout.";
     TLS_EXPIRY = Gauge "pointsman_tls_certificate_expiry_seconds" ["listener", "name"]
         "Until a certificate in force expires; negative: since it has.";
+    H2_CONNECTIONS = Counter "pointsman_h2_connections_total" ["worker"]
+        "Client connections that chose HTTP/2.";
+    H2_STREAMS = Counter "pointsman_h2_streams_total" ["worker"]
+        "Streams that clients opened over HTTP/2.";
+    H2_RESETS = Counter "pointsman_h2_resets_total" ["worker"]
+        "Streams that clients took back before the end of the answer.";
+    H2_GOAWAYS = Counter "pointsman_h2_goaways_total" ["worker"]
+        "HTTP/2 connections that were told to leave: idle, too old, draining.";
     ACCEPT_ERRORS = Counter "pointsman_accept_errors_total" ["reason"]
         "Failures to accept, such as no descriptors left.";
     UPSTREAM_OPENED = Counter "pointsman_upstream_connections_opened_total" ["worker"]
@@ -96,6 +104,10 @@ families! {
         "Verdicts not honoured in a pool because of its cap.";
     CHECKS = Counter "pointsman_checks_total" ["service", "result"]
         "Active checks, by result.";
+    ENDPOINTS = Gauge "pointsman_endpoints" ["service", "version", "state"]
+        "Endpoints of the services that rules name, by version (20 a service, then `other`) and by live state.";
+    EJECTED = Gauge "pointsman_pool_ejected" ["service", "pool"]
+        "Endpoints of the pool that are out by their evidence, those that its cap keeps in traffic included.";
     ROUTABLE = Gauge "pointsman_pool_routable" ["service", "pool"]
         "Routable endpoints as published.";
     MEMBERS = Gauge "pointsman_pool_members" ["service", "pool"]

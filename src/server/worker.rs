@@ -15,6 +15,7 @@ use tokio::task::spawn_local;
 
 use super::accept;
 use super::entry::enter;
+use super::h2::date::Date;
 use super::placement::Placement;
 use super::settings::{Limits, Listen};
 use crate::forward;
@@ -71,6 +72,10 @@ pub struct Worker {
     pub http: http1::Builder,
     /// The same for listeners with `half_close`.
     pub half_closing: http1::Builder,
+    /// How HTTP/2 is served.
+    pub h2: h2::server::Builder,
+    /// The Date field of answers over HTTP/2.
+    pub date: Date,
     /// Who has how many.
     pub placement: Placement,
     /// The inboxes of all workers.
@@ -142,11 +147,13 @@ impl Worker {
         Self {
             index,
             forward: forward::Worker::new(shared, index),
-            limits: Rc::new(limits),
             entrances: listen.iter().map(|listen| Rc::new(listen.entrance.clone())).collect(),
             listen,
             http,
             half_closing,
+            h2: super::h2::builder(&limits),
+            date: Date::default(),
+            limits: Rc::new(limits),
             placement,
             outboxes,
             stopping: Cell::new(false),

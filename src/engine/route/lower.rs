@@ -299,15 +299,11 @@ impl<'f, 'o> Lowering<'f, 'o> {
 
     /// Parts of the language that are read but not carried out: a rule file must not promise what is not done.
     fn unbuilt(&mut self, file: &RuleFile) {
-        let eject = file.eject.clone().unwrap_or_default();
         let failback = file.locality.as_ref().is_some_and(|at| at.failback != Locality::default().failback);
         let span = file.service.span;
         for (written, what) in [
             (file.slow_start > 0, "`slow_start`"),
             (failback, "`locality.failback`"),
-            (eject.stdev_factor > 0, "`eject.stdev_factor`"),
-            (eject.failure_percentage > 0, "`eject.failure_percentage`"),
-            (eject.latency_factor > 0, "`eject.latency_factor`"),
         ] {
             if written {
                 self.unsupported(span, what);

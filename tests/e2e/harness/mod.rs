@@ -2,6 +2,7 @@
 
 mod client;
 pub mod pki;
+pub mod h2;
 mod scripted;
 
 use std::future::Future;
