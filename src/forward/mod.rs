@@ -16,6 +16,7 @@ pub mod error;
 pub mod exchange;
 pub mod headers;
 pub mod https;
+mod latency;
 pub mod request;
 pub mod respond;
 pub mod retry;

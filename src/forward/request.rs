@@ -20,6 +20,7 @@ use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
 use super::https;
+use super::latency;
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
@@ -129,14 +130,14 @@ async fn phases(
     };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
         tries.note(picked);
-        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
+        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint), &view.file(file).upstream);
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer, picked.level);
         let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
@@ -277,17 +278,18 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
         Ok(answered) => {
             let status = answered.response.status().as_u16();
             let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
+            (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
         }
         Err(failure) => {
             let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
+            (failure.detail.evidence(), failure.detail.word(), trouble)
         }
     };
     exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
+    latency::observe(exchange, result, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
@@ -296,7 +298,9 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
     }
-    trouble
+    // A client that was made to try an ejected endpoint is not told of its failure, whatever it is.
+    let failed_probe = picked.probe && evidence.is_some_and(Evidence::is_failure);
+    trouble.filter(|trouble| failed_probe || trouble.cause.is_wanted(retry))
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.

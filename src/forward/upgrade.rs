@@ -82,6 +82,8 @@ struct Flow {
     start: usize,
     end: usize,
     passed: u64,
+    /// Something was written since the last flush.
+    unflushed: bool,
     state: State,
 }
 
@@ -95,7 +97,15 @@ enum State {
 
 impl Flow {
     fn new(first: Bytes) -> Self {
-        Self { first, buffer: vec![0; BUFFER].into(), start: 0, end: 0, passed: 0, state: State::Open }
+        Self {
+            first,
+            buffer: vec![0; BUFFER].into(),
+            start: 0,
+            end: 0,
+            passed: 0,
+            unflushed: false,
+            state: State::Open,
+        }
     }
 
     /// Moves what can be moved. Ready when the reading side has ended and the writing side knows.
@@ -123,7 +133,12 @@ impl Flow {
                     self.state = State::Ended;
                 }
                 State::Open => {
-                    if std::task::ready!(self.poll_fill(from, cx))? == 0 {
+                    let filled = self.poll_fill(from, cx);
+                    if filled.is_pending() && self.unflushed {
+                        // An encrypted side may hold the last record back.
+                        self.unflushed = Pin::new(&mut *to).poll_flush(cx)?.is_pending();
+                    }
+                    if std::task::ready!(filled)? == 0 {
                         self.state = State::Ending;
                     }
                     *moved = true;
@@ -144,6 +159,7 @@ impl Flow {
     }
 
     fn written(&mut self, n: usize) {
+        self.unflushed = true;
         self.passed += n as u64;
         if self.first.is_empty() {
             self.start += n;

@@ -12,6 +12,7 @@ use crate::engine::label::Text;
 use crate::engine::policy::Eject;
 use crate::engine::route::{Decision, PoolSlot, RouterFile};
 use crate::engine::table::Table;
+use crate::engine::upstream::Upstream;
 use crate::observe::metrics::{Names, RouteKey, SeriesCache, WorkerMetrics};
 
 /// A generation of the table, as one worker sees it.
@@ -38,6 +39,10 @@ pub struct FileView {
     pub service: Text,
     /// How evidence is judged.
     pub eject: Eject,
+    /// How instances are spoken to.
+    pub upstream: Rc<Upstream>,
+    /// Some pool balances by latency.
+    pub watches_latency: bool,
     /// What retries may cost.
     pub budget: Rc<Budget>,
 }
@@ -98,7 +103,13 @@ impl RouterView {
             before.map_or_else(FxHashMap::default, |b| b.files.iter().map(|f| (&*f.service, &f.budget)).collect());
         let view = |file: &Arc<RouterFile>| {
             let budget = known.get(&*file.service).map_or_else(|| Rc::new(Budget::new(workers)), |b| Rc::clone(b));
-            Rc::new(FileView { service: Arc::clone(&file.service), eject: file.eject.clone(), budget })
+            Rc::new(FileView {
+                service: Arc::clone(&file.service),
+                eject: file.eject.clone(),
+                upstream: Rc::new(file.upstream.clone()),
+                watches_latency: file.watches_latency,
+                budget,
+            })
         };
         Self {
             files: files.iter().map(view).collect(),

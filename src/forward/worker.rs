@@ -14,6 +14,7 @@ use super::exchange::Peer;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
+use crate::engine::balance::Memory;
 use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Eject;
@@ -24,7 +25,7 @@ use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
-use crate::upstream::Peers;
+use crate::upstream::{Peers, Trusts};
 
 /// What all workers are started from.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub struct Shared {
     pub origin: Instant,
     /// A seed from the system; each worker derives its own.
     pub seed: u64,
+    /// What is believed and shown towards instances.
+    pub trusts: Arc<Trusts>,
     /// How many workers there are.
     pub workers: usize,
 }
@@ -72,6 +75,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// What picking remembers.
+    pub memory: Memory,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -91,13 +96,14 @@ impl Worker {
         let mut published = Cache::new(shared.table);
         let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
         Rc::new(Self {
-            peers: Peers::new(&shared.settings.protocol_label),
+            peers: Peers::new(&shared.settings.protocol_label, shared.trusts),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),

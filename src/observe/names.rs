@@ -93,6 +93,8 @@ families! {
         "Requests that took a pooled connection.";
     UPSTREAM_CONNECTIONS = Gauge "pointsman_upstream_connections" ["worker"]
         "Connections to instances that are open.";
+    UPSTREAM_UNVERIFIED = Gauge "pointsman_upstream_unverified" ["service"]
+        "1 while certificates of the service's instances are not checked (`verify: false`).";
     PANICS = Counter "pointsman_panics_total" ["where"]
         "Faults of ours that were caught.";
     // Health.

@@ -8,6 +8,7 @@ mod handles;
 mod listeners;
 mod signals;
 pub mod translate;
+mod upstream_tls;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -37,6 +38,7 @@ use crate::observe::transitions::Transitions;
 use crate::publish::rules::{Loaded, RuleFiles};
 use crate::publish::{self, Inputs, Published, Publisher};
 use crate::server::DataPlane;
+use crate::upstream::Trusts;
 use crate::upstream::checks::Checks;
 
 pub use signals::{Signal, Signals};
@@ -125,6 +127,12 @@ impl Serving {
         let (publisher, published) =
             Publisher::new(table, window, grace, clock, Arc::clone(&events), Arc::clone(&metrics));
 
+        let trusts = Arc::new(Trusts::default());
+        let wrong = upstream_tls::prepare(&trusts, &router).await;
+        if !wrong.is_empty() {
+            return Err(StartError::Setting(wrong.join("; ")));
+        }
+        upstream_tls::warn_of_unverified(&router, &metrics);
         let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let shared = forward::Shared {
             table: Arc::clone(&published.table),
@@ -137,6 +145,7 @@ impl Serving {
             ready: Arc::clone(&ready),
             origin: clock.origin(),
             seed: control::seed(),
+            trusts: Arc::clone(&trusts),
             workers,
         };
         let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
@@ -169,7 +178,15 @@ impl Serving {
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
-        let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
+        let followers = followers::RuleFollowers {
+            wanted,
+            fields,
+            published: published.clone(),
+            status,
+            trusts: Arc::clone(&trusts),
+            metrics: Arc::clone(&metrics),
+            reloads: Arc::clone(&reloads),
+        };
         let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
         tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
         tasks.spawn(
@@ -180,11 +197,13 @@ impl Serving {
                 clock,
                 transitions.clone(),
                 Arc::clone(&metrics),
+                Arc::clone(&trusts),
             )
             .run(),
         );
         let judged = Arc::clone(&published.table);
         tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
+        tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), Arc::clone(&again), Arc::clone(&reloads)));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();

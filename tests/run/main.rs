@@ -16,6 +16,7 @@ mod certificates;
 mod checks;
 mod demo;
 mod drain;
+mod faults;
 mod killed_instance;
 mod operators;
 mod outliers;

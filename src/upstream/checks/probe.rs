@@ -9,9 +9,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
-use crate::engine::policy::{Check, Probe};
+use crate::engine::policy::{Check, Probe, Protocol};
+use crate::upstream::Dial;
+use crate::upstream::wire::Wire;
 
 /// How much of an answer's body is searched.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -43,12 +44,14 @@ pub enum CheckFailure {
 }
 
 /// Runs one check to its verdict within `check.timeout`.
-pub async fn run(check: &Check, addr: SocketAddr) -> Result<(), CheckFailure> {
+pub async fn run(check: &Check, dial: &Dial) -> Result<(), CheckFailure> {
     let exchange = async {
-        let stream = TcpStream::connect(addr).await.map_err(CheckFailure::Connect)?;
         match &check.probe {
-            Probe::Tcp => Ok(()),
-            Probe::Http { .. } => http(&check.probe, addr, stream).await,
+            Probe::Tcp => dial.socket(None).await.map(drop).map_err(CheckFailure::Connect),
+            Probe::Http { .. } => {
+                let stream = dial.wire(Protocol::Http1, None).await.map_err(CheckFailure::Connect)?;
+                http(&check.probe, dial.addr(), stream).await
+            }
         }
     };
     tokio::time::timeout(Duration::from_millis(check.timeout), exchange)
@@ -56,7 +59,7 @@ pub async fn run(check: &Check, addr: SocketAddr) -> Result<(), CheckFailure> {
         .unwrap_or(Err(CheckFailure::Timeout(check.timeout)))
 }
 
-async fn http(probe: &Probe, addr: SocketAddr, stream: TcpStream) -> Result<(), CheckFailure> {
+async fn http(probe: &Probe, addr: SocketAddr, stream: Wire) -> Result<(), CheckFailure> {
     let Probe::Http { path, method, host, statuses, header: expected, body } = probe else { return Ok(()) };
     let authority = host.clone().unwrap_or_else(|| addr.to_string());
     let request = Request::builder()
@@ -137,7 +140,7 @@ mod tests {
         }
     }
 
-    async fn instance(answer: &'static str) -> SocketAddr {
+    async fn instance(answer: &'static str) -> Dial {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -151,29 +154,29 @@ mod tests {
                 }
             }
         });
-        addr
+        Dial::plain(addr)
     }
 
     #[tokio::test]
     async fn an_accepted_status_with_the_expected_header_and_body_passes() {
         let addr = instance("HTTP/1.1 200 OK\r\nx-service: web\r\ncontent-length: 7\r\n\r\nall ok\n").await;
-        run(&check(http_probe(Some(("x-service", "web")), Some("ok"))), addr).await.unwrap();
-        let other = run(&check(http_probe(Some(("x-service", "api")), None)), addr).await;
+        run(&check(http_probe(Some(("x-service", "web")), Some("ok"))), &addr).await.unwrap();
+        let other = run(&check(http_probe(Some(("x-service", "api")), None)), &addr).await;
         assert!(matches!(other, Err(CheckFailure::Header(_))), "{other:?}");
-        let text = run(&check(http_probe(None, Some("bad"))), addr).await;
+        let text = run(&check(http_probe(None, Some("bad"))), &addr).await;
         assert!(matches!(text, Err(CheckFailure::Body)), "{text:?}");
     }
 
     #[tokio::test]
     async fn a_bad_status_silence_garbage_and_a_closed_port_fail_in_their_own_words() {
         let unavailable = instance("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
-        let status = run(&check(http_probe(None, None)), unavailable).await;
+        let status = run(&check(http_probe(None, None)), &unavailable).await;
         assert!(matches!(status, Err(CheckFailure::Status(s)) if s == 503), "{status:?}");
-        let silent = run(&check(http_probe(None, None)), instance("").await).await;
+        let silent = run(&check(http_probe(None, None)), &instance("").await).await;
         assert!(matches!(silent, Err(CheckFailure::Timeout(500))), "{silent:?}");
-        let garbage = run(&check(http_probe(None, None)), instance("SSH-2.0-x\r\n\r\n").await).await;
+        let garbage = run(&check(http_probe(None, None)), &instance("SSH-2.0-x\r\n\r\n").await).await;
         assert!(matches!(garbage, Err(CheckFailure::Exchange(_))), "{garbage:?}");
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert!(matches!(run(&check(Probe::Tcp), closed).await, Err(CheckFailure::Connect(_))));
+        assert!(matches!(run(&check(Probe::Tcp), &Dial::plain(closed)).await, Err(CheckFailure::Connect(_))));
     }
 }

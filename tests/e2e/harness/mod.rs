@@ -1,8 +1,8 @@
 //! A data plane on loopback, clients that write raw bytes, and instances with any manners.
 
 mod client;
-pub mod pki;
 pub mod h2;
+pub mod pki;
 mod scripted;
 
 use std::future::Future;
@@ -25,6 +25,7 @@ use pointsman::forward::{Settings, Shared};
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::{Moved, Transitions};
 use pointsman::server::{DataPlane, Drained, Limits, Listen};
+use pointsman::upstream::Trusts;
 use tokio::sync::mpsc;
 
 pub use client::{Client, Reply};
@@ -79,6 +80,7 @@ pub struct Setup {
     pub limits: Limits,
     pub workers: usize,
     pub listen: Vec<Listen>,
+    pub trusts: Arc<Trusts>,
 }
 
 /// A port of loopback.
@@ -93,6 +95,7 @@ impl Default for Setup {
             limits: Limits::default(),
             workers: 1,
             listen: vec![Listen::plain(ANY)],
+            trusts: Arc::default(),
         }
     }
 }
@@ -152,6 +155,7 @@ impl Setup {
             ready: Arc::new(AtomicBool::new(true)),
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
+            trusts: Arc::clone(&self.trusts),
             workers: self.workers,
         };
         let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();

@@ -157,6 +157,7 @@ pub(super) fn web() -> RuleFile {
         eject: None,
         check: None,
         slow_start: 0,
+        upstream: None,
         tests: Vec::new(),
     }
 }
