@@ -31,3 +31,5 @@ mod tables;
 mod tls;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;
+#[path = "e2e/upstream_tls.rs"]
+mod upstream_tls;
