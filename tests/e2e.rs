@@ -23,6 +23,8 @@ mod harness;
 mod limits;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/proxy_protocol.rs"]
 mod proxy_protocol;
 #[path = "e2e/tables.rs"]

@@ -18,10 +18,21 @@ pub struct Listen {
     pub proxy_protocol: bool,
     /// Whether a client that has closed its sending side before the answer still gets it. Default false.
     pub half_close: bool,
+    /// Bytes are passed on unread. Default none: HTTP.
+    pub passes: Option<Passes>,
     /// Every request is sent to https at this port. Default none.
     pub redirect: Option<u16>,
     /// `Strict-Transport-Security` on every answer; needs `tls`. Default none.
     pub hsts: Option<String>,
+}
+
+/// A listener whose bytes are passed on unread, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// All to the instances that the rules have for this host.
+    Tcp(String),
+    /// To those that the rules have for the name in the client's greeting.
+    Sni,
 }
 
 /// TLS towards clients.
@@ -81,7 +92,7 @@ impl Listen {
     /// Plain HTTP.
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, proxy_protocol: false, half_close: false, redirect: None, hsts: None }
+        Self { address, tls: None, proxy_protocol: false, half_close: false, passes: None, redirect: None, hsts: None }
     }
 }
 
@@ -119,6 +130,7 @@ fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
         tls,
         proxy_protocol: at.value("proxy_protocol", "false", flag, cx),
         half_close: at.value("half_close", "false", flag, cx),
+        passes: passes(&mut at, place, cx),
         redirect: at.optional("redirect", redirect, cx),
         hsts: at.optional("hsts", hsts, cx),
     });
@@ -129,6 +141,10 @@ fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
                 "`redirect: https` is for a listener without `tls`: who comes in by this one is there already",
             ));
         }
+        if listen.passes.is_some() && (has_tls || listen.redirect.is_some() || listen.half_close) {
+            let words = "`tcp` and `tls_passthrough` pass bytes on unread: there is no TLS and no HTTP of ours";
+            cx.out.push(place.error("E903", format!("{words}, so `tls`, `redirect` and `half_close` say nothing")));
+        }
         if listen.hsts.is_some() && !has_tls {
             cx.out.push(
                 place.error("E903", "`hsts` needs `tls`: clients ignore it on plain connections (RFC 6797, 8.1)"),
@@ -137,6 +153,24 @@ fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
     }
     at.finish(cx);
     listen
+}
+
+/// `tcp: {host: NAME}` or `tls_passthrough: true`.
+fn passes(at: &mut Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Option<Passes> {
+    let mut tcp = at.map("tcp", cx);
+    let host = match tcp.is_written() {
+        true => {
+            let host = tcp.required("host", text, place, cx);
+            tcp.finish(cx);
+            host
+        }
+        false => None,
+    };
+    let by_name = at.value("tls_passthrough", "false", flag, cx);
+    if by_name && host.is_some() {
+        cx.out.push(place.error("E903", "`tcp` and `tls_passthrough` are two ways; keep one"));
+    }
+    if by_name { Some(Passes::Sni) } else { host.map(Passes::Tcp) }
 }
 
 fn listen_tls(mut at: Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Option<ListenTls> {

@@ -19,7 +19,7 @@ use crate::engine::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 
 pub use consul::{Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscription, Transport};
 pub use flags::Flags;
-pub use listen::{Alpn, Certificate, ClientTls, Listen, ListenTls, TlsVersion};
+pub use listen::{Alpn, Certificate, ClientTls, Listen, ListenTls, Passes, TlsVersion};
 pub use report::{Origin, Report};
 pub use settings::{
     AccessLog, Admin, Auto, Catalog, CatalogSource, Drain, HostHeader, Limits, Log, LogFormat, Metrics, PathText,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
-use super::exchange::{Exchange, Peer};
+use super::exchange::Peer;
 use super::headers::is_plain_coding;
 use super::retry::{Cause, Failure};
 use super::survey::Survey;
@@ -33,7 +33,7 @@ pub struct Outbound {
     /// Taken by a try; given back by one that wrote nothing.
     headers: Option<HeaderMap>,
     /// Kept while the request may be repeated after it was written.
-    saved: Option<Vec<(HeaderName, HeaderValue)>>,
+    saved: Option<Rc<[(HeaderName, HeaderValue)]>>,
     upload: Option<Rc<Upload>>,
     /// It asks for a change of protocol.
     upgrade: bool,
@@ -57,6 +57,20 @@ pub struct Limits {
     pub timeouts: Timeouts,
     /// The end of the whole exchange.
     pub total: Millis,
+    /// For each try, in milliseconds; 0: none.
+    pub per_try: u64,
+}
+
+/// A try that came to its end: an answer's head, or none.
+pub type Ended = Result<Answered, Failure>;
+
+/// How long parts of a try took; microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Connecting; `None`: the connection was pooled.
+    pub connect_us: Option<u64>,
+    /// From its start to the answer's head.
+    pub first_byte_us: Option<u64>,
 }
 
 impl Outbound {
@@ -72,6 +86,25 @@ impl Outbound {
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.saved.is_some() && self.upload.as_ref().is_none_or(|upload| upload.is_repeatable())
+    }
+
+    /// Whether it may be sent twice at the same time.
+    #[must_use]
+    pub fn is_bodiless_and_repeatable(&self) -> bool {
+        self.saved.is_some() && self.upload.is_none()
+    }
+
+    /// The same request once more, to be sent beside this one. Only where it is repeatable and has no body.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            headers: None,
+            saved: self.saved.clone(),
+            upload: None,
+            upgrade: false,
+        }
     }
 
     /// Whether it can be sent (again) after a try that failed like this.
@@ -131,20 +164,33 @@ impl Outbound {
     }
 }
 
-/// One try. A pooled connection that proves dead costs nothing: the request is repeated once on a fresh one where that
-/// is safe (nothing was written, or nothing came back and the request is idempotent).
-pub async fn attempt(
-    exchange: &mut Exchange,
+/// One try at an endpoint. A pooled connection that proves dead costs nothing: the request is repeated once on a fresh
+/// one where that is safe (nothing was written, or nothing came back and the request is idempotent).
+pub async fn try_at(
+    connection: &Connection,
+    peer: &Peer,
     outbound: &mut Outbound,
     limits: Limits,
     metrics: &WorkerMetrics,
     host_of_instance: bool,
-) -> Result<Answered, Failure> {
-    let connection = Rc::clone(exchange.connection());
-    let Some(peer) = exchange.peer().cloned() else {
-        return Err(Failure { detail: Detail::Internal, cause: None, sent: false });
-    };
-    let host = if host_of_instance { host_field(&peer) } else { None };
+) -> (Ended, Timing) {
+    let mut timing = Timing::default();
+    let now = connection.clock.now();
+    let limits = Limits { total: after(now, limits.per_try).min(limits.total), ..limits };
+    let host = if host_of_instance { host_field(peer) } else { None };
+    let ended = sent(connection, peer, outbound, limits, metrics, host, &mut timing).await;
+    (ended, timing)
+}
+
+async fn sent(
+    connection: &Connection,
+    peer: &Peer,
+    outbound: &mut Outbound,
+    limits: Limits,
+    metrics: &WorkerMetrics,
+    host: Option<HeaderValue>,
+    timing: &mut Timing,
+) -> Ended {
     let started = connection.clock.micros();
     let client = Some(connection.peer);
     let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade, client };
@@ -156,19 +202,20 @@ pub async fn attempt(
         let link = match pooled.take() {
             Some(link) => link,
             None => {
-                let link = connect(&connection, &peer, &ask, limits).await?;
+                let link = connect(connection, peer, &ask, limits).await?;
                 metrics.cells().upstream_opened.add(1);
-                exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
+                timing.connect_us = Some(connection.clock.read().saturating_sub(started));
                 link
             }
         };
-        match send(&connection, link, outbound, limits, host.clone(), encrypted).await {
+        match send(connection, link, outbound, limits, host.clone(), encrypted).await {
             Ok(answered) => {
-                exchange.first_byte_us = Some(connection.clock.read().saturating_sub(started));
+                timing.first_byte_us = Some(connection.clock.read().saturating_sub(started));
                 return judge_head(answered, outbound.upgrade);
             }
             Err(failure) => {
-                let is_dead = failure.cause == Some(Cause::Reset);
+                // What came back as garbage came from a connection that lives.
+                let is_dead = failure.detail == Detail::UpstreamReset;
                 let Some(idle) = idle.filter(|_| is_dead && outbound.can_follow(failure.sent)) else {
                     return Err(failure);
                 };
@@ -202,8 +249,7 @@ async fn send(
     host: Option<HeaderValue>,
     encrypted: bool,
 ) -> Result<Answered, Failure> {
-    let internal = Failure { detail: Detail::Internal, cause: None, sent: false };
-    let request = outbound.request(host, link.keeps_request()).ok_or(internal)?;
+    let request = outbound.request(host, link.keeps_request()).ok_or(Failure::INTERNAL)?;
     let upload = outbound.upload.clone();
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {

@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::attempt::{Ended, Limits, Outbound};
 use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
@@ -19,10 +19,12 @@ use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::hedge::{Trying, attempt};
 use super::https;
 use super::latency;
+use super::limit;
 use super::respond;
-use super::retry::{Cause, Failure, backoff};
+use super::retry::{Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
@@ -78,6 +80,7 @@ pub async fn answer(
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
+    exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
     if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -107,6 +110,7 @@ async fn phases(
     let (decision, changes) = decided(worker, &view, exchange, &head, &target);
     note(worker, &view, exchange, &head, &target, &decision);
     let mut changes = changes?;
+    limit::admit(exchange, &view, &decision)?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_)) => file,
         // Nobody is routable, but somebody may wait to prove that he is well again.
@@ -116,8 +120,8 @@ async fn phases(
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
     let policies = in_force(&view.table.router.files[file as usize], &decision);
-    let budget = Rc::clone(&view.file(file).budget);
-    budget.request(exchange.connection().clock.now());
+    let budget = &view.file(file).budget;
+    budget.request(worker.limits.worker, exchange.connection().clock.now());
 
     // The request as instances get it.
     drop(target);
@@ -127,7 +131,9 @@ async fn phases(
     let limits = Limits {
         timeouts: policies.timeouts,
         total: after(exchange.connection().clock.now(), policies.timeouts.total),
+        per_try: policies.retry.per_try,
     };
+    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
     let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
@@ -140,11 +146,12 @@ async fn phases(
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint), &view.file(file).upstream);
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer, picked.level);
-        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
+        let result;
+        (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
@@ -162,23 +169,15 @@ async fn phases(
     respond::pass_on(exchange, worker, answered, limits, cookie, changes.as_deref()).await
 }
 
-/// A reason for another try.
-#[derive(Clone, Copy)]
-struct Trouble {
-    cause: Cause,
-    /// Some of the request may have reached the instance.
-    sent: bool,
-}
-
 /// Files, rules and splits, and what the rule changes; nothing is picked yet.
 fn decided(
     worker: &Worker,
     view: &View,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     head: &Parts,
     target: &Target<'_>,
 ) -> (Decision, Result<Option<Box<Changes>>, Detail>) {
-    let connection = exchange.connection();
+    let connection = Rc::clone(exchange.connection());
     let tls = connection.tls.as_ref();
     let router = &*view.table.router;
     let request = RequestView {
@@ -196,6 +195,7 @@ fn decided(
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
     let changes = Changes::of(view, &decision, &request, scratch);
+    exchange.admission.key = limit::key(router, &decision, &request, scratch, worker.limits.book.seeds());
     (decision, changes)
 }
 
@@ -214,7 +214,7 @@ fn note(worker: &Worker, view: &View, exchange: &mut Exchange, head: &Parts, tar
 }
 
 /// Notes where it goes. `pool`: as compiled, once there is a choice.
-fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
+pub(super) fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
     let Some(file) = decision.file else { return };
     let key = RouteKey::new(decision.file, decision.rule, pool);
     exchange.routed(Route {
@@ -273,23 +273,13 @@ fn outbound(
 }
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
-fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picked, retry: &Retry) -> Option<Trouble> {
-    let (evidence, word, trouble) = match result {
-        Ok(answered) => {
-            let status = answered.response.status().as_u16();
-            let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
-        }
-        Err(failure) => {
-            let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble)
-        }
-    };
+fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
+    let Reading { evidence, word, trouble } = Reading::of(ended, retry, picked.probe);
     exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
-    latency::observe(exchange, result, evidence);
+    latency::observe(exchange, ended, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
@@ -298,15 +288,30 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
     }
-    // A client that was made to try an ejected endpoint is not told of its failure, whatever it is.
-    let failed_probe = picked.probe && evidence.is_some_and(Evidence::is_failure);
-    trouble.filter(|trouble| failed_probe || trouble.cause.is_wanted(retry))
+    trouble
+}
+
+/// What connecting says about an instance whose bytes are passed on unread; `None`: it is connected.
+pub(super) fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Picked) {
+    let evidence = failed.map_or(Some(Evidence::Success), Detail::evidence);
+    if let Some(evidence) = evidence {
+        exchange.evidence(evidence);
+    }
+    exchange.count(&names::ATTEMPTS, failed.map_or("connected", Detail::word));
+    if picked.probe {
+        exchange.count(&names::PROBES, if failed.is_none() { "success" } else { "failure" });
+    }
+    if picked.panic {
+        exchange.count(&names::PANIC_PICKS, "");
+    }
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.
-fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
-    let refused = if exchange.attempts >= retry.attempts {
+fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outbound: &Outbound) -> bool {
+    let refused = if exchange.attempts >= trying.policies.retry.attempts {
         "attempts"
+    } else if exchange.connection().clock.now() >= trying.limits.total {
+        "time"
     } else if !outbound.can_follow(trouble.sent) {
         "unsafe"
     } else {
@@ -323,16 +328,6 @@ fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
         exchange.count(&names::RETRIES_REFUSED, "budget");
     }
     affordable
-}
-
-fn class_word(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// The back-off before the next try.

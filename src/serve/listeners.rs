@@ -8,6 +8,7 @@ use super::StartError;
 use crate::config;
 use crate::forward::connection::Entrance;
 use crate::server::Listen;
+use crate::server::passthrough::Passes;
 use crate::server::tls::{CertificateFiles, ClientAuth, Offered, Terminator, TlsSettings, Version};
 
 /// All listeners.
@@ -27,7 +28,7 @@ pub fn listeners(from: &[config::Listen], trusted: bool) -> Result<Vec<Listen>, 
 
 /// `trusted`: whether anybody is a trusted proxy.
 fn listener(from: &config::Listen, trusted: bool) -> Result<Listen, String> {
-    let config::Listen { address, tls, proxy_protocol, half_close, redirect, hsts } = from;
+    let config::Listen { address, tls, proxy_protocol, half_close, passes, redirect, hsts } = from;
     if *proxy_protocol && !trusted {
         return Err(
             "`proxy_protocol` needs `trusted_proxies`: from nobody else is it believed, so nobody could connect".into(),
@@ -38,6 +39,10 @@ fn listener(from: &config::Listen, trusted: bool) -> Result<Listen, String> {
         address: *address,
         tls: tls.as_ref().map(|tls| Terminator::new(terms(tls)).map(Arc::new)).transpose()?,
         proxy_protocol: *proxy_protocol,
+        passes: passes.as_ref().map(|passes| match passes {
+            config::Passes::Tcp(host) => Passes::Host(host.as_str().into()),
+            config::Passes::Sni => Passes::Sni,
+        }),
         entrance: Entrance { half_close: *half_close, redirect: *redirect, hsts },
     })
 }

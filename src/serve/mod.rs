@@ -5,6 +5,7 @@ mod control;
 mod doubts;
 mod followers;
 mod handles;
+mod limits;
 mod listeners;
 mod signals;
 pub mod translate;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
+use crate::engine::limit::Book;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -133,6 +135,9 @@ impl Serving {
             return Err(StartError::Setting(wrong.join("; ")));
         }
         upstream_tls::warn_of_unverified(&router, &metrics);
+        let book = Arc::new(Book::new(workers, std::hash::RandomState::new()));
+        let figures = limits::LimitFigures { book: Arc::clone(&book), table: Arc::clone(&published.table), clock };
+        metrics.add_source(Arc::new(figures));
         let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let shared = forward::Shared {
             table: Arc::clone(&published.table),
@@ -147,6 +152,7 @@ impl Serving {
             seed: control::seed(),
             trusts: Arc::clone(&trusts),
             workers,
+            book: Arc::clone(&book),
         };
         let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
         let terminators: Vec<_> = listeners.iter().map(|listen| listen.tls.clone()).collect();

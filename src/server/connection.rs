@@ -20,6 +20,7 @@ use super::timer::Timer;
 use super::worker::Worker;
 use crate::engine::time::Millis;
 use crate::forward::connection::{NEVER, Phase};
+use crate::forward::passthrough::pass_through;
 use crate::forward::request::answer;
 use crate::forward::wait::after;
 use crate::forward::{Connection, Received};
@@ -76,6 +77,20 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             End::Cut => return,
         }
     }
+}
+
+/// Passes bytes on to an instance of `host`, without HTTP. `read`: what was read already.
+pub async fn pass<T: Transport + 'static>(
+    worker: &Rc<Worker>,
+    transport: T,
+    connection: Rc<Connection>,
+    host: &str,
+    read: Bytes,
+) {
+    let mut served = Served::new(worker, &connection);
+    let socket = Watched::new(transport, &connection, Bytes::new());
+    let mut passing = pin!(pass_through(Rc::clone(&worker.forward), Rc::clone(&connection), host, socket, read));
+    poll_fn(|cx| served.poll_with_timer(passing.as_mut(), cx)).await;
 }
 
 /// Why HTTP stopped on a connection.

@@ -9,7 +9,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connection::serve;
+use super::connection::{pass, serve};
+use super::passthrough::{Passes, greeting, host, told};
 use super::proxy_protocol::{Malformed, Step, step};
 use super::settings::Listen;
 use super::tls::Terminator;
@@ -20,7 +21,7 @@ use crate::observe::names;
 /// Serves an accepted socket to its end. `id`: the connection's among the worker's.
 pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStream, peer: SocketAddr) {
     let listen = &worker.listen[listener];
-    if listen.proxy_protocol || listen.tls.is_some() {
+    if listen.proxy_protocol || listen.tls.is_some() || listen.passes.is_some() {
         Box::pin(enter_slowly(&worker, id, listener, stream, peer)).await;
     } else {
         let connection = worker.register(id, listener, peer, None);
@@ -38,6 +39,9 @@ async fn enter_slowly(worker: &Rc<Worker>, id: u64, listener: usize, mut stream:
             None => return,
         },
     };
+    if let Some(passes) = &listen.passes {
+        return pass_on(worker, id, listener, passes, stream, peer).await;
+    }
     let Some(terminator) = &listen.tls else {
         let connection = worker.register(id, listener, peer, None);
         return serve(worker, stream, connection).await;
@@ -45,6 +49,35 @@ async fn enter_slowly(worker: &Rc<Worker>, id: u64, listener: usize, mut stream:
     let Some((stream, tls)) = handshake(worker, terminator, stream, peer).await else { return };
     let connection = worker.register(id, listener, peer, Some(tls));
     Box::pin(serve(worker, stream, connection)).await;
+}
+
+/// Passes bytes on to whom the listener or the client's greeting names.
+async fn pass_on(
+    worker: &Rc<Worker>,
+    id: u64,
+    listener: usize,
+    passes: &Passes,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let refused = |reason: &'static str| {
+        worker.forward.metrics.word(&names::REFUSALS, reason);
+        tracing::info!(%peer, reason, "a connection was refused");
+    };
+    let limit = Duration::from_millis(worker.limits.tls_handshake);
+    let greeting = match passes {
+        Passes::Host(_) => None,
+        Passes::Sni => match timeout(limit, greeting(&mut stream)).await {
+            Ok(Ok(greeting)) => Some(greeting),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return refused("passthrough_malformed"),
+            Ok(Err(_)) => return refused("passthrough_closed"),
+            Err(_) => return refused("passthrough_timeout"),
+        },
+    };
+    let connection = worker.register(id, listener, peer, greeting.as_ref().map(told));
+    let host = host(passes, greeting.as_ref());
+    let read = greeting.map(|greeting| greeting.read).unwrap_or_default();
+    pass(worker, stream, connection, &host, read).await;
 }
 
 type Encrypted = Box<tokio_rustls::server::TlsStream<TcpStream>>;

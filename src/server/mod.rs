@@ -10,6 +10,7 @@ pub mod entry;
 pub mod h2;
 pub mod io;
 pub mod listen;
+pub mod passthrough;
 pub mod placement;
 pub mod plane;
 pub mod proxy_protocol;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::passthrough::Passes;
 use super::tls::Terminator;
 use crate::forward::connection::Entrance;
 
@@ -16,6 +17,8 @@ pub struct Listen {
     pub tls: Option<Arc<Terminator>>,
     /// Connections begin with a PROXY protocol head, and come from trusted proxies only. Default off.
     pub proxy_protocol: bool,
+    /// Bytes are passed on unread, and no HTTP is spoken. Default `None`.
+    pub passes: Option<Passes>,
     /// What holds for every request that comes in here.
     pub entrance: Entrance,
 }
@@ -24,7 +27,7 @@ impl Listen {
     /// Plain HTTP.
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, proxy_protocol: false, entrance: Entrance::default() }
+        Self { address, tls: None, proxy_protocol: false, passes: None, entrance: Entrance::default() }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod pki;
 mod scripted;
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::health::Transition;
 use pointsman::engine::instance::{Instance, Status, Weights};
+use pointsman::engine::limit::Book;
 use pointsman::engine::locality::Place;
 use pointsman::engine::route::Router;
 use pointsman::engine::rules;
@@ -157,6 +159,7 @@ impl Setup {
             seed: 7,
             trusts: Arc::clone(&self.trusts),
             workers: self.workers,
+            book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();
         let addresses = plane.addresses().to_vec();
