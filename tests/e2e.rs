@@ -25,6 +25,8 @@ mod limits;
 mod messages;
 #[path = "e2e/overload.rs"]
 mod overload;
+#[path = "e2e/passthrough.rs"]
+mod passthrough;
 #[path = "e2e/proxy_protocol.rs"]
 mod proxy_protocol;
 #[path = "e2e/tables.rs"]
