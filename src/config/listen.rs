@@ -199,7 +199,7 @@ fn listen_tls(mut at: Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Opti
     let client = if client.is_written() { client_tls(client, place, cx) } else { None };
     let version = choice(&[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)]);
     let versions = at.list("versions", "1.2, 1.3", version, cx);
-    let alpn = at.list("alpn", "http/1.1", choice(&[("h2", Alpn::H2), ("http/1.1", Alpn::Http1)]), cx);
+    let alpn = at.list("alpn", "h2, http/1.1", choice(&[("h2", Alpn::H2), ("http/1.1", Alpn::Http1)]), cx);
     let check_authority = at.value("check_authority", "true", flag, cx);
     if versions.is_empty() {
         cx.out.push(place.error("E903", "`versions` is empty: nobody could connect"));

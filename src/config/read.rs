@@ -30,6 +30,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         drain: drain(at.map("drain", cx), cx),
         trusted_proxies: at.list("trusted_proxies", "", network, cx),
         request_id: at.value("request_id", "true", flag, cx),
+        forwarded: at.value("forwarded", "false", flag, cx),
         via: at.value("via", "false", flag, cx),
         error_header: at.value("error_header", "true", flag, cx),
         host_header: at.value(

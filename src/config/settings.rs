@@ -58,6 +58,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether `x-request-id` is kept or made. Default true.
     pub request_id: bool,
+    /// Whether `Forwarded` (RFC 7239) is added beside X-Forwarded-*. Default false.
+    pub forwarded: bool,
     /// Whether `Via` is added. Default false.
     pub via: bool,
     /// Whether `x-pointsman-error` is added to our own errors. Default true.

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod edit;
 pub mod error;
 pub mod exchange;
+pub mod forwarded;
 pub mod headers;
 pub mod hedge;
 pub mod https;

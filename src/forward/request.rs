@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
+use super::forwarded;
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::https;
@@ -105,6 +106,8 @@ async fn phases(
         return https::redirect(&head.uri, &target.host, port);
     }
 
+    exchange.client = forwarded::client(&head.headers, seen, exchange.connection(), &worker.settings);
+
     // Decide: file, rule, pool.
     let view = worker.view();
     let (decision, changes) = decided(worker, &view, exchange, &head, &target);
@@ -187,7 +190,7 @@ fn decided(
         path: &target.path,
         query: head.uri.query(),
         headers: &head.headers,
-        client: connection.client(),
+        client: exchange.client,
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         san: tls.map_or(&[], |tls| &tls.san),
         trusted: router.trusts(&target.host, &target.path, connection.client()),

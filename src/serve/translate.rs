@@ -152,6 +152,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
     forward::Settings {
         trusted_proxies: settings.trusted_proxies.clone(),
         request_id: settings.request_id,
+        forwarded: settings.forwarded,
         via: settings.via,
         error_header: settings.error_header,
         debug_headers: settings.debug_headers,

@@ -160,6 +160,24 @@ async fn a_version_or_a_protocol_that_is_not_offered_is_not_agreed_on() {
 }
 
 #[tokio::test]
+async fn http_2_is_agreed_on_and_spoken() {
+    let site = Site::with(&[&["a.test"]], |_, _| {}).await;
+    let mut both = site.authority.trusted();
+    both.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let client = greet(&Arc::new(both), site.proxy.address, "a.test").await.unwrap();
+    assert_eq!(client.stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = h2::client::handshake(client.stream).await.unwrap();
+    let driving = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    for (host, expected) in [("a.test", 200), ("b.test", 421)] {
+        let request = http::Request::get(format!("https://{host}/x")).body(()).unwrap();
+        let (answer, _) = sender.send_request(request, true).unwrap();
+        assert_eq!(soon("an answer", answer).await.unwrap().status(), expected);
+    }
+    driving.abort();
+}
+
+#[tokio::test]
 async fn a_client_that_stalls_its_handshake_is_cut_and_counted() {
     let authority = Authority::new();
     let settings = TlsSettings::new(vec![authority.files("c", &["a.test"])]);
