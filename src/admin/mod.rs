@@ -29,6 +29,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
 
@@ -60,6 +61,8 @@ pub struct Admin {
     pub table: Arc<ArcSwap<Table>>,
     /// The process's clock.
     pub clock: Clock,
+    /// What limits know.
+    pub book: Arc<Book>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// All events.

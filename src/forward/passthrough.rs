@@ -7,15 +7,16 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{Refusal, refusal};
-use super::connection::Connection;
+use super::connection::{Connection, Phase};
 use super::edit::in_force;
 use super::error::Detail;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, InFlight};
 use super::limit;
 use super::request::{judge_bare, route};
-use super::upgrade::Tunnel;
+use super::upgrade::{Lasting, Tunnel};
 use super::wait::{after, until};
 use super::worker::Worker;
+use crate::engine::policy::Timeouts;
 use crate::engine::request::RequestView;
 use crate::engine::route::Detail::NoRoutableInstance;
 use crate::engine::route::{Outcome, decide, host};
@@ -35,9 +36,12 @@ pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut exchange = Exchange::begin(&worker, &connection);
     match connected(&worker, &mut exchange, host).await {
-        Ok((raw, idle)) => {
+        Ok((raw, timeouts)) => {
             exchange.status = 200;
-            Tunnel { raw, exchange, idle }.run(client, read, &connection).await;
+            connection.enter(Phase::Tunnel);
+            let aged = after(connection.clock.now(), timeouts.max_stream_age);
+            let lasting = Lasting { idle: timeouts.stream_idle, aged, websocket: false };
+            Tunnel { raw, exchange, lasting }.run(client, read, &connection).await;
         }
         Err(refusal) => {
             let early = refusal.detail == Detail::NoRoutableInstance && !worker.is_ready();
@@ -51,8 +55,9 @@ pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Decide, pick, connect; while nothing was passed on, another endpoint may be tried.
-async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> Result<(Raw, u64), Refusal> {
+async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> Result<(Raw, Timeouts), Refusal> {
     let connection = Rc::clone(exchange.connection());
+    limit::enter(worker, exchange, "/")?;
     let host = if host.is_empty() { "".into() } else { host::normalise(host).map_err(|_| Detail::BadRequest)? };
     let (fields, tls, view) = (HeaderMap::new(), connection.tls.as_ref(), worker.view());
     let request = RequestView {
@@ -94,7 +99,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
         tries.note(picked);
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint), &view.file(file).upstream);
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(Rc::clone(&peer), picked.level);
+        exchange.trying(InFlight::new(Rc::clone(&peer)), picked.level);
         let started = connection.clock.micros();
         let deadline = after(connection.clock.now(), policies.timeouts.connect).min(total);
         let dialled = until(&connection, deadline, peer.connect_bare(connection.peer)).await;
@@ -103,7 +108,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
             Ok(Ok(raw)) => {
                 judge_bare(exchange, None, picked);
                 worker.metrics.cells().upstream_opened.add(1);
-                return Ok((raw, policies.timeouts.stream_idle));
+                return Ok((raw, policies.timeouts));
             }
             Ok(Err(_)) => Detail::ConnectFailed,
             Err(_) => Detail::UpstreamTimeout,
@@ -111,7 +116,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
         judge_bare(exchange, Some(failed), picked);
         let last = exchange.attempts + 1 >= policies.retry.attempts;
         let again = exchange.attempts < policies.retry.attempts || picked.probe;
-        match again.then(|| tries.next(connection.clock.now(), last)).flatten() {
+        match again.then(|| tries.next(connection.clock.now(), last, true)).flatten() {
             Some(next) if exchange.within_budget(policies.retry.budget) => picked = next,
             _ => return Err(failed.into()),
         }

@@ -24,8 +24,9 @@ use super::hedge::{Trying, attempt};
 use super::https;
 use super::latency;
 use super::limit;
+use super::queue::place;
 use super::respond;
-use super::retry::{Reading, Trouble, backoff};
+use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
@@ -102,6 +103,7 @@ async fn phases(
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
+    limit::enter(worker, exchange, &target.path)?;
     if let Some(port) = exchange.connection().entrance.redirect {
         return https::redirect(&head.uri, &target.host, port);
     }
@@ -145,16 +147,18 @@ async fn phases(
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
-        tries.note(picked);
-        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint), &view.file(file).upstream);
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(peer, picked.level);
+        let on = place(trying, exchange, &mut picked, &tries).await?;
+        tries.note(picked);
+        exchange.trying(on, picked.level);
         let result;
         (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound)
+            .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
+            .flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
@@ -287,6 +291,13 @@ fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> 
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
         exchange.count(&names::PROBES, if proved { "success" } else { "failure" });
+    }
+    if picked.last_resort {
+        let proved = evidence == Some(Evidence::Success);
+        exchange.count(&names::LAST_RESORTS, if proved { "success" } else { "failure" });
+        if proved {
+            exchange.proved();
+        }
     }
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");

@@ -26,18 +26,18 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
-use crate::engine::limit::Book;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
-use crate::publish::rules::{Loaded, RuleFiles};
+use crate::publish::rules::{Loaded, Permits, RuleFiles};
 use crate::publish::{self, Inputs, Published, Publisher};
 use crate::server::DataPlane;
 use crate::upstream::Trusts;
@@ -106,7 +106,9 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
-        let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
+        let Settings { admin, catalog, region, zone, workers, drain, checks, access_log, label_keys, metrics, .. } =
+            settings;
+        let permits = Permits { commands: checks.allow_commands };
         let workers = control::workers(workers);
 
         let clock = Clock::start();
@@ -153,6 +155,7 @@ impl Serving {
             trusts: Arc::clone(&trusts),
             workers,
             book: Arc::clone(&book),
+            lines: Arc::default(),
         };
         let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
         let terminators: Vec<_> = listeners.iter().map(|listen| listen.tls.clone()).collect();
@@ -193,7 +196,7 @@ impl Serving {
             metrics: Arc::clone(&metrics),
             reloads: Arc::clone(&reloads),
         };
-        let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
+        let files = RuleFiles::new(rules.paths, permits, &rules.loaded, Arc::clone(&reloads), followers);
         tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
         tasks.spawn(
             Checks::new(
@@ -215,6 +218,7 @@ impl Serving {
         let (stop_admin, stop) = oneshot::channel();
         let parts = AdminParts {
             published,
+            book,
             clock,
             metrics,
             events,
@@ -283,6 +287,7 @@ const LOG_CLOSE: Duration = Duration::from_secs(2);
 
 struct AdminParts {
     published: Published,
+    book: Arc<Book>,
     clock: Clock,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
@@ -312,12 +317,14 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, certificates } = parts;
+    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle, certificates } =
+        parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
         table: Arc::clone(&published.table),
         clock,
+        book,
         metrics,
         events,
         reloads,

@@ -17,6 +17,7 @@ mod checks;
 mod demo;
 mod drain;
 mod faults;
+mod grpc_checks;
 mod killed_instance;
 mod operators;
 mod outliers;

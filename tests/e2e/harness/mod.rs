@@ -16,7 +16,6 @@ use arc_swap::ArcSwap;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::health::Transition;
 use pointsman::engine::instance::{Instance, Status, Weights};
-use pointsman::engine::limit::Book;
 use pointsman::engine::locality::Place;
 use pointsman::engine::route::Router;
 use pointsman::engine::rules;
@@ -24,6 +23,7 @@ use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Millis;
 use pointsman::forward::{Settings, Shared};
+use pointsman::observe::limit_book::Book;
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::{Moved, Transitions};
 use pointsman::server::{DataPlane, Drained, Limits, Listen};
@@ -159,6 +159,7 @@ impl Setup {
             seed: 7,
             trusts: Arc::clone(&self.trusts),
             workers: self.workers,
+            lines: Arc::default(),
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();
@@ -199,6 +200,11 @@ impl Proxy {
     /// GET on a connection of its own.
     pub async fn get(&self, target: &str) -> Reply {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
+    }
+
+    /// Requests that wait for a place at an instance.
+    pub fn waiting(&self) -> u32 {
+        self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.waiting()).sum()
     }
 
     pub async fn drain(self, timeout: Duration) -> Drained {
