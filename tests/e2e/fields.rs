@@ -61,7 +61,7 @@ async fn who_asked_is_told_by_us_unless_a_trusted_proxy_says() {
 async fn the_rules_see_the_client_that_a_trusted_proxy_names() {
     let rules = "service: web\npools: {all: id exists}\nrules:\n  - name: theirs\n    when: client.ip == 203.0.113.9\n    \
         respond: {status: 202}\n  - name: all\n    to: [all]\n";
-    let behind = crate::harness::Scripted::echo().await;
+    let behind = Scripted::echo().await;
     for (trusted, expected) in [(true, 202), (false, 200)] {
         let setup = Setup::to(&[behind.address]).rules(rules);
         let nets = if trusted { vec!["127.0.0.0/8".parse().unwrap()] } else { Vec::new() };
