@@ -148,7 +148,14 @@ async fn phases(
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
         route(exchange, &view, &decision, Some(tries.pool));
-        let on = place(trying, exchange, &mut picked, &tries).await?;
+        let on = match place(trying, exchange, &mut picked, &tries).await {
+            Ok(on) => on,
+            // The whole pool is full: the next one may have room.
+            Err(full) => {
+                picked = tries.next_pool(exchange.connection().clock.now()).ok_or(full)?;
+                continue;
+            }
+        };
         tries.note(picked);
         exchange.trying(on, picked.level);
         let result;
