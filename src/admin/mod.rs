@@ -26,6 +26,7 @@ use serde_json::json;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::engine::paths::Paths;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -75,6 +76,8 @@ pub struct Admin {
     pub actions: Arc<dyn Actions>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
+    /// How the proxy reads paths.
+    pub paths: Paths,
     /// Who may do what.
     pub access: Arc<Access>,
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::consul::Consul;
+use crate::engine::paths::Paths;
 
 /// A path as written.
 pub type PathText = String;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub workers: Auto<usize>,
     /// Towards clients.
     pub limits: Limits,
+    /// How a request's path is read before rules match it.
+    pub paths: Paths,
     /// Towards instances.
     pub upstream: Upstream,
     /// Active checks.

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
+use crate::engine::paths::Paths;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -102,7 +103,7 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
-        let Settings { admin, catalog, region, zone, workers, drain, checks, access_log, label_keys, metrics, .. } =
+        let Settings { admin, catalog, region, zone, workers, drain, checks, access_log, label_keys, metrics, paths, .. } =
             settings;
         let permits = Permits { commands: checks.allow_commands };
         let workers = control::workers(workers);
@@ -195,6 +196,7 @@ impl Serving {
             readiness: Arc::clone(&readiness),
             transitions,
             handle,
+            paths,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         Ok(Self {
@@ -263,6 +265,7 @@ struct AdminParts {
     readiness: Arc<control::Readiness>,
     transitions: Transitions,
     handle: catalog::Handle,
+    paths: Paths,
 }
 
 async fn start_admin(
@@ -284,7 +287,7 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
+    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle, paths } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
@@ -297,6 +300,7 @@ async fn start_admin(
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
+        paths,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);
