@@ -27,6 +27,7 @@ use serde_json::json;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::engine::paths::Paths;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -83,6 +84,8 @@ pub struct Admin {
     pub shadow: Option<shadow::ShadowView>,
     /// The certificates in force.
     pub certificates: Arc<dyn CertificatesView>,
+    /// How the proxy reads paths.
+    pub paths: Paths,
     /// Who may do what.
     pub access: Arc<Access>,
 }

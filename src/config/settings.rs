@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::consul::Consul;
 use super::listen::Listen;
+use crate::engine::paths::Paths;
 
 /// A path as written.
 pub type PathText = String;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub workers: Auto<usize>,
     /// Towards clients.
     pub limits: Limits,
+    /// How a request's path is read before rules match it.
+    pub paths: Paths,
     /// Towards instances.
     pub upstream: Upstream,
     /// Active checks.

@@ -14,6 +14,7 @@ pub mod instance;
 pub mod label;
 pub mod limit;
 pub mod locality;
+pub mod paths;
 pub mod policy;
 pub mod request;
 pub mod route;

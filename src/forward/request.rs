@@ -30,7 +30,7 @@ use super::respond;
 use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
-use super::validate::{Target, check, origin_form};
+use super::validate::{Target, check, matched_form, origin_form};
 use super::view::View;
 use super::wait::{after, until};
 use super::worker::Worker;
@@ -106,7 +106,7 @@ async fn phases(
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
-    let target = check(&head, seen, worker.settings.target_size)?;
+    let target = check(&head, seen, worker.settings.target_size, &worker.settings.paths)?;
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
     if let Some(port) = exchange.connection().entrance.redirect {
@@ -291,6 +291,9 @@ fn outbound(
         fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
     }
     let mut uri = origin_form(head.uri);
+    if settings.paths.forward_normalised {
+        uri = matched_form(uri, &settings.paths);
+    }
     if let Some(changes) = changes {
         changes.make(file, &mut uri, &mut fields);
     }

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
+use crate::engine::paths::Paths;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -124,6 +125,7 @@ impl Serving {
             shadow,
             label_keys,
             metrics,
+            paths,
             ..
         } = settings;
         let permits = Permits { commands: checks.allow_commands };
@@ -286,6 +288,7 @@ impl Serving {
             desk,
             shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
             certificates,
+            paths,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         told.admin_is(admin);
@@ -369,6 +372,7 @@ struct AdminParts {
     desk: Desk,
     shadow: Option<admin::shadow::ShadowView>,
     certificates: Arc<certificates::Certificates>,
+    paths: Paths,
 }
 
 async fn start_admin(
@@ -403,6 +407,7 @@ async fn start_admin(
         desk,
         shadow,
         certificates,
+        paths,
     } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
@@ -419,6 +424,7 @@ async fn start_admin(
         rules: desk,
         shadow,
         certificates,
+        paths,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);
