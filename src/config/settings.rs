@@ -67,6 +67,10 @@ pub struct Settings {
     pub host_header: HostHeader,
     /// `None`: off.
     pub access_log: Option<AccessLog>,
+    /// What a change of the rule files may move before it is held against it.
+    pub guard: Guard,
+    /// Rules that are evaluated beside those in force; `None`: none.
+    pub shadow: Option<Shadow>,
     /// A label's spellings in the catalog, first one present wins; in written order.
     pub label_keys: Vec<(String, Vec<String>)>,
     /// Whether answers carry x-pointsman-rule, -pool, -instance, -draw. Default false.
@@ -227,6 +231,44 @@ pub struct AccessLog {
     pub queue: usize,
     /// Fields written as a keyed hash.
     pub redact: Vec<String>,
+}
+
+/// The guard of rule changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Default warn.
+    pub mode: GuardMode,
+    /// Part of the recent requests that may go elsewhere by surprise, per million. Default 30 %.
+    pub max_moved: u32,
+    /// Recent requests that may be unrouted after and were not before. Default 0.
+    pub max_unrouted: u64,
+}
+
+/// Rules that are evaluated beside those in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// A folder or a file.
+    pub rules: String,
+    /// Share of requests. Default 100 %.
+    pub sample: u32,
+    /// Where disagreements are written: `stdout`, `stderr` or a file. `None` (`off`, the default): only the last few
+    /// are kept.
+    pub log: Option<String>,
+    /// Disagreements that may wait for the writer. Default 1,024.
+    pub queue: usize,
+    /// Fields written as a keyed hash.
+    pub redact: Vec<String>,
+}
+
+/// What the guard does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardMode {
+    /// Nothing; no request is sampled.
+    Off,
+    /// A change over a limit is applied, and said.
+    Warn,
+    /// A change over a limit is refused.
+    Enforce,
 }
 
 /// The process's own log.

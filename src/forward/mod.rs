@@ -26,13 +26,16 @@ pub mod queue;
 pub mod request;
 pub mod respond;
 pub mod retry;
+pub mod samples;
 pub mod settings;
+pub mod shadow;
 pub mod survey;
 pub mod upgrade;
 pub mod upload;
 pub mod validate;
 pub mod view;
 pub mod wait;
+pub mod watch;
 pub mod worker;
 
 pub use crate::upstream::Received;

@@ -213,6 +213,10 @@ fn decided(
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
     let changes = Changes::of(view, &decision, &request, scratch);
+    if let Some(watch) = &worker.watch {
+        let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
+        watch.decided(exchange, view, &request, sent, &decision);
+    }
     exchange.admission.key = limit::key(router, &decision, &request, scratch, worker.limits.book.seeds());
     (decision, changes)
 }

@@ -2,6 +2,7 @@
 //! compile.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::StartError;
@@ -12,7 +13,8 @@ use crate::engine::label::Labels;
 use crate::engine::locality::Place;
 use crate::forward;
 use crate::observe::line_writer::Target;
-use crate::observe::{access_log, metrics};
+use crate::observe::{access_log, metrics, recent};
+use crate::publish::guard::{self, Guard};
 use crate::server::{H2Limits, Limits};
 
 fn ms(millis: u64) -> Duration {
@@ -249,6 +251,20 @@ pub fn upstream(from: &config::Upstream) -> Result<(), StartError> {
 pub fn access_log(from: config::AccessLog) -> access_log::Settings {
     let config::AccessLog { path, sample, queue, redact } = from;
     access_log::Settings { target: Target::of(&path), sample, capacity: queue, redact }
+}
+
+/// The guard of rule changes, and what feeds it; both `None` when it is off.
+#[must_use]
+pub fn guard(from: config::Guard, workers: usize) -> (Option<Guard>, Option<recent::Offers>) {
+    let config::Guard { mode, max_moved, max_unrouted } = from;
+    let enforce = match mode {
+        config::GuardMode::Off => return (None, None),
+        config::GuardMode::Warn => false,
+        config::GuardMode::Enforce => true,
+    };
+    let (offers, recent) = recent::channel(workers);
+    let guard = Guard { enforce, limits: guard::Limits { max_moved, max_unrouted }, recent: Arc::new(recent) };
+    (Some(guard), Some(offers))
 }
 
 /// Bounds on metrics.
