@@ -340,7 +340,7 @@ impl Exchange {
             host: head.host,
             target: head.target,
             scheme: self.connection.scheme(),
-            protocol: if self.connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
+            protocol: self.connection.protocol(),
             copied: head.copied,
             client: self.connection.client(),
             sni: tls.and_then(|tls| tls.sni.clone()),
