@@ -112,7 +112,7 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
         h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
         h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
-        h2_resets: at.value("h2_resets", "100", count(1_000_000), cx),
+        h2_resets: at.value("h2_resets", "50", count(1_000_000), cx),
     };
     at.finish(cx);
     limits

@@ -151,7 +151,7 @@ pub struct Limits {
     pub h2_window: u64,
     /// The same over all streams of a connection. Default 1 MiB.
     pub h2_connection_window: u64,
-    /// Requests that a client may take back within 10 s. Default 100.
+    /// Requests that a client may take back within 10 s. Default 50.
     pub h2_resets: u32,
 }
 

@@ -344,7 +344,7 @@ impl Exchange {
             host: head.host,
             target: head.target,
             scheme: self.connection.scheme(),
-            protocol: if self.connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
+            protocol: self.connection.protocol(),
             copied: head.copied,
             client: self.client,
             peer: self.connection.client(),
