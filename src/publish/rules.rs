@@ -218,7 +218,7 @@ impl<F: Followers> RuleFiles<F> {
         let loaded = self.ground.shadow.loaded().ok_or(Refused::NoShadow)?;
         let candidate = self.ground.published.candidate.load_full().ok_or(Refused::NoShadow)?;
         // Newer shadow rules may be on their way; only those that were measured are promoted.
-        if !Arc::ptr_eq(&candidate.table.router, &loaded.router) {
+        if !Arc::ptr_eq(&candidate.rules, &loaded.router) {
             return Err(Refused::NoShadow);
         }
         let sums = candidate.figures.sums();
@@ -253,7 +253,6 @@ impl<F: Followers> RuleFiles<F> {
             Err(RulesError::Guarded(finding)) => {
                 orders.tell(|told| (told.broken, told.refused) = (false, Some(Arc::clone(&finding))));
                 let words = format!("refused by the guard: {}; the rules before stay", finding.words());
-                tracing::warn!("rules: {words}");
                 reloads.guarded(WHAT, words);
                 Err(Refused::Guarded(finding))
             }

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::candidate::NewCandidate;
 use super::rules::{Followers, Loaded, Permits, RulesError, blocking, read};
+use crate::dry_run::numbers::counted;
 use crate::engine::diagnostic::{Diagnostics, Source};
 use crate::files::FileWatch;
 use crate::observe::reloads::Reloads;
@@ -74,7 +75,8 @@ impl<F: Followers> ShadowFiles<F> {
         match self.reload(last, lists, forced).await {
             Ok(None) => {}
             Ok(Some(loaded)) => {
-                let words = format!("{} shadow files beside the rules in force", loaded.sources.len());
+                let files = counted(loaded.sources.len() as u64, "shadow file");
+                let words = format!("{files} beside the rules in force");
                 self.reloads.accepted(WHAT, words, loaded.warnings.clone());
             }
             Err(error) => {

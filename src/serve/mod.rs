@@ -356,19 +356,8 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts {
-        published,
-        book,
-        clock,
-        metrics,
-        events,
-        reloads,
-        readiness,
-        transitions,
-        handle,
-        desk,
-        shadow,
-    } = parts;
+    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle, desk, shadow } =
+        parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
