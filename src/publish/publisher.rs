@@ -26,6 +26,9 @@ use crate::observe::names;
 use crate::observe::shadow::Slot;
 use crate::observe::transitions::{Moved, event_of, reason_label};
 
+/// The cause of a publication that puts other rules in force.
+const RULES: &str = "rules";
+
 /// More changes of one kind in one service are told in one event.
 const TOLD_ONE_BY_ONE: usize = 20;
 
@@ -236,7 +239,7 @@ impl Publisher {
         for (service, hold) in holds {
             self.lives.set_hold_new(&service, hold);
         }
-        self.publish(table, "rules", started);
+        self.publish(table, RULES, started);
         Ok(self.table.load().generation)
     }
 
@@ -316,7 +319,7 @@ impl Publisher {
     fn publish(&mut self, table: Table, cause: &'static str, started: Instant) {
         let generation = table.generation;
         self.tell_refused(&self.table.load(), &table);
-        for error in self.beside.follow(&self.table.load(), &table, self.clock.now()) {
+        for error in self.beside.follow(&self.table.load(), &table, cause != RULES, self.clock.now()) {
             let reason = format!("a shadow file keeps the pools it had: {error}");
             self.events.record(Report::new(events::Kind::Fault, reason).generation(generation));
         }

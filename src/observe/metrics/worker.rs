@@ -134,7 +134,7 @@ impl WorkerMetrics {
 }
 
 /// A series of a family that a worker counts in; the series lives while this does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Counter {
     count: Arc<CountCell>,
     _series: Arc<Series<CountCell>>,
