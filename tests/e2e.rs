@@ -17,6 +17,8 @@ mod harness;
 mod limits;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/mirrors.rs"]
+mod mirrors;
 #[path = "e2e/tables.rs"]
 mod tables;
 #[path = "e2e/tunnels.rs"]

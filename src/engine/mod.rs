@@ -12,6 +12,7 @@ pub mod health;
 pub mod instance;
 pub mod label;
 pub mod locality;
+pub mod mirror;
 pub mod policy;
 pub mod request;
 pub mod route;

@@ -34,6 +34,10 @@ impl Draw {
     pub const ARM: u64 = 1;
     /// The stream of a minted cookie's value.
     pub const MINT: u64 = 2;
+    /// The stream that says whether a request is copied to a mirror.
+    pub const MIRROR: u64 = 3;
+    /// The stream of a copy's pick.
+    pub const MIRROR_PICK: u64 = 4;
     /// The stream of the first pick; the nth retry uses `PICK + n`.
     pub const PICK: u64 = 16;
 

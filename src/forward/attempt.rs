@@ -78,6 +78,18 @@ impl Outbound {
         if failure_sent { self.is_repeatable() } else { self.headers.is_some() || self.is_repeatable() }
     }
 
+    /// The head as it will be sent; `None` once a try has taken it.
+    #[must_use]
+    pub fn head(&self) -> Option<(&Method, &Uri, &HeaderMap)> {
+        Some((&self.method, &self.uri, self.headers.as_ref()?))
+    }
+
+    /// Whether it asks for a change of protocol.
+    #[must_use]
+    pub fn upgrades(&self) -> bool {
+        self.upgrade
+    }
+
     /// Lets go of what only another try would need.
     pub fn settle(&mut self) {
         self.saved = None;
@@ -225,7 +237,7 @@ async fn send(
 }
 
 /// The instance's own address as a Host.
-fn host_field(peer: &Peer) -> Option<HeaderValue> {
+pub fn host_field(peer: &Peer) -> Option<HeaderValue> {
     let instance = &peer.instance;
     let bracketed = instance.host.contains(':') && !instance.host.starts_with('[');
     let (open, close) = if bracketed { ("[", "]") } else { ("", "") };

@@ -89,10 +89,12 @@ pub struct Head {
 
 /// Counts a request at its endpoint while it lives.
 #[derive(Debug)]
-struct InFlight(Rc<Peer>);
+pub struct InFlight(Rc<Peer>);
 
 impl InFlight {
-    fn new(peer: Rc<Peer>) -> Self {
+    /// Counts from here on.
+    #[must_use]
+    pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
         Self(peer)
     }

@@ -12,14 +12,15 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::authority;
 use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::mirror::Copy;
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
@@ -129,22 +130,36 @@ async fn phases(
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
+    let mut copy = match policies.message.mirror {
+        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound),
+        None => None,
+    };
+    if exchange.upload.is_none()
+        && let Some(copy) = copy.take()
+    {
+        copy.send(worker, None, exchange.connection().clock.now());
+    }
     let answered = loop {
         tries.note(picked);
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer, picked.level);
         let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
-        let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
+        let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
         let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
-        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
+        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
         pause(exchange, limits).await;
         picked = next;
     };
+
+    if let Some(copy) = copy {
+        copy.send(worker, exchange.upload.as_deref(), exchange.connection().clock.now());
+    }
+    let answered = answered?;
 
     // Respond. From here on no table is held.
     outbound.settle();

@@ -55,6 +55,15 @@ enum KeptFrame {
     Trailers(http::HeaderMap),
 }
 
+impl From<KeptFrame> for Frame<Bytes> {
+    fn from(frame: KeptFrame) -> Self {
+        match frame {
+            KeptFrame::Data(data) => Self::data(data),
+            KeptFrame::Trailers(trailers) => Self::trailers(trailers),
+        }
+    }
+}
+
 impl Upload {
     /// A body that starts to be read when the first try asks for it. `keep`: bytes kept for another try.
     #[must_use]
@@ -93,6 +102,20 @@ impl Upload {
         }
         kept.gone += kept.frames.len();
         kept.frames.clear();
+    }
+
+    /// The whole body once more, for an exchange of its own. The error says in a word why there is none: it is larger
+    /// than what is kept, or has not come to its end.
+    pub fn copied(&self) -> Result<UploadBody, &'static str> {
+        let kept = self.kept.borrow();
+        if kept.gone > 0 || kept.limit == 0 {
+            return Err("too_large");
+        }
+        if !self.is_whole() {
+            return Err("incomplete");
+        }
+        let frames = Rc::from(kept.frames.as_slice());
+        Ok(UploadBody { upload: None, copy: Some(Copied { frames, size: self.size }), at: 0 })
     }
 
     /// Bytes received from the client.
@@ -200,15 +223,23 @@ impl Upload {
 #[derive(Debug, Default)]
 pub struct UploadBody {
     upload: Option<Rc<Upload>>,
+    /// In place of `upload`: a body of its own.
+    copy: Option<Copied>,
     /// Frames read.
     at: usize,
+}
+
+#[derive(Debug)]
+struct Copied {
+    frames: Rc<[KeptFrame]>,
+    size: SizeHint,
 }
 
 impl UploadBody {
     /// From the beginning.
     #[must_use]
     pub fn new(upload: Option<&Rc<Upload>>) -> Self {
-        Self { upload: upload.cloned(), at: 0 }
+        Self { upload: upload.cloned(), copy: None, at: 0 }
     }
 }
 
@@ -218,17 +249,18 @@ impl Body for UploadBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let this = &mut *self;
-        let Some(upload) = &this.upload else { return Poll::Ready(None) };
+        let Some(upload) = &this.upload else {
+            let frame = this.copy.as_ref().and_then(|copy| copy.frames.get(this.at)).cloned();
+            this.at += 1;
+            return Poll::Ready(frame.map(|frame| Ok(frame.into())));
+        };
         let again = {
             let kept = upload.kept.borrow();
             this.at.checked_sub(kept.gone).and_then(|at| kept.frames.get(at).cloned())
         };
         if let Some(frame) = again {
             this.at += 1;
-            return Poll::Ready(Some(Ok(match frame {
-                KeptFrame::Data(data) => Frame::data(data),
-                KeptFrame::Trailers(trailers) => Frame::trailers(trailers),
-            })));
+            return Poll::Ready(Some(Ok(frame.into())));
         }
         if upload.progress.ended.get() {
             return Poll::Ready(None);
@@ -241,14 +273,17 @@ impl Body for UploadBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.upload.as_ref().is_none_or(|upload| {
-            let kept = upload.kept.borrow();
-            upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
-        })
+        let copied = self.copy.as_ref().is_none_or(|copy| self.at >= copy.frames.len());
+        copied
+            && self.upload.as_ref().is_none_or(|upload| {
+                let kept = upload.kept.borrow();
+                upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
+            })
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.upload.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.size)
+        let size = self.upload.as_ref().map(|upload| &upload.size).or(self.copy.as_ref().map(|copy| &copy.size));
+        size.cloned().unwrap_or_else(|| SizeHint::with_exact(0))
     }
 }
 

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::clock::Clock;
 use super::exchange::Peer;
+use super::mirror::Mirrors;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
@@ -66,6 +67,8 @@ pub struct Worker {
     pub clock: Rc<Clock>,
     /// Endpoints that this worker has talked to.
     pub peers: Peers<UploadBody>,
+    /// Copies of requests that are under way.
+    pub mirrors: Mirrors,
     /// Counters.
     pub metrics: Rc<WorkerMetrics>,
     /// The access log; `None`: off.
@@ -94,6 +97,7 @@ impl Worker {
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
             peers: Peers::default(),
+            mirrors: Mirrors::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,

@@ -20,7 +20,7 @@ use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
 use crate::engine::expr::pattern;
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Locality};
-use crate::engine::rules::{self, LabelSource, MessagePolicies, Policies, RuleFile};
+use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
 
 /// Above this many texts, `in` is a set.
 const FEW_TEXTS: usize = 16;
@@ -127,9 +127,12 @@ impl<'f, 'o> Lowering<'f, 'o> {
         let (action, last) = self.action(rule, &policies.balance);
         let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
         let labelled = |slot: &PoolSlot| !self.pools[*slot as usize].refers.is_empty();
+        let mirror = policies.message.mirror.map(|mirror| mirror.pool);
         let labelled = match &action {
-            Action::To(list) => list.iter().copied().filter(labelled).collect(),
-            Action::Split(split) => split.arms.iter().flat_map(|arm| arm.to.iter().copied()).filter(labelled).collect(),
+            Action::To(list) => list.iter().copied().chain(mirror).filter(labelled).collect(),
+            Action::Split(split) => {
+                split.arms.iter().flat_map(|arm| arm.to.iter().copied()).chain(mirror).filter(labelled).collect()
+            }
             Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),
         };
         RouterRule {
@@ -315,11 +318,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
         let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
         for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
-            let MessagePolicies { mirror, limit, .. } = message;
-            for (written, what) in [(mirror.is_some(), "`mirror`"), (limit.is_some(), "`limit`")] {
-                if written {
-                    self.unsupported(span, what);
-                }
+            if message.limit.is_some() {
+                self.unsupported(span, "`limit`");
             }
         }
     }

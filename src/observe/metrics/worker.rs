@@ -179,7 +179,7 @@ impl SeriesCache {
         requests.insert(key, entry);
     }
 
-    /// Counts one in a family of routes: `ATTEMPTS`, `RETRIES`, `RETRIES_REFUSED`, `ERRORS`, `PROBES` with their last
+    /// Counts one in a family of routes: `ATTEMPTS`, `RETRIES`, `RETRIES_REFUSED`, `ERRORS`, `PROBES`, `MIRRORED` with their last
     /// label as `word`, `SPLIT_REROUTED` and `PANIC_PICKS` with an empty one. Allocates only for a new series.
     pub fn count<'n>(
         &self,
