@@ -207,13 +207,14 @@ impl Publisher {
 
     fn follow_rules(&mut self, router: Arc<Router>) -> Result<u64, TableError> {
         let started = Instant::now();
-        let holds: Vec<(Text, bool)> = router
+        let current = self.table.load_full();
+        let table = current.with_router(current.generation + 1, router, self.clock.now())?;
+        let holds: Vec<(Text, bool)> = table
+            .router
             .files
             .iter()
             .map(|file| (file.service.clone(), file.check.as_ref().is_some_and(|check| check.hold_new)))
             .collect();
-        let current = self.table.load_full();
-        let table = current.with_router(current.generation + 1, router, self.clock.now())?;
         for (service, hold) in holds {
             self.lives.set_hold_new(&service, hold);
         }

@@ -35,13 +35,17 @@ pub struct RuleFollowers {
 /// The services that the rules name.
 #[must_use]
 pub fn wanted(router: &Router) -> Wanted {
-    Wanted { services: router.files.iter().map(|file| file.service.clone()).collect() }
+    let named = router.written().iter().filter(|file| !file.ruleset.is_for_any_service());
+    Wanted { services: named.map(|file| file.service.clone()).collect(), all: router.has_stars() }
 }
 
 impl Followers for RuleFollowers {
     async fn prepare(&self, router: &Router) {
         let next = wanted(router).services;
         let new: BTreeSet<Text> = next.difference(&self.wanted.borrow().services).cloned().collect();
+        if router.has_stars() {
+            self.wanted.send_if_modified(|wanted| !std::mem::replace(&mut wanted.all, true));
+        }
         if new.is_empty() {
             return;
         }

@@ -138,7 +138,7 @@ impl Subscriber {
 }
 
 pub fn wanted(services: &[&str]) -> Wanted {
-    Wanted { services: services.iter().map(|name| (*name).into()).collect() }
+    Wanted { services: services.iter().map(|name| (*name).into()).collect(), ..Wanted::default() }
 }
 
 /// The IDs of a state's instances, sorted.

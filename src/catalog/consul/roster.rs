@@ -22,12 +22,20 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
     let mut running: BTreeMap<Text, AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     let mut rules_follow = true;
+    // Whether services were followed for being in the list alone.
+    let mut was_all = false;
     loop {
-        let names = wanted.borrow_and_update().services.clone();
+        let Wanted { services: names, all } = wanted.borrow_and_update().clone();
         let list = listed.borrow_and_update().clone();
-        let chosen = list.names.as_ref().map(|names| selector.chosen(names)).unwrap_or_default();
-        let ended: Vec<Text> =
-            running.keys().filter(|name| over(&sub, &selector, name, &names, &chosen, &list)).cloned().collect();
+        let chosen = list.names.as_ref().map(|names| selector.chosen(names, all)).unwrap_or_default();
+        was_all |= all;
+        let ended: Vec<Text> = running
+            .keys()
+            .filter(|name| {
+                over(&sub, selector.by_name(name) || selector.has_tags() || was_all, name, &names, &chosen, &list)
+            })
+            .cloned()
+            .collect();
         for name in ended {
             if let Some(task) = running.remove(&name) {
                 task.abort();
@@ -69,7 +77,7 @@ fn restart(sub: &Subscription, ended: Result<(), tokio::task::JoinError>, runnin
 /// of it is left, neither listed nor held.
 fn over(
     sub: &Subscription,
-    selector: &Selector,
+    was_chosen: bool,
     name: &Text,
     wanted: &BTreeSet<Text>,
     chosen: &BTreeSet<Text>,
@@ -78,7 +86,6 @@ fn over(
     if wanted.contains(name) || chosen.contains(name) {
         return false;
     }
-    let was_chosen = selector.by_name(name) || selector.has_tags();
     let unknown = list.names.is_none() || list.lacks(name);
     if was_chosen && unknown {
         let empty = |desk: &mut crate::catalog::watch::desk::Desk, _| {

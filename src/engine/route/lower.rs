@@ -28,9 +28,6 @@ const FEW_TEXTS: usize = 16;
 /// Lowers a file. `sets` numbers the pattern sets of the whole router.
 pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics) -> RouterFile {
     let mut lowering = Lowering::new(file, out);
-    if &*file.service.value == "*" {
-        lowering.unsupported(file.service.span, "`service: \"*\"` (one file for every service that no file names)");
-    }
     lowering.unbuilt(file);
     lowering.built(file.policies.balance.as_ref(), file.service.span);
     for pool in &file.pools {

@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::condition::Condition;
 use super::cookie;
+use super::expand::Star;
 use super::hosts::Hosts;
 use super::index::RuleIndex;
 use super::message::Messages;
@@ -29,12 +30,17 @@ pub type ArmIdx = u32;
 /// All rule files, compiled.
 #[derive(Debug, Default)]
 pub struct Router {
-    /// In the order of the rule set.
+    /// In the order of the rule set; behind them, those that were made of `service: "*"`.
     pub files: Vec<Arc<RouterFile>>,
     /// Who claims which host and path.
     pub(super) hosts: Hosts,
     /// Some file says whom it trusts.
     pub guarded: bool,
+    /// How many of the files were made of `service: "*"`.
+    pub(super) made: usize,
+    pub(super) stars: Vec<Star>,
+    /// The claims of the files as written.
+    pub(super) written_hosts: Arc<Hosts>,
 }
 
 /// One rule file, compiled.

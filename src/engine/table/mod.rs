@@ -44,7 +44,7 @@ pub struct Table {
 #[derive(Debug)]
 struct Plan {
     /// One entry a file.
-    selectors: Vec<Box<[PoolSelector]>>,
+    selectors: Vec<Arc<[PoolSelector]>>,
     /// Files by the service that they are for.
     by_service: FxHashMap<Text, Vec<FileIdx>>,
 }
@@ -102,6 +102,9 @@ pub enum TableError {
         /// What is wrong.
         why: String,
     },
+    /// A service that came cannot be given the rules of `service: "*"`.
+    #[error("the file for every service cannot be used for a service that came: {0}")]
+    Expanding(String),
     /// An algorithm that is not built: it must not act as another one.
     #[error(
         "pool `{pool}` of service `{service}`: `balance: {word}` is not supported yet; supported: {}",
@@ -173,5 +176,7 @@ impl Resolved for Table {
     }
 }
 
+#[cfg(test)]
+mod stars;
 #[cfg(test)]
 mod tests;

@@ -63,7 +63,7 @@ fn a_pair_claimed_twice_is_an_error_naming_both() {
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     let mut file = web();
-    file.service = spanned("*".into());
+    file.slow_start = 30_000;
     file.rules = vec![rule("listed", "cookie.uid in file('users.txt')", &["stable"])];
     let out = Router::compile(&RuleSet { files: vec![Arc::new(file)] }).expect_err("not supported");
     let shown = out.render();
