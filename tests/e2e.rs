@@ -1,6 +1,8 @@
 //! The data plane end to end, over real sockets: scripted clients on one side, scripted instances on the other.
 #![allow(clippy::unwrap_used)]
 
+#[path = "e2e/agreement/mod.rs"]
+mod agreement;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/bodies.rs"]
@@ -11,10 +13,16 @@ mod drain;
 mod faults;
 #[path = "e2e/fields.rs"]
 mod fields;
+#[path = "e2e/h2_clients.rs"]
+mod h2_clients;
+#[path = "e2e/h2_instances.rs"]
+mod h2_instances;
 #[path = "e2e/harness/mod.rs"]
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/messages.rs"]
 mod messages;
 #[path = "e2e/mirrors.rs"]

@@ -6,8 +6,10 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::attempt::Timing;
 use super::connection::{Connection, Phase};
 use super::error::Detail;
+use super::limit::Admission;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
@@ -51,6 +53,8 @@ pub struct Exchange {
     complete: bool,
     /// What the access log copies; `None`: it is off.
     log: Option<Box<Head>>,
+    /// Its places under limits, and what the client is told of them.
+    pub admission: Admission,
 }
 
 /// Where a request went, without holding the table.
@@ -98,6 +102,12 @@ impl InFlight {
         peer.live.begin();
         Self(peer)
     }
+
+    /// Where it is.
+    #[must_use]
+    pub fn peer(&self) -> &Rc<Peer> {
+        &self.0
+    }
 }
 
 impl Drop for InFlight {
@@ -129,6 +139,7 @@ impl Exchange {
             bytes_out: 0,
             complete: false,
             log: None,
+            admission: Admission::default(),
         }
     }
 
@@ -164,6 +175,17 @@ impl Exchange {
         self.on = Some(InFlight::new(peer));
     }
 
+    /// How long parts of the try that counts took.
+    pub fn took(&mut self, timing: Timing) {
+        (self.connect_us, self.first_byte_us) = (timing.connect_us, timing.first_byte_us);
+    }
+
+    /// The try that counts is at another endpoint.
+    pub fn stand_at(&mut self, on: InFlight, level: u8) {
+        self.level = Some(level);
+        self.on = Some(on);
+    }
+
     /// Keeps what the access log wants of the head, if it wants anything.
     pub fn note_head(&mut self, method: &Method, host: &str, target: &str, headers: &HeaderMap) {
         let Some(log) = &self.worker.access_log else { return };
@@ -192,6 +214,22 @@ impl Exchange {
         }
     }
 
+    /// The endpoint of the last try served it although it is ejected.
+    pub fn proved(&self) {
+        if let Some(on) = &self.on {
+            self.worker.proved(&on.0);
+        }
+    }
+
+    /// Feeds the time that the last try's answer took, where the service judges its instances by it.
+    pub fn timed(&self) {
+        if let (Some(on), Some(route), Some(micros)) = (&self.on, &self.route, self.first_byte_us)
+            && route.file.eject.latency_factor > 0
+        {
+            on.0.live.time_answer(micros);
+        }
+    }
+
     /// Counts one in a family of routes.
     pub fn count(&self, family: &'static Family, word: &'static str) {
         if let Some(route) = &self.route {
@@ -203,7 +241,7 @@ impl Exchange {
     #[must_use]
     pub fn within_budget(&self, share: u32) -> bool {
         let now = self.connection.clock.now();
-        self.route.as_ref().is_some_and(|route| route.file.budget.take(now, share))
+        self.route.as_ref().is_some_and(|route| route.file.budget.take(route.file.worker, now, share))
     }
 
     /// Bytes of the body went to the client.

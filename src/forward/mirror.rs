@@ -19,6 +19,7 @@ use crate::engine::mirror::mirrored_to;
 use crate::engine::route::{Decision, FileIdx};
 use crate::engine::time::Millis;
 use crate::observe::names;
+use crate::upstream::peer::Ask;
 
 /// What a copy carries, so that instances can tell. The Host stays what the request asks for: a name of its own (as
 /// Envoy's `-shadow`) is one that virtual hosts do not know.
@@ -78,7 +79,7 @@ impl Copy {
             return None;
         }
         let now = exchange.connection().clock.now();
-        let Some(endpoint) = mirrored_to(&view.table, file, decision, mirror, now, exchange.draw) else {
+        let Some(endpoint) = mirrored_to(&view.table, file, decision, mirror, Some(&worker.memory), now, exchange.draw) else {
             exchange.count(&names::MIRRORED, "no_instance");
             return None;
         };
@@ -121,14 +122,15 @@ fn count(route: &Route, word: &'static str) {
 
 /// One exchange whose answer nobody wants. True when a head came.
 async fn exchange_discarded(peer: &Peer, request: Request<UploadBody>, now: Millis) -> bool {
-    let mut link = match peer.take(now, false) {
+    let ask = Ask { protocol: peer.protocol, repeatable: false, tunnel: false };
+    let mut link = match peer.take(&ask, now) {
         Some(link) => link,
-        None => match peer.connect().await {
+        None => match peer.connect(&ask, DEADLINE, now).await {
             Ok(link) => link,
             Err(_) => return false,
         },
     };
-    let Ok(response) = link.send(request).await else { return false };
+    let Ok(response) = link.send(request, false).await else { return false };
     let mut body = response.into_body();
     let mut read = 0;
     loop {

@@ -15,8 +15,10 @@ use super::mirror::Mirrors;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
-use crate::engine::health::Evidence;
+use crate::engine::balance::Memory;
+use crate::engine::health::{Evidence, Transition};
 use crate::engine::instance::Instance;
+use crate::engine::limit::{Book, Limits};
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
 use crate::engine::snapshot::Endpoint;
@@ -48,6 +50,8 @@ pub struct Shared {
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
+    /// What limits know; kept by the control plane over every reload.
+    pub book: Arc<Book>,
 }
 
 /// The access log, and what of a head it copies.
@@ -75,6 +79,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// What picking remembers.
+    pub memory: Memory,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -83,7 +89,8 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
-    workers: usize,
+    /// What limits know, and which worker this is.
+    pub limits: Limits,
 }
 
 impl Worker {
@@ -92,23 +99,25 @@ impl Worker {
     pub fn new(shared: Shared, index: usize) -> Rc<Self> {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
-        let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
+        let limits = Limits { book: shared.book, worker: index };
+        let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
+            peers: Peers::new(&shared.settings.protocol_label),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
-            peers: Peers::default(),
             mirrors: Mirrors::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),
             view: RefCell::new(Rc::new(view)),
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
-            workers: shared.workers,
+            limits,
         })
     }
 
@@ -117,7 +126,7 @@ impl Worker {
         let mut published = self.published.borrow_mut();
         let table = published.load();
         if !Arc::ptr_eq(table, &self.view.borrow().table) {
-            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, self.workers);
+            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, &self.limits);
             self.view.replace(Rc::new(newer));
         }
         Rc::clone(&self.view.borrow())
@@ -141,9 +150,20 @@ impl Worker {
     pub fn evidence(&self, peer: &Peer, evidence: Evidence, policy: &Eject) {
         let jitter = Draw(self.luck.get() ^ peer.live.id);
         if let Some(transition) = peer.live.record(evidence, self.clock.now(), policy, jitter) {
-            let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
-            self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
+            self.tell(peer, transition);
         }
+    }
+
+    /// An ejected endpoint served a request before its time: it is readmitted.
+    pub fn proved(&self, peer: &Peer) {
+        if let Some(transition) = peer.live.prove(self.clock.now()) {
+            self.tell(peer, transition);
+        }
+    }
+
+    fn tell(&self, peer: &Peer, transition: Transition) {
+        let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
+        self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
     }
 
     /// Counts a request that no file claimed.

@@ -68,6 +68,23 @@ families! {
         "Requests sent to anybody of a pool because nobody was routable.";
     PROBES = Counter "pointsman_probes_total" ["service", "result"]
         "Requests that tried an ejected instance for readmission.";
+    LAST_RESORTS = Counter "pointsman_last_resorts_total" ["service", "result"]
+        "Retries that found nobody but an ejected instance, and tried it.";
+    // Limits.
+    LIMITED = Counter "pointsman_limited_total" ["service", "rule", "limit"]
+        "Requests refused by a limit: rate, concurrency (of a rule or file), service, instance.";
+    RETRY_BUDGET = Gauge "pointsman_retry_budget_left" ["service"]
+        "Retries and hedges that the service's budget still allows.";
+    LIMIT_KEYS_EVICTED = Counter "pointsman_limit_keys_evicted_total" ["service", "rule"]
+        "Keys of a rate limit that were forgotten before their bucket was full again.";
+    CONCURRENCY_LIMIT = Gauge "pointsman_concurrency_limit" ["service", "of"]
+        "Requests at once in force: of the service, and of its instances together.";
+    QUEUED = Counter "pointsman_queued_total" ["service", "rule", "result"]
+        "Requests that waited for a place at an instance: served, timeout, full.";
+    WAITING = Gauge "pointsman_queue_waiting" ["service"]
+        "Requests that wait for a place at an instance.";
+    HEDGES = Counter "pointsman_hedges_total" ["service", "rule", "result"]
+        "Second tries beside slow first ones: sent, won, not sent for want of budget.";
     // Connections.
     CONNECTIONS = Gauge "pointsman_connections" ["worker"]
         "Client connections that are open.";
@@ -75,6 +92,14 @@ families! {
         "Client connections accepted.";
     HANDED_OVER = Counter "pointsman_connections_handed_over_total" ["worker"]
         "Client connections given to a worker with fewer.";
+    H2_CONNECTIONS = Counter "pointsman_h2_connections_total" ["worker"]
+        "Client connections that chose HTTP/2.";
+    H2_STREAMS = Counter "pointsman_h2_streams_total" ["worker"]
+        "Streams that clients opened over HTTP/2.";
+    H2_RESETS = Counter "pointsman_h2_resets_total" ["worker"]
+        "Streams that clients took back before the end of the answer.";
+    H2_GOAWAYS = Counter "pointsman_h2_goaways_total" ["worker"]
+        "HTTP/2 connections that were told to leave: idle, too old, draining.";
     ACCEPT_ERRORS = Counter "pointsman_accept_errors_total" ["reason"]
         "Failures to accept, such as no descriptors left.";
     UPSTREAM_OPENED = Counter "pointsman_upstream_connections_opened_total" ["worker"]
@@ -94,6 +119,10 @@ families! {
         "Verdicts not honoured in a pool because of its cap.";
     CHECKS = Counter "pointsman_checks_total" ["service", "result"]
         "Active checks, by result.";
+    ENDPOINTS = Gauge "pointsman_endpoints" ["service", "version", "state"]
+        "Endpoints of the services that rules name, by version (20 a service, then `other`) and by live state.";
+    EJECTED = Gauge "pointsman_pool_ejected" ["service", "pool"]
+        "Endpoints of the pool that are out by their evidence, those that its cap keeps in traffic included.";
     ROUTABLE = Gauge "pointsman_pool_routable" ["service", "pool"]
         "Routable endpoints as published.";
     MEMBERS = Gauge "pointsman_pool_members" ["service", "pool"]

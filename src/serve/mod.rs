@@ -4,6 +4,7 @@ mod control;
 mod doubts;
 mod followers;
 mod handles;
+mod limits;
 mod signals;
 pub mod translate;
 
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
+use crate::engine::limit::Book;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -33,7 +35,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
 use crate::publish::rules::{Loaded, RuleFiles};
-use crate::publish::{Inputs, Published, Publisher};
+use crate::publish::{self, Inputs, Published, Publisher};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
 
@@ -123,6 +125,9 @@ impl Serving {
         let (publisher, published) =
             Publisher::new(table, window, grace, clock, Arc::clone(&events), Arc::clone(&metrics));
 
+        let book = Arc::new(Book::new(workers, std::hash::RandomState::new()));
+        let figures = limits::LimitFigures { book: Arc::clone(&book), table: Arc::clone(&published.table), clock };
+        metrics.add_source(Arc::new(figures));
         let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let shared = forward::Shared {
             table: Arc::clone(&published.table),
@@ -136,6 +141,7 @@ impl Serving {
             origin: clock.origin(),
             seed: control::seed(),
             workers,
+            book: Arc::clone(&book),
         };
         let plane = DataPlane::start(&listeners, &shared, &limits)
             .await
@@ -171,6 +177,8 @@ impl Serving {
             )
             .run(),
         );
+        let judged = Arc::clone(&published.table);
+        tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();

@@ -15,7 +15,7 @@ use super::propagate::{Propagated, remove_member};
 use super::reader::Fields;
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Check, Eject, Locality, Min, Panic, Retry, Timeouts};
+use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
 use crate::engine::rules::{Else, Lanes, RuleFile};
 
 /// Index of a file in [`Router::files`].
@@ -58,6 +58,8 @@ pub struct RouterFile {
     pub policies: Arc<RulePolicies>,
     /// Passive ejection of the service (from this file or from another one of the same service).
     pub eject: Eject,
+    /// What the service and its instances carry at once; `None`: no limits.
+    pub overload: Option<Overload>,
     /// The active check of the service.
     pub check: Option<Check>,
     /// Slow start of the service in ms; 0: off.
@@ -70,6 +72,10 @@ pub struct RouterFile {
     pub cookie: Text,
     /// What its conditions, keys and labels read.
     pub fields: Fields,
+    /// Key fields of `hash(KEY)` that a request without a rule may need: those of `any`.
+    pub(super) hashed: Vec<u32>,
+    /// Some pool balances by latency, so that answers are timed for it.
+    pub watches_latency: bool,
     /// Which rules can match at all.
     pub(super) index: RuleIndex,
     /// Request labels that instances are told.
@@ -106,6 +112,8 @@ pub struct RouterPool {
     pub panic: Option<Panic>,
     /// The algorithm: the pool's own, else the rule's, else the file's.
     pub balance: Balance,
+    /// The field that `hash(KEY)` names: a slot of the file's fields.
+    pub key: Option<u32>,
     /// Another pool stands in for it (SEMANTICS.md, *Ejection*).
     pub backed: bool,
     /// Cap on ejection in parts per million: explicit (pool, then `eject`), else 100 % if backed, else 50 %.
@@ -131,6 +139,8 @@ pub struct RouterRule {
     pub panic: Option<(PoolSlot, Panic)>,
     /// Its pools that name request labels.
     pub(super) labelled: Vec<PoolSlot>,
+    /// Key fields of `hash(KEY)` of the pools that it may come to, each once.
+    pub(super) hashed: Vec<u32>,
 }
 
 /// What a rule does.
@@ -195,6 +205,12 @@ pub struct RulePolicies {
     pub retry: Retry,
     /// The algorithm of pools that name none; already resolved into [`RouterPool::balance`].
     pub balance: Balance,
+    /// Second tries beside slow first ones; `None`: none.
+    pub hedge: Option<Hedge>,
+    /// Where `message.limit` stands: the rule's name, empty at the file's top.
+    pub limit_of: Text,
+    /// The field slot that `message.limit` counts by.
+    pub limit_key: Option<u32>,
     /// Header edits, rewriting, limits.
     pub message: Messages,
 }
@@ -211,6 +227,19 @@ impl Router {
     #[must_use]
     pub fn file(&self, host: &str, path: &str) -> Option<FileIdx> {
         self.hosts.find(host, path).map(|claim| claim.file)
+    }
+}
+
+impl RouterRule {
+    /// The pools of its list, or of all its arms, in order, and that of its mirror; one may come twice.
+    pub fn pools(&self) -> impl Iterator<Item = PoolSlot> + '_ {
+        let mirror = self.policies.message.mirror.as_ref().map(|mirror| &mirror.pool);
+        let (list, arms, mirror) = match &self.action {
+            Action::To(list) => (&list[..], &[][..], mirror),
+            Action::Split(split) => (&[][..], &split.arms[..], mirror),
+            Action::Redirect { .. } | Action::Respond { .. } => (&[][..], &[][..], None),
+        };
+        list.iter().chain(arms.iter().flat_map(|arm| &arm.to)).chain(mirror).copied()
     }
 }
 

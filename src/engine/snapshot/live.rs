@@ -4,14 +4,17 @@
 //! All that decides whether it may take traffic is one word, so that a pick reads it with one load, and each of its
 //! changes has exactly one winner.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::answer_times::{AnswerCounts, AnswerTimes};
 use super::latency::Cost;
 use super::window::Window;
 use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
 use crate::engine::health::check::{self, CheckState, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
+use crate::engine::limit::gradient::Adaptive;
 use crate::engine::policy::{Check, Eject};
 use crate::engine::time::{Draw, Millis};
 
@@ -34,7 +37,15 @@ pub struct Live {
     dirty: AtomicBool,
     /// A [`Cost`].
     latency: AtomicU64,
+    /// When it first became routable, plus 1; 0: never yet.
+    routable_since: AtomicU64,
     window: Window,
+    /// How much it carries at once, by its latency. Fed where a service asks for it.
+    pub adaptive: Adaptive,
+    /// Requests that wait for a place.
+    waiting: AtomicU32,
+    /// There once somebody asked for it: most services have no limit on latency.
+    times: OnceLock<Box<AnswerTimes>>,
 }
 
 impl Live {
@@ -58,7 +69,11 @@ impl Live {
             check_against: AtomicU32::new(0),
             dirty: AtomicBool::new(false),
             latency: AtomicU64::new(0),
+            routable_since: AtomicU64::new(0),
             window: Window::default(),
+            adaptive: Adaptive::default(),
+            waiting: AtomicU32::new(0),
+            times: OnceLock::new(),
         }
     }
 
@@ -71,6 +86,35 @@ impl Live {
     /// A request goes to it. Each `begin` has one `end`.
     pub fn begin(&self) {
         self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// A request goes to it, if fewer than `limit` do already. `queued`: it has waited for its turn; another one stands
+    /// back while somebody waits. As [`Live::begin`] when true.
+    #[must_use]
+    pub fn try_begin(&self, limit: u32, queued: bool) -> bool {
+        if !queued && self.waiting.load(Relaxed) > 0 {
+            return false;
+        }
+        let one_more = |word: u64| ((word as u32) < limit).then(|| word.wrapping_add(1));
+        self.requests.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    /// Requests that wait for a place.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Joins those who wait, if fewer than `most` do. Each true is followed by one [`Live::leave`].
+    #[must_use]
+    pub fn join(&self, most: u32) -> bool {
+        let one_more = |waiting: u32| (waiting < most).then_some(waiting + 1);
+        self.waiting.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    /// Waits no longer.
+    pub fn leave(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
     }
 
     /// A request to it ended, after its evidence was recorded.
@@ -89,6 +133,12 @@ impl Live {
     #[must_use]
     pub fn available_but_for_ejection(&self) -> bool {
         self.word.load(Relaxed) & (UNAVAILABLE & !OUT) == 0
+    }
+
+    /// Whether the last answer that counts was a failure.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.streak.load(Relaxed) != 0
     }
 
     /// An unpacked copy, without the window: see [`Live::recent`].
@@ -208,6 +258,13 @@ impl Live {
         self.change(|word| health::readmit(word.health(Streak::default(), Tally::default()), Reason::Operator, now))
     }
 
+    /// It served a request before its ejection was over (a last resort): back into traffic. `None`: it was in.
+    pub fn prove(&self, now: Millis) -> Option<Transition> {
+        self.change(|word| {
+            health::readmit(word.health(Streak::default(), Tally::default()), Reason::ProbeSucceeded, now)
+        })
+    }
+
     /// Whether a request may prove it: out by evidence, its time over, no permit out, and nothing else against it.
     #[must_use]
     pub fn wants_probe(&self, now: Millis) -> bool {
@@ -222,10 +279,12 @@ impl Live {
         word.wants_probe(now) && self.swap(word, word.with_state(probing, word.times()))
     }
 
-    /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten.
+    /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten
+    /// and its slow start begun anew.
     /// `None` when it is out already.
     pub fn distrust(&self, now: Millis) -> Option<Transition> {
         self.latency.store(0, Relaxed);
+        self.routable_since.store(0, Relaxed);
         self.change(|word| {
             let health = word.health(Streak::default(), Tally::default());
             if health.is_out() {
@@ -243,10 +302,50 @@ impl Live {
         let _ = self.latency.fetch_update(Relaxed, Relaxed, next);
     }
 
-    /// The moving cost in microseconds; `None` before the first answer.
+    /// The moving cost in microseconds as of a moment; `None` before the first answer.
     #[must_use]
-    pub fn latency_micros(&self) -> Option<u64> {
-        Cost::unpack(self.latency.load(Relaxed)).micros()
+    pub fn cost_micros(&self, now: Millis) -> Option<f32> {
+        Cost::unpack(self.latency.load(Relaxed)).micros(now)
+    }
+
+    /// When it first became routable in some pool, for slow start. The origin: it was there before us, or never was.
+    #[must_use]
+    pub fn first_routable(&self) -> Millis {
+        Millis(self.routable_since.load(Relaxed).saturating_sub(1))
+    }
+
+    /// The publisher found it routable: the clock of its slow start begins, unless it runs. Returns when it began.
+    pub fn note_routable(&self, now: Millis) -> Millis {
+        if self.routable_since.load(Relaxed) == 0 {
+            let _ = self.routable_since.compare_exchange(0, now.0.saturating_add(1), Relaxed, Relaxed);
+        }
+        self.first_routable()
+    }
+
+    /// It was there before we were: it never starts slowly.
+    pub fn set_established(&self) {
+        self.routable_since.store(1, Relaxed);
+    }
+
+    /// Counts how long an answer took, in microseconds, if anybody wants to know. At most one relaxed addition.
+    pub fn time_answer(&self, micros: u64) {
+        if let Some(times) = self.times.get() {
+            times.add(micros);
+        }
+    }
+
+    /// How long answers have taken since the first call, which starts the measuring.
+    #[must_use]
+    pub fn answer_times(&self) -> AnswerCounts {
+        self.times.get_or_init(Box::default).counts()
+    }
+
+    /// Takes a verdict that was reached by comparing it with others. `None` when it is out already.
+    pub fn judge(&self, reason: Reason, now: Millis, policy: &Eject, jitter: Draw) -> Option<Transition> {
+        self.change(|word| {
+            let health = word.health(Streak::default(), Tally::default());
+            if health.is_out() { (health, None) } else { health::eject(health, reason, now, policy, jitter) }
+        })
     }
 
     /// Marks it for the publisher. True for the first marker, who puts it into the queue: it is in there at most once.

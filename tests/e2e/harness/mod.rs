@@ -1,9 +1,11 @@
 //! A data plane on loopback, clients that write raw bytes, and instances with any manners.
 
 mod client;
+pub mod h2;
 mod scripted;
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -13,6 +15,7 @@ use arc_swap::ArcSwap;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::health::Transition;
 use pointsman::engine::instance::{Instance, Status, Weights};
+use pointsman::engine::limit::Book;
 use pointsman::engine::locality::Place;
 use pointsman::engine::route::Router;
 use pointsman::engine::rules;
@@ -139,6 +142,7 @@ impl Setup {
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
             workers: self.workers,
+            book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
@@ -160,6 +164,11 @@ impl Proxy {
     pub fn publish(&self, setup: &Setup) {
         let generation = self.table.load().generation + 1;
         let table = setup.table(generation, &mut self.live.lock().unwrap());
+        self.table.store(Arc::new(table));
+    }
+
+    /// Publishes a table made elsewhere.
+    pub fn publish_table(&self, table: Table) {
         self.table.store(Arc::new(table));
     }
 
