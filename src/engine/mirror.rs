@@ -22,7 +22,8 @@ pub fn mirrored_to(
 ) -> Option<EndpointIdx> {
     let pool = table.pool(file, decision.variant(mirror.pool)?);
     let tried = Tried::default();
-    let asking = Asking { key: decision.hash_of(pool), memory, ..Asking::new(now, draw.fork(Draw::MIRROR_PICK), &tried) };
+    let asking =
+        Asking { key: decision.hash_of(pool), memory, ..Asking::new(now, draw.fork(Draw::MIRROR_PICK), &tried) };
     let picked = pick(pool, table.endpoints(file), &asking, &mut NoTrace);
     picked.map(|picked| picked.endpoint)
 }

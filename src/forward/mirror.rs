@@ -79,7 +79,8 @@ impl Copy {
             return None;
         }
         let now = exchange.connection().clock.now();
-        let Some(endpoint) = mirrored_to(&view.table, file, decision, mirror, Some(&worker.memory), now, exchange.draw) else {
+        let Some(endpoint) = mirrored_to(&view.table, file, decision, mirror, Some(&worker.memory), now, exchange.draw)
+        else {
             exchange.count(&names::MIRRORED, "no_instance");
             return None;
         };

@@ -99,7 +99,8 @@ impl View {
     pub fn new(table: Arc<Table>, before: Option<&Self>, metrics: &Rc<WorkerMetrics>, limits: &Limits) -> Self {
         let router = match before {
             Some(before) if Arc::ptr_eq(&before.table.router, &table.router) => Rc::clone(&before.router),
-            _ => Rc::new(RouterView::new(&table.router.files, metrics, limits)),
+            Some(before) => Rc::new(RouterView::after(before, &table.router.files, limits)),
+            None => Rc::new(RouterView::new(&table.router.files, metrics, limits)),
         };
         Self { table, router }
     }
@@ -138,6 +139,27 @@ impl RouterView {
             files: files.iter().map(|file| Rc::new(FileView::new(file, limits))).collect(),
             series: Rc::new(SeriesCache::new(metrics)),
             names: RefCell::default(),
+        }
+    }
+
+    /// The view of another router: files that both have keep what this worker keeps of them, wherever they stand now, so
+    /// that a service that comes to a file for every service costs no other one.
+    fn after(before: &View, files: &[Arc<RouterFile>], limits: &Limits) -> Self {
+        let was = &before.table.router.files;
+        let places: FxHashMap<*const RouterFile, u32> = files.iter().map(Arc::as_ptr).zip(0..).collect();
+        let place = |file: u32| places.get(&Arc::as_ptr(was.get(file as usize)?)).copied();
+        let known: FxHashMap<*const RouterFile, &Rc<FileView>> =
+            was.iter().map(Arc::as_ptr).zip(&before.router.files).collect();
+        let view = |file: &Arc<RouterFile>| match known.get(&Arc::as_ptr(file)) {
+            Some(known) => Rc::clone(known),
+            None => Rc::new(FileView::new(file, limits)),
+        };
+        let names = before.router.names.borrow();
+        let kept = names.iter().filter_map(|(key, names)| Some((key.moved(place)?, Rc::clone(names))));
+        Self {
+            files: files.iter().map(view).collect(),
+            series: Rc::new(before.router.series.moved(place)),
+            names: RefCell::new(kept.collect()),
         }
     }
 }

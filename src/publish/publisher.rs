@@ -169,6 +169,12 @@ impl Publisher {
             .snapshot
             .service(&state.name)
             .map_or_else(BTreeSet::new, |before| last_instance_grace(before, &state.instances).into_iter().collect());
+        if current.snapshot.service(&state.name).is_none()
+            && let Some(hold) = current.router.stars_hold_new(&state.name)
+        {
+            // A file for every service is about to take it up.
+            self.lives.set_hold_new(&state.name, hold);
+        }
         let granted = self.graces.grant(&state.name, !graced.is_empty(), Instant::now());
         let graced = if granted { graced } else { BTreeSet::new() };
         ServiceSnapshot::build_with_grace(

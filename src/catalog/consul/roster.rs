@@ -11,6 +11,8 @@ use super::follow::follow;
 use super::services::{Listed, Selector};
 use super::subscription::Subscription;
 use crate::catalog::Wanted;
+use crate::catalog::watch::desk::Desk;
+use crate::catalog::watch::keeper::Keeper;
 use crate::engine::label::Text;
 
 /// How often services that may have ended are looked at.
@@ -44,8 +46,11 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
                 tracing::info!(target: "pointsman::catalog", source = sub.name, service = %name, "not followed any more");
             }
         }
-        for name in names.union(&chosen) {
+        let copied = if all { sub.board.with(|desk, _| from_disk(desk, sub.part)) } else { BTreeSet::new() };
+        for name in names.union(&chosen).chain(&copied) {
             if !running.contains_key(name) {
+                // Readiness waits for it from here on.
+                drop(sub.status.service(&sub.name, name));
                 let task = tasks.spawn(follow(Arc::clone(&sub), name.clone()));
                 running.insert(name.clone(), task);
             }
@@ -60,6 +65,14 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
             Some(ended) = tasks.join_next() => restart(&sub, ended, &mut running),
         }
     }
+}
+
+/// Services whose last state came from the copy on disk: when every service is wanted, each is followed until its own
+/// watch has said what became of it.
+fn from_disk(desk: &Desk, part: usize) -> BTreeSet<Text> {
+    let of_part =
+        |(of, name, keeper): (usize, &Text, &Keeper)| (of == part && !keeper.is_empty()).then(|| name.clone());
+    desk.keepers().filter_map(of_part).collect()
 }
 
 /// A follower never ends by itself: when one did, it is begun again by the next round.
@@ -88,9 +101,7 @@ fn over(
     }
     let unknown = list.names.is_none() || list.lacks(name);
     if was_chosen && unknown {
-        let empty = |desk: &mut crate::catalog::watch::desk::Desk, _| {
-            desk.keeper(sub.part, name).is_some_and(|keeper| keeper.is_empty())
-        };
+        let empty = |desk: &mut Desk, _| desk.keeper(sub.part, name).is_some_and(|keeper| keeper.is_empty());
         return list.names.is_some() && sub.board.with(empty);
     }
     true

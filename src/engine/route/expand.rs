@@ -39,6 +39,37 @@ impl Router {
         &self.files[..self.files.len() - self.made]
     }
 
+    /// Whether new endpoints of a service wait for their first check, as a file for every service says. `None`: a file
+    /// names the service, or there is no file for every service.
+    #[must_use]
+    pub fn stars_hold_new(&self, service: &str) -> Option<bool> {
+        let written = self.written();
+        let asks = |star: &Star| written[star.file as usize].check.as_ref().is_some_and(|check| check.hold_new);
+        let unnamed = service != NEVER && !written.iter().any(|file| &*file.service == service);
+        (self.has_stars() && unnamed).then(|| self.stars.iter().any(asks))
+    }
+
+    /// The service that the catalog must have for a file for every service to claim this host; for dry runs without a
+    /// catalog. `None`: no such file's hosts look like it.
+    #[must_use]
+    pub fn service_of_host(&self, host: &str) -> Option<Text> {
+        let patterns = self.stars.iter().flat_map(|star| &self.files[star.file as usize].ruleset.hosts);
+        patterns.map(|pattern| &pattern.value).find_map(|pattern| {
+            let (text, wildcard) = match pattern {
+                HostPattern::Exact(text) => (text, false),
+                HostPattern::Wildcard(text) => (text, true),
+            };
+            let (before, after) = text.split_once(SERVICE_PLACE)?;
+            let rest = host.strip_suffix(after)?;
+            let service = match wildcard {
+                true => rest.rsplit_once(&format!(".{before}"))?.1,
+                false => rest.strip_prefix(before)?,
+            };
+            let same = !service.is_empty() && host.ends_with(&text.replace(SERVICE_PLACE, service));
+            same.then(|| service.into())
+        })
+    }
+
     /// The same rules for these services of the catalog. `None`: they are as they should be.
     ///
     /// # Errors
