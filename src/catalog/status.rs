@@ -257,7 +257,7 @@ impl CatalogStatus {
     /// of them is enough. Where all services are wanted, these are the ones that the list names, and the list is waited for.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let (mut known, mut reasons, mut missing) = (0, Vec::new(), Vec::new());
+        let (mut known, mut reasons, mut missing, mut copied) = (0, Vec::new(), Vec::new(), false);
         let sources = self.sources();
         let Wanted { services: mut wanted, all } = self.wanted.read().unwrap_or_else(PoisonError::into_inner).clone();
         if all {
@@ -268,14 +268,15 @@ impl CatalogStatus {
                 Known::Answered => known += 1,
                 Known::Disk => {
                     known += 1;
+                    copied = true;
                     reasons.push(format!("service {service}: from the copy on disk, the catalog has not answered yet"));
                 }
                 Known::Missing => missing.push(service.to_string()),
             }
         }
         let late = self.started.elapsed() >= PATIENCE;
-        let ready = missing.is_empty()
-            && (!(wanted.is_empty() || all) || sources.iter().any(|(_, s)| s.last_good_at.is_some()))
+        let counted = !(wanted.is_empty() || all) || copied || sources.iter().any(|(_, s)| s.last_good_at.is_some());
+        let ready = missing.is_empty() && counted
             || late && known > 0;
         if !missing.is_empty() {
             reasons.push(format!("no answer from the catalog yet for: {}", missing.join(", ")));
@@ -358,6 +359,26 @@ mod tests {
         assert!(late.ready && late.degraded);
         status.service("consul", &"api".into()).with(|s| s.answered_at = Some(Instant::now()));
         assert_eq!(status.readiness(), Readiness { ready: true, ..Readiness::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_wanted_ready_means_the_list_and_each_of_it() {
+        let status = CatalogStatus::default();
+        status.want(Wanted { all: true, ..Wanted::default() });
+        status.source("consul").with(|s| s.connected = true);
+        assert!(!status.readiness().ready, "the list is not known");
+        status.source("consul").with(|s| s.last_good_at = Some(Instant::now()));
+        status.service("consul", &"web".into());
+        let partly = status.readiness();
+        assert!(!partly.ready && partly.reasons[0].contains("web"), "{partly:?}");
+        status.service("consul", &"web".into()).with(|s| s.answered_at = Some(Instant::now()));
+        assert_eq!(status.readiness(), Readiness { ready: true, ..Readiness::default() });
+
+        let cold = CatalogStatus::default();
+        cold.want(Wanted { all: true, ..Wanted::default() });
+        cold.source("consul").with(|s| s.last_error = Some("connection refused".to_owned()));
+        cold.service("consul", &"web".into()).with(|s| s.from_disk = true);
+        assert!(cold.readiness().ready && cold.readiness().degraded, "the copy on disk will do");
     }
 
     #[tokio::test(start_paused = true)]

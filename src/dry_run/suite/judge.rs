@@ -17,6 +17,7 @@ use crate::engine::policy::WHOLE;
 use crate::engine::route::{
     Action, Decision, Outcome, RouterFile, Scratch, Spread, decide, path, spread, spread_of_keys,
 };
+use crate::engine::rules::lint::ANY_NAME;
 use crate::engine::rules::{HostPattern, SERVICE_PLACE};
 use crate::engine::time::Draw;
 
@@ -251,8 +252,8 @@ pub(super) fn host(case: &Case, rules: &Rules) -> String {
 fn first_host(case: &Case, rules: &Rules) -> String {
     let file = &rules.set.files[case.beside.unwrap_or(0) as usize];
     match file.hosts.first().map(|host| &host.value) {
-        Some(HostPattern::Exact(host)) => host.replace(SERVICE_PLACE, "test"),
-        Some(HostPattern::Wildcard(suffix)) => format!("test.{}", suffix.replace(SERVICE_PLACE, "test")),
+        Some(HostPattern::Exact(host)) => host.replace(SERVICE_PLACE, ANY_NAME),
+        Some(HostPattern::Wildcard(suffix)) => format!("test.{}", suffix.replace(SERVICE_PLACE, ANY_NAME)),
         None => "localhost".into(),
     }
 }

@@ -19,7 +19,7 @@ mod witness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use witness::{Ask, Expect, Request};
+pub use witness::{ANY_NAME, Ask, Expect, Request};
 
 use self::prove::Prover;
 use super::ruleset::{RuleFile, RuleSet};
@@ -91,9 +91,9 @@ pub const LINTS: &[Lint] = &[
     lint("W036", "a label of lanes on some instances, and no `lanes`", pools::lanes_wanted),
     note("W037", "a split whose largest arm stands first", splits::growing_last),
     lint("W038", "a comment that allows a code that there is not", unknown_code),
-    lint("W039", "a mirror to the pool that the rule itself goes to", messages::mirror_of_itself),
-    lint("W040", "copies of requests that may write", messages::mirrored_writes),
-    lint("W041", "a header that is propagated and read by no request label", messages::propagated_unread),
+    lint("W043", "a mirror to the pool that the rule itself goes to", messages::mirror_of_itself),
+    lint("W044", "copies of requests that may write", messages::mirrored_writes),
+    lint("W045", "a header that is propagated and read by no request label", messages::propagated_unread),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {
