@@ -368,7 +368,7 @@ mod tests {
         status.source("consul").with(|s| s.connected = true);
         assert!(!status.readiness().ready, "the list is not known");
         status.source("consul").with(|s| s.last_good_at = Some(Instant::now()));
-        status.service("consul", &"web".into());
+        drop(status.service("consul", &"web".into()));
         let partly = status.readiness();
         assert!(!partly.ready && partly.reasons[0].contains("web"), "{partly:?}");
         status.service("consul", &"web".into()).with(|s| s.answered_at = Some(Instant::now()));

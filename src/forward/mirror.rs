@@ -73,7 +73,7 @@ impl Copy {
     ) -> Option<Self> {
         let policies = super::edit::in_force(&view.table.router.files[file as usize], decision);
         let mirror = policies.message.mirror.filter(|mirror| mirror.takes(exchange.draw))?;
-        let (method, uri, headers) = outbound.head().filter(|_| !outbound.upgrades())?;
+        let (method, uri, headers) = outbound.head().filter(|_| !outbound.upgrades() && !outbound.is_translated())?;
         if !worker.mirrors.has_room(worker) {
             exchange.count(&names::MIRRORED, "busy");
             return None;

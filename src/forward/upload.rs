@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
+use super::grpc_web::Decoder;
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::upstream::Received;
@@ -23,7 +24,7 @@ pub struct Upload {
     kept: RefCell<Kept>,
     connection: Rc<Connection>,
     /// Milliseconds between two pieces.
-    idle: u64,
+    idle: Cell<u64>,
     progress: Progress,
 }
 
@@ -76,7 +77,7 @@ impl Upload {
             size,
             kept: RefCell::new(Kept { limit, ..Kept::default() }),
             connection: Rc::clone(connection),
-            idle,
+            idle: Cell::new(idle),
             progress: Progress {
                 bytes: Cell::new(0),
                 moved: Cell::new(connection.clock.now()),
@@ -85,6 +86,11 @@ impl Upload {
                 fault: Cell::new(None),
             },
         })
+    }
+
+    /// Changes how long the client may take between two pieces. Milliseconds.
+    pub fn be_patient(&self, idle: u64) {
+        self.idle.set(idle);
     }
 
     /// Whether another try would see the whole body.
@@ -115,7 +121,7 @@ impl Upload {
             return Err("incomplete");
         }
         let frames = Rc::from(kept.frames.as_slice());
-        Ok(UploadBody { upload: None, copy: Some(Copied { frames, size: self.size }), at: 0 })
+        Ok(UploadBody { upload: None, copy: Some(Copied { frames, size: self.size }), at: 0, text: None })
     }
 
     /// Bytes received from the client.
@@ -157,7 +163,7 @@ impl Upload {
                 if !progress.waiting.replace(true) {
                     progress.moved.set(now);
                 }
-                let deadline = after(progress.moved.get(), self.idle);
+                let deadline = after(progress.moved.get(), self.idle.get());
                 if now >= deadline {
                     return self.fail(Detail::ClientTimeout);
                 }
@@ -227,6 +233,8 @@ pub struct UploadBody {
     copy: Option<Copied>,
     /// Frames read.
     at: usize,
+    /// It is text that the instance is to get as bytes.
+    text: Option<Decoder>,
 }
 
 #[derive(Debug)]
@@ -239,16 +247,39 @@ impl UploadBody {
     /// From the beginning.
     #[must_use]
     pub fn new(upload: Option<&Rc<Upload>>) -> Self {
-        Self { upload: upload.cloned(), copy: None, at: 0 }
+        Self { upload: upload.cloned(), copy: None, at: 0, text: None }
     }
 }
 
-impl Body for UploadBody {
-    type Data = Bytes;
-    type Error = UploadFault;
+impl UploadBody {
+    /// Turns text back into bytes on the way.
+    #[must_use]
+    pub fn decoded(mut self) -> Self {
+        self.text = Some(Decoder::default());
+        self
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        let this = &mut *self;
+    fn decode(
+        &mut self,
+        polled: Option<Result<Frame<Bytes>, UploadFault>>,
+    ) -> Option<Result<Frame<Bytes>, UploadFault>> {
+        let (Some(text), Some(upload)) = (&mut self.text, &self.upload) else { return polled };
+        let decoded = match polled {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => text.piece(&data).map(|data| Some(Ok(Frame::data(data)))),
+                Err(frame) => Some(Some(Ok(frame))),
+            },
+            None => text.is_whole().then_some(None),
+            failed => Some(failed),
+        };
+        decoded.unwrap_or_else(|| {
+            upload.progress.fault.set(Some(Detail::ClientBody));
+            Some(Err(UploadFault(Detail::ClientBody)))
+        })
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let this = self;
         let Some(upload) = &this.upload else {
             let frame = this.copy.as_ref().and_then(|copy| copy.frames.get(this.at)).cloned();
             this.at += 1;
@@ -271,10 +302,22 @@ impl Body for UploadBody {
         }
         polled
     }
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = UploadFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let polled = self.poll_next(cx);
+        if self.text.is_none() { polled } else { polled.map(|polled| self.decode(polled)) }
+    }
 
     fn is_end_stream(&self) -> bool {
         let copied = self.copy.as_ref().is_none_or(|copy| self.at >= copy.frames.len());
+        // That text ended in the middle is seen at its end.
         copied
+            && self.text.as_ref().is_none_or(Decoder::is_whole)
             && self.upload.as_ref().is_none_or(|upload| {
                 let kept = upload.kept.borrow();
                 upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
@@ -282,8 +325,12 @@ impl Body for UploadBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let size = self.upload.as_ref().map(|upload| &upload.size).or(self.copy.as_ref().map(|copy| &copy.size));
-        size.cloned().unwrap_or_else(|| SizeHint::with_exact(0))
+        match (&self.upload, &self.copy) {
+            (Some(_), _) if self.text.is_some() => SizeHint::default(),
+            (Some(upload), _) => upload.size,
+            (None, Some(copy)) => copy.size,
+            (None, None) => SizeHint::with_exact(0),
+        }
     }
 }
 

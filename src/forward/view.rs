@@ -10,10 +10,11 @@ use super::limit::Limiting;
 use crate::engine::instance::Instance;
 use crate::engine::label::Text;
 use crate::engine::limit::sketch::Sketch;
-use crate::engine::limit::{Budget, Limits, Load};
+use crate::engine::limit::{Budget, Load};
 use crate::engine::policy::Eject;
 use crate::engine::route::{Decision, PoolSlot, RouterFile, RuleIdx};
 use crate::engine::table::Table;
+use crate::observe::limit_book::Limits;
 use crate::observe::metrics::{Names, RouteKey, SeriesCache, WorkerMetrics};
 
 /// A generation of the table, as one worker sees it.
@@ -176,12 +177,12 @@ impl RouteNames {
 mod tests {
     use super::*;
     use crate::engine::diagnostic::Source;
-    use crate::engine::limit::Book;
     use crate::engine::locality::Place;
     use crate::engine::route::Router;
     use crate::engine::rules::parse_files;
     use crate::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
     use crate::engine::time::Millis;
+    use crate::observe::limit_book::Book;
     use crate::observe::metrics::{Metrics, Settings};
     use crate::observe::names;
 

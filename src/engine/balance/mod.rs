@@ -20,8 +20,8 @@ pub use alias::Alias;
 pub use asking::{Asking, PassedOver, Picked, Tried};
 use choosing::Choosing;
 pub use hash::Ring;
-pub use memory::Memory;
 use memory::LevelKey;
+pub use memory::Memory;
 pub use slow_start::Warming;
 pub use stride::Stride;
 
@@ -33,9 +33,17 @@ pub use stride::Stride;
 /// worker's first pick in a level.
 pub fn pick(pool: &Pool, endpoints: &[Endpoint], asking: &Asking<'_>, trace: &mut impl Trace) -> Option<Picked> {
     trace.pool(pool);
-    if asking.may_probe && let Some(endpoint) = probe(pool, endpoints, asking.now) {
+    if asking.may_probe
+        && let Some(endpoint) = probe(pool, endpoints, asking.now)
+    {
         trace.probe(endpoint);
-        return Some(Picked { endpoint, level: level_of(pool, endpoint), probe: true, panic: false, last_resort: false });
+        return Some(Picked {
+            endpoint,
+            level: level_of(pool, endpoint),
+            probe: true,
+            panic: false,
+            last_resort: false,
+        });
     }
     let mut draw = asking.draw;
     let key = asking.key.filter(|_| pool.key.is_some());
@@ -108,11 +116,16 @@ pub fn probe(pool: &Pool, endpoints: &[Endpoint], now: Millis) -> Option<Endpoin
 pub fn last_resort(pool: &Pool, endpoints: &[Endpoint], mut draw: Draw, tried: &Tried) -> Option<Picked> {
     let count = pool.ejected.len();
     let start = draw.below(count as u64) as usize;
-    let is_left = |at: &EndpointIdx| {
-        endpoints[*at as usize].live.available_but_for_ejection() && !tried.contains(*at)
-    };
+    let is_left = |at: &EndpointIdx| endpoints[*at as usize].live.available_but_for_ejection() && !tried.contains(*at);
     let endpoint = (0..count).map(|step| pool.ejected[(start + step) % count]).find(is_left)?;
     Some(Picked { endpoint, level: level_of(pool, endpoint), probe: false, panic: false, last_resort: true })
+}
+
+/// As [`probe`] for a request that cannot be repeated: only of a member that has waited for long and is open to any
+/// request (`Live::open_trial`).
+#[must_use]
+pub fn probe_open(pool: &Pool, endpoints: &[Endpoint], now: Millis) -> Option<EndpointIdx> {
+    pool.ejected.iter().copied().find(|at| endpoints[*at as usize].live.take_open_permit(now, pool.permit_ms))
 }
 
 /// A level by its load; `None` when no level has any.

@@ -47,13 +47,8 @@ pub struct Linkerd {
 
 impl Linkerd {
     pub fn new(setting: &Setting) -> Self {
-        let endpoint = |instance| Endpoint {
-            instance,
-            cost: UNKNOWN,
-            measured: 0,
-            in_flight: 0,
-            breaker: Breaker::Closed(0),
-        };
+        let endpoint =
+            |instance| Endpoint { instance, cost: UNKNOWN, measured: 0, in_flight: 0, breaker: Breaker::Closed(0) };
         let clusters = clusters(setting).into_iter().map(|members| members.into_iter().map(endpoint).collect());
         Self {
             time: Rc::clone(&setting.time),

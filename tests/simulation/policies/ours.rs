@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
+use pointsman::engine::balance::Memory;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::health::Evidence;
 use pointsman::engine::instance::{Instance, Status, Weights};
+use pointsman::engine::limit::Budget;
 use pointsman::engine::locality::Place;
 use pointsman::engine::request::RequestView;
 use pointsman::engine::route::{Outcome, Router, Scratch, decide};
@@ -20,8 +22,6 @@ use pointsman::engine::table::Table;
 use pointsman::engine::time::{Draw, Millis};
 use pointsman::engine::trace::NoTrace;
 use pointsman::engine::tries::Tries;
-use pointsman::engine::balance::Memory;
-use pointsman::engine::limit::Budget;
 use pointsman::forward::retry::{Cause, backoff};
 
 use super::{Policy, Setting};
@@ -49,8 +49,7 @@ impl Ours {
         let split = "split: {canary: 50%, stable: 50%}";
         let rule = if setting.fault.is_split() { split } else { "to: all" };
         // The textbook policies know no zones; ours prefers its own only where that is what is tried.
-        let locality =
-            if setting.fault == Fault::ZoneLost { "locality: {prefer: [region, zone]}\n" } else { "" };
+        let locality = if setting.fault == Fault::OwnZoneLost { "locality: {prefer: [region, zone]}\n" } else { "" };
         let text = format!(
             "service: web\nbalance: {balance}\n{locality}\
              pools: {{all: version exists, canary: version == 2, stable: version == 1}}\n\
@@ -153,9 +152,8 @@ impl Ours {
                 return answer;
             }
             let now = self.time.millis();
-            let next = tries.next(now, attempts + 1 >= retry.attempts);
+            let next = tries.next(now, attempts + 1 >= retry.attempts, cause == Cause::Connect);
             let Some(next) = next.filter(|_| self.budget.take(0, now, retry.budget)) else { return answer };
-            let _ = cause;
             self.time.sleep(backoff(attempts, draw) * MS).await;
             picked = next;
         }
