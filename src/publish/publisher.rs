@@ -186,6 +186,12 @@ impl Publisher {
             .snapshot
             .service(&state.name)
             .map_or_else(BTreeSet::new, |before| last_instance_grace(before, &state.instances).into_iter().collect());
+        if current.snapshot.service(&state.name).is_none()
+            && let Some(hold) = current.router.stars_hold_new(&state.name)
+        {
+            // A file for every service is about to take it up.
+            self.lives.set_hold_new(&state.name, hold);
+        }
         let granted = self.graces.grant(&state.name, !graced.is_empty(), Instant::now());
         let graced = if granted { graced } else { BTreeSet::new() };
         ServiceSnapshot::build_with_grace(
@@ -229,13 +235,14 @@ impl Publisher {
 
     fn follow_rules(&mut self, router: Arc<Router>) -> Result<u64, TableError> {
         let started = Instant::now();
-        let holds: Vec<(Text, bool)> = router
+        let current = self.table.load_full();
+        let table = current.with_router(current.generation + 1, router, self.clock.now())?;
+        let holds: Vec<(Text, bool)> = table
+            .router
             .files
             .iter()
             .map(|file| (file.service.clone(), file.check.as_ref().is_some_and(|check| check.hold_new)))
             .collect();
-        let current = self.table.load_full();
-        let table = current.with_router(current.generation + 1, router, self.clock.now())?;
         for (service, hold) in holds {
             self.lives.set_hold_new(&service, hold);
         }

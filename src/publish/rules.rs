@@ -183,7 +183,10 @@ impl<F: Followers> RuleFiles<F> {
         loop {
             let followed = self.lists.clone();
             tokio::select! {
-                () = std::future::ready(()), if std::mem::take(&mut unseen) => drop(self.look(Look::Changed).await),
+                () = std::future::ready(()), if unseen => {
+                    unseen = false;
+                    drop(self.look(Look::Changed).await);
+                }
                 () = watch.changed() => drop(self.look(Look::Changed).await),
                 () = again.notified() => drop(self.look(Look::Again).await),
                 order = self.ground.orders.orders.recv(), if desk_open => match order {

@@ -57,11 +57,12 @@ impl<F: Followers> ShadowFiles<F> {
         let mut unseen = true;
         loop {
             let forced = tokio::select! {
-                () = std::future::ready(()), if std::mem::take(&mut unseen) => false,
+                () = std::future::ready(()), if unseen => false,
                 () = watch.changed() => false,
                 () = again.notified() => true,
                 () = self.publisher.closed() => return,
             };
+            unseen = false;
             let followed = lists.clone();
             self.look(&mut last, &mut lists, forced).await;
             if lists != followed {
