@@ -20,7 +20,8 @@ use pointsman::engine::trace::NoTrace;
 
 fn pick_from(table: &Table, seed: u64) -> Option<u32> {
     let (pool, endpoints) = (table.pool(0, 0), table.endpoints(0));
-    pick(pool, endpoints, &Asking::new(Millis(1), Draw(seed), &Tried::default()), &mut NoTrace).map(|picked| picked.endpoint)
+    pick(pool, endpoints, &Asking::new(Millis(1), Draw(seed), &Tried::default()), &mut NoTrace)
+        .map(|picked| picked.endpoint)
 }
 
 fn swap(c: &mut Criterion) {

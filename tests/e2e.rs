@@ -21,10 +21,10 @@ mod h2_instances;
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;
-#[path = "e2e/overload.rs"]
-mod overload;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/tables.rs"]
 mod tables;
 #[path = "e2e/tunnels.rs"]

@@ -33,7 +33,8 @@ pub fn observe(exchange: &Exchange, result: &Result<Answered, Failure>, evidence
 
 /// Five seconds, or as long as the instance asks to be left alone.
 fn charge(headers: &HeaderMap) -> u64 {
-    let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok());
+    let asked =
+        headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok());
     asked.map_or(CHARGE, |seconds: u64| (seconds.min(MOST_ASKED) * 1_000_000).max(CHARGE))
 }
 

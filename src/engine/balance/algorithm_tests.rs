@@ -164,9 +164,8 @@ fn the_table_of_keys_outlives_health_and_rules_and_not_weights() {
         let one = |at: usize| instance("web", &format!("i{at}"), 80, &[("version", "1")]);
         vec![Arc::new(Instance { weights, status, ..one(0) }), Arc::new(one(1)), Arc::new(one(2))]
     };
-    let mut build = |weight, status| {
-        ServiceSnapshot::build("web".into(), 1, named(weight, status), &mut lives, Millis(0))
-    };
+    let mut build =
+        |weight, status| ServiceSnapshot::build("web".into(), 1, named(weight, status), &mut lives, Millis(0));
     let rules = RULES.replace("least", "hash(client.ip)");
     let first = table(&rules, vec![build(1, Status::Passing)]).unwrap();
     let live = Arc::clone(&first.endpoint(0, 0).live);
@@ -178,7 +177,9 @@ fn the_table_of_keys_outlives_health_and_rules_and_not_weights() {
     let (heavy, _) = ruled.with_service(5, build(4, Status::Passing), Millis(0));
     assert!(!Arc::ptr_eq(&entries(&heavy), &entries(&first)));
     let gone = first.snapshot.clone();
-    assert!(entries(&Table::build(9, gone, router(&rules), first.place.clone(), Millis(0)).unwrap()) == entries(&first));
+    assert!(
+        entries(&Table::build(9, gone, router(&rules), first.place.clone(), Millis(0)).unwrap()) == entries(&first)
+    );
 }
 
 #[test]
@@ -262,7 +263,8 @@ fn nobody_starts_slowly_at_the_proxys_start_or_in_a_new_pool() {
     let later = ServiceSnapshot::build("web".into(), 3, five, &mut lives, Millis(62_000));
     let (later, _) = all_new.with_service(3, later, Millis(62_000));
     assert!(slow(&later, 62_000), "one more beside those that came together");
-    let chance = |at: u32| later.pool(0, 0).warming(Millis(62_000)).unwrap().chance(later.endpoint(0, at).live.first_routable());
+    let chance =
+        |at: u32| later.pool(0, 0).warming(Millis(62_000)).unwrap().chance(later.endpoint(0, at).live.first_routable());
     assert_eq!([0, 3, 4].map(chance), [None, None, Some(100_000)]);
 }
 

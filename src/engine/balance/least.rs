@@ -14,7 +14,8 @@ pub(super) const SMALL: usize = 4;
 /// Position of the candidate chosen; `None`: nobody is usable.
 pub(super) fn pick(choice: &Choosing<'_>, draw: &mut Draw, trace: &mut impl Trace) -> Option<usize> {
     let a = choice.draw_usable(draw, trace)?;
-    let b = if choice.level.candidates.len() <= SMALL { best_other(choice, a, draw) } else { draw_other(choice, a, draw) };
+    let b =
+        if choice.level.candidates.len() <= SMALL { best_other(choice, a, draw) } else { draw_other(choice, a, draw) };
     let Some(b) = b else { return Some(a) };
     let candidates = &choice.level.candidates;
     let (loads, weights) = ([choice.in_flight(a), choice.in_flight(b)], [candidates[a].weight, candidates[b].weight]);

@@ -20,8 +20,8 @@ pub use alias::Alias;
 pub use asking::{Asking, PassedOver, Picked, Tried};
 use choosing::Choosing;
 pub use hash::Ring;
-pub use memory::Memory;
 use memory::LevelKey;
+pub use memory::Memory;
 pub use slow_start::Warming;
 pub use stride::Stride;
 
@@ -33,7 +33,9 @@ pub use stride::Stride;
 /// worker's first pick in a level.
 pub fn pick(pool: &Pool, endpoints: &[Endpoint], asking: &Asking<'_>, trace: &mut impl Trace) -> Option<Picked> {
     trace.pool(pool);
-    if asking.may_probe && let Some(endpoint) = probe(pool, endpoints, asking.now) {
+    if asking.may_probe
+        && let Some(endpoint) = probe(pool, endpoints, asking.now)
+    {
         trace.probe(endpoint);
         return Some(Picked { endpoint, level: level_of(pool, endpoint), probe: true, panic: false });
     }

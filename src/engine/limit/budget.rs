@@ -143,7 +143,8 @@ mod tests {
     fn workers_share_the_floor_and_no_more() {
         for workers in [1, 3, 10, 64, 100] {
             let budget = Budget::new(workers);
-            let all: usize = (0..workers).map(|worker| (0..100).filter(|_| budget.take(worker, Millis(3), SHARE)).count()).sum();
+            let all: usize =
+                (0..workers).map(|worker| (0..100).filter(|_| budget.take(worker, Millis(3), SHARE)).count()).sum();
             assert_eq!(all, 50, "{workers}");
         }
     }

@@ -90,9 +90,10 @@ impl Adaptive {
     pub fn gradient(&self) -> Gradient {
         match self.word.load(Relaxed) {
             0 => Gradient::default(),
-            word => {
-                Gradient { limit: f32::from_bits((word >> 32) as u32), base: f32::from_bits((word & 0xFFFF_FFFF) as u32) }
-            }
+            word => Gradient {
+                limit: f32::from_bits((word >> 32) as u32),
+                base: f32::from_bits((word & 0xFFFF_FFFF) as u32),
+            },
         }
     }
 

@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn keys_do_not_spend_each_others_tokens() {
-        let limiter = Limiter::new(&Limit { rate_milli: 1_000, burst: 1, key: Some(Field::ClientIp), ..Limit::default() });
+        let limiter =
+            Limiter::new(&Limit { rate_milli: 1_000, burst: 1, key: Some(Field::ClientIp), ..Limit::default() });
         for key in [1 << 40, 2 << 40, 0] {
             assert!(limiter.enter(key, SECOND).is_ok());
             assert!(limiter.enter(key, SECOND).is_err());

@@ -125,7 +125,8 @@ impl Table {
             let old = &table.files[file];
             if old.due <= now {
                 let failback = table.router.files[file].locality.failback;
-                let is_due = |pool: &Pool| pool.past.iter().any(|past| past.due(failback).is_some_and(|due| due <= now));
+                let is_due =
+                    |pool: &Pool| pool.past.iter().any(|past| past.due(failback).is_some_and(|due| due <= now));
                 table.files[file] = Arc::new(table.resolving(file as FileIdx).refreshed(old, is_due));
             }
         }

@@ -98,9 +98,11 @@ fn carries(file: &RuleFile, case: &TestCase, field: &Field) -> Option<bool> {
         Field::Header(name) => Some(case.headers.iter().any(|(header, _)| header == name)),
         Field::Cookie(name) => {
             let mut cookies = case.headers.iter().filter(|(header, _)| *header == http::header::COOKIE);
-            Some(cookies.any(|(_, value)| {
-                String::from_utf8_lossy(value.as_bytes()).split(';').any(|pair| named(pair, name))
-            }))
+            Some(
+                cookies.any(|(_, value)| {
+                    String::from_utf8_lossy(value.as_bytes()).split(';').any(|pair| named(pair, name))
+                }),
+            )
         }
         // An escaped name may be any name.
         Field::Query(_) if case.target.contains('%') => None,
