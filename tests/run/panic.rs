@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::fleet::Fleet;
 use crate::support::faulty::Mode;
 use crate::support::load::get;
-use crate::support::site::{admin_post, until};
+use crate::support::site::{admin_post, events, until};
 
 fn rules(panic: &str) -> String {
     format!(
@@ -39,6 +39,9 @@ async fn a_pool_that_opted_in_serves_by_anybody_but_whom_an_operator_drained() {
     let before = fleet.load.good();
     until("requests are served in panic", async || fleet.load.good() > before + 60).await;
     assert!(picks(&fleet).await >= 60, "each is counted");
+    let events = events(fleet.proxy.admin, "panic_routing", "").await;
+    assert_eq!(events.len(), 1, "told once: {events:?}");
+    assert!(events[0]["reason"].as_str().is_some_and(|reason| reason.starts_with("pool all has nobody routable")));
     let told = explained(&fleet);
     assert!(told.contains("whatever its health"), "{told}");
 
