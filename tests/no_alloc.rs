@@ -10,8 +10,12 @@ use std::sync::Arc;
 
 use allocation_counter::measure;
 use pointsman::engine::balance::{Asking, Memory, Tried, pick, pick_any};
+use pointsman::engine::expr::ast::Field;
 use pointsman::engine::health::Evidence;
+use pointsman::engine::limit::gradient::Adaptive;
+use pointsman::engine::limit::{Budget, Limiter};
 use pointsman::engine::policy::Eject;
+use pointsman::engine::rules::Limit;
 use pointsman::engine::snapshot::ServiceSnapshot;
 use pointsman::engine::time::{Draw, Millis};
 use pointsman::engine::trace::NoTrace;
@@ -69,7 +73,15 @@ fn no_algorithm_allocates_once_its_level_is_known() {
                     let mut draw = Draw(seed);
                     let (key, tried) = (Some(draw.advance()), Tried::default());
                     let (now, memory) = (Millis(seed), Some(&memory));
-                    let asking = Asking { now, draw, tried: &tried, may_probe: true, key, memory };
+                    let asking = Asking {
+                        now,
+                        draw,
+                        tried: &tried,
+                        may_probe: true,
+                        key,
+                        memory,
+                        ..Asking::new(now, draw, &tried)
+                    };
                     let chosen = pick(pool, endpoints, &asking, &mut NoTrace).expect("all are routable");
                     let live = &endpoints[chosen.endpoint as usize].live;
                     live.begin();
@@ -80,8 +92,9 @@ fn no_algorithm_allocates_once_its_level_is_known() {
                     picked += 1;
                 }
             };
-            run(0..10);
-            let counted = measure(|| run(10..3_000));
+            // Until an endpoint with a request in flight was met, so that a hashed level was counted once.
+            run(0..500);
+            let counted = measure(|| run(500..3_000));
             assert_eq!((counted.count_total, picked), (0, 3_000), "{balance} of {size}");
         }
     }
@@ -132,4 +145,23 @@ fn counting_a_request_allocates_nothing_once_its_series_is_known() {
     assert!(measure(count).count_total > 0, "the first time makes the series");
     assert_eq!(measure(|| (0..1_000).for_each(|_| count())).count_total, 0);
     assert!(metrics.render().contains("pointsman_refusals_total{reason=\"client_timeout\"} 4004"));
+}
+
+#[test]
+fn limits_and_budgets_allocate_nothing() {
+    let limit = Limit { concurrency: 100, rate_milli: 1_000_000, burst: 10, key: Some(Field::ClientIp) };
+    let (limiter, budget, adaptive) = (Limiter::new(&limit), Budget::new(2), Adaptive::default());
+    let mut passed = 0;
+    let counted = measure(|| {
+        for at in 0..10_000u64 {
+            let entered = limiter.enter(Draw(at % 300).fork(0).0, at * 10_000);
+            passed += u32::from(entered.is_ok());
+            budget.request(at as usize % 2, Millis(at));
+            black_box(budget.take(at as usize % 2, Millis(at), 200_000));
+            adaptive.observe(1_000 + at % 7, 20, Millis(at));
+            black_box(entered.is_ok());
+        }
+    });
+    assert!(passed > 5_000, "{passed}");
+    assert_eq!(counted.count_total, 0);
 }

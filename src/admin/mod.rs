@@ -10,6 +10,7 @@ pub mod handles;
 mod listener;
 mod page;
 mod rules;
+pub mod shadow;
 mod table;
 
 use std::sync::Arc;
@@ -29,8 +30,10 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
+use crate::publish::Desk;
 
 use handles::{Actions, CatalogView, ReadyView};
 pub use listener::serve;
@@ -60,6 +63,8 @@ pub struct Admin {
     pub table: Arc<ArcSwap<Table>>,
     /// The process's clock.
     pub clock: Clock,
+    /// What limits know.
+    pub book: Arc<Book>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// All events.
@@ -72,6 +77,10 @@ pub struct Admin {
     pub actions: Arc<dyn Actions>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
+    /// The rules in force, and orders about them.
+    pub rules: Desk,
+    /// The shadow rules; `None`: none are configured.
+    pub shadow: Option<shadow::ShadowView>,
     /// Who may do what.
     pub access: Arc<Access>,
 }
@@ -87,6 +96,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/explain", post(rules::explain))
         .route("/v1/instances/{service}/{id}/{action}", post(actions::instance))
         .route("/v1/catalog/{service}/accept", post(actions::accept))
+        .route("/v1/rules/apply", post(rules::apply))
+        .route("/v1/shadow/promote", post(shadow::promote))
         .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::action));
     Router::new()
         .route("/", get(page::index))
@@ -95,6 +106,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/table", get(table::show))
         .route("/v1/rules", get(rules::show))
+        .route("/v1/shadow", get(shadow::show))
         .route("/v1/catalog", get(catalog))
         .route("/v1/events", get(events::show))
         .merge(guarded)

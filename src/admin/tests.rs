@@ -82,6 +82,7 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
     let events = Events::new(Arc::clone(&metrics));
     let parts = Arc::new(Parts::default());
     let admin = Admin {
+        book: Arc::new(Book::new(1, std::hash::RandomState::new())),
         table: Arc::new(ArcSwap::from_pointee(table())),
         clock: Clock::start(),
         reloads: Reloads::new(Arc::clone(&events), Arc::clone(&metrics)),
@@ -90,6 +91,8 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
         ready: Arc::clone(&parts) as _,
         actions: Arc::clone(&parts) as _,
         catalog: Arc::clone(&parts) as _,
+        rules: crate::publish::desk::desk().0,
+        shadow: None,
         access: Arc::new(Access {
             loopback,
             token: Arc::new(ArcSwapOption::from_pointee(token.map(str::to_owned))),

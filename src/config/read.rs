@@ -9,8 +9,8 @@ use super::layers::Layer;
 use super::report::{Origin, Report};
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat, Metrics,
-    Settings, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, Checks, Drain, Guard, GuardMode, HostHeader, Limits, Listen, ListenTls,
+    Log, LogFormat, Metrics, Overload, Settings, Shadow, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 
@@ -28,6 +28,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         workers: at.value("workers", "auto", auto(|text| whole(1, 1_024)(text).map(|n| n as usize)), cx),
         limits: limits(at.map("limits", cx), cx),
         upstream: upstream(at.map("upstream", cx), cx),
+        checks: checks(at.map("checks", cx), cx),
         drain: drain(at.map("drain", cx), cx),
         trusted_proxies: at.list("trusted_proxies", "", network, cx),
         request_id: at.value("request_id", "true", flag, cx),
@@ -40,10 +41,13 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
             cx,
         ),
         access_log: access_log(&mut at, cx),
+        guard: guard(at.map("guard", cx), cx),
+        shadow: shadow(at.map("shadow", cx), cx),
         label_keys: label_keys(&mut at, cx),
         debug_headers: at.value("debug_headers", "false", flag, cx),
         log: log(at.map("log", cx), cx),
         metrics: metrics(at.map("metrics", cx), cx),
+        overload: overload(at.map("overload", cx), cx),
     };
     at.finish(cx);
     (settings, std::mem::take(&mut cx.report))
@@ -154,6 +158,9 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         memory: at.value("memory", "auto", auto(size_from(1_024 * 1_024)), cx),
         backlog: at.value("backlog", "4096", count(1 << 20), cx),
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
+        h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
+        h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
+        h2_resets: at.value("h2_resets", "100", count(1_000_000), cx),
     };
     at.finish(cx);
     limits
@@ -170,9 +177,16 @@ fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
     let upstream = Upstream {
         idle: at.value("idle", "auto", auto(duration), cx),
         max_connections: at.value("max_connections", "0", |text| whole(0, 1 << 20)(text).map(|n| n as u32), cx),
+        protocol_label: at.value("protocol_label", "proto", text, cx),
     };
     at.finish(cx);
     upstream
+}
+
+fn checks(mut at: Scope<'_>, cx: &mut Context<'_>) -> Checks {
+    let checks = Checks { allow_commands: at.value("allow_commands", "false", flag, cx) };
+    at.finish(cx);
+    checks
 }
 
 fn drain(mut at: Scope<'_>, cx: &mut Context<'_>) -> Drain {
@@ -203,6 +217,29 @@ fn access_log(root: &mut Scope<'_>, cx: &mut Context<'_>) -> Option<AccessLog> {
     at.finish(cx);
     debug_assert!(log.sample <= WHOLE);
     Some(log)
+}
+
+fn guard(mut at: Scope<'_>, cx: &mut Context<'_>) -> Guard {
+    let mode = choice(&[("off", GuardMode::Off), ("warn", GuardMode::Warn), ("enforce", GuardMode::Enforce)]);
+    let guard = Guard {
+        mode: at.value("mode", "warn", mode, cx),
+        max_moved: at.value("max_moved", "30%", share, cx),
+        max_unrouted: at.value("max_unrouted", "0", whole(0, 1 << 32), cx),
+    };
+    at.finish(cx);
+    guard
+}
+
+/// Off unless there are rules.
+fn shadow(mut at: Scope<'_>, cx: &mut Context<'_>) -> Option<Shadow> {
+    let path = |written: &str| if written == "off" { Ok(None) } else { text(written).map(Some) };
+    let rules = at.optional("rules", text, cx);
+    let sample = at.value("sample", "100%", share, cx);
+    let log = at.value("log", "off", path, cx);
+    let queue = at.value("queue", "1024", |text| whole(1, 1 << 20)(text).map(|n| n as usize), cx);
+    let redact = at.list("redact", "", redactable, cx);
+    at.finish(cx);
+    Some(Shadow { rules: rules?, sample, log, queue, redact })
 }
 
 fn redactable(field: &str) -> Result<String, String> {
@@ -244,4 +281,17 @@ fn metrics(mut at: Scope<'_>, cx: &mut Context<'_>) -> Metrics {
     };
     at.finish(cx);
     metrics
+}
+
+fn overload(mut at: Scope<'_>, cx: &mut Context<'_>) -> Overload {
+    let path = |text: &str| match text.starts_with('/') && !text.contains(['?', '#']) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is no path: it begins with `/` and has no query")),
+    };
+    let overload = Overload {
+        requests: at.value("requests", "0", |text| whole(0, 10_000_000)(text).map(|n| n as u32), cx),
+        exempt_paths: at.list("exempt_paths", "", path, cx),
+    };
+    at.finish(cx);
+    overload
 }

@@ -74,6 +74,9 @@ pub struct Retry {
     pub timeout: bool,
     /// Statuses that are tried again. Default 502, 503, 504.
     pub statuses: Vec<u16>,
+    /// Statuses of gRPC that are tried again, a bit each. Default none.
+    #[serde(default)]
+    pub grpc: u32,
     /// Retries as a share of requests, parts per million. Default 20 %.
     pub budget: u32,
     /// For one try, from its connecting to the answer's head, in ms; 0: none. Default none.
@@ -88,6 +91,7 @@ impl Default for Retry {
             reset: true,
             timeout: false,
             statuses: vec![502, 503, 504],
+            grpc: 0,
             budget: 200_000,
             per_try: 0,
         }
@@ -242,7 +246,24 @@ pub enum Probe {
         body: Option<String>,
     },
     /// A connection that must open.
-    Tcp,
+    Tcp {
+        /// Sent once it is open. Default nothing.
+        send: Option<String>,
+        /// Text that the first 64 KiB of what comes must contain. Default none: the open connection is enough.
+        expect: Option<String>,
+    },
+    /// The gRPC health checking protocol v1 (`grpc.health.v1.Health/Check`): SERVING passes.
+    Grpc {
+        /// The service whose health is asked. Default "": the server's as a whole.
+        service: String,
+        /// The `:authority`; default the instance's address.
+        authority: Option<String>,
+    },
+    /// A program on the proxy's own machine: exit status 0 passes.
+    Command {
+        /// Program and arguments, given as they are, without a shell; `{address}` and `{port}` are the instance's.
+        argv: Vec<String>,
+    },
 }
 
 /// An active check. Durations in milliseconds.
@@ -252,6 +273,8 @@ pub struct Check {
     pub probe: Probe,
     /// Between checks. Default 5 s, jitter 20 %.
     pub interval: u64,
+    /// Between checks of a passing endpoint that had no request for this long. Default 60 s; at least `interval`.
+    pub idle_interval: u64,
     /// For one check. Default 2 s.
     pub timeout: u64,
     /// Passes in a row that make it healthy. Default 2 (the very first verdict needs one).
@@ -262,6 +285,26 @@ pub struct Check {
     pub hold_new: bool,
     /// A pass ends a passive ejection before its time. Default off.
     pub check_readmits: bool,
+}
+
+impl Check {
+    /// A check with the defaults of everything else.
+    #[must_use]
+    pub const fn new(probe: Probe) -> Self {
+        Self {
+            probe,
+            interval: 5_000,
+            idle_interval: 60_000,
+            timeout: 2_000,
+            rise: 2,
+            fall: 3,
+            hold_new: false,
+            check_readmits: false,
+        }
+    }
+
+    /// An open connection is all that is asked.
+    pub const CONNECTS: Probe = Probe::Tcp { send: None, expect: None };
 }
 
 /// Region- and zone-local routing.

@@ -2,17 +2,21 @@
 //! client did.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
+use tokio::sync::Notify;
 
 use super::attempt::Timing;
 use super::connection::{Connection, Phase};
 use super::error::Detail;
+use super::grpc::{self, Call};
 use super::limit::Admission;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
+use crate::engine;
 use crate::engine::health::Evidence;
 use crate::engine::time::Draw;
 use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
@@ -37,6 +41,10 @@ pub struct Exchange {
     on: Option<InFlight>,
     /// The client's body.
     pub upload: Option<Rc<Upload>>,
+    /// The call of gRPC that it is.
+    pub call: Option<Call>,
+    /// The status that ended the call; `None`: none came, or it is no call.
+    pub call_status: Option<u8>,
     /// As sent to the client; 0: nothing yet.
     pub status: u16,
     /// Why the answer is ours, or was cut.
@@ -93,14 +101,20 @@ pub struct Head {
 
 /// Counts a request at its endpoint while it lives.
 #[derive(Debug)]
-pub struct InFlight(Rc<Peer>);
+pub struct InFlight(Rc<Peer>, Option<Arc<Notify>>);
 
 impl InFlight {
     /// One request more.
     #[must_use]
     pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
-        Self(peer)
+        Self(peer, None)
+    }
+
+    /// One that was begun within a limit; its end calls the next one of this line.
+    #[must_use]
+    pub fn begun(peer: Rc<Peer>, line: Arc<Notify>) -> Self {
+        Self(peer, Some(line))
     }
 
     /// Where it is.
@@ -113,6 +127,11 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.live.end();
+        if let Some(line) = &self.1
+            && self.0.live.waiting() > 0
+        {
+            line.notify_one();
+        }
     }
 }
 
@@ -130,6 +149,8 @@ impl Exchange {
             route: None,
             on: None,
             upload: None,
+            call: None,
+            call_status: None,
             status: 0,
             detail: None,
             attempts: 0,
@@ -167,12 +188,12 @@ impl Exchange {
     }
 
     /// A try begins.
-    pub fn trying(&mut self, peer: Rc<Peer>, level: u8) {
+    pub fn trying(&mut self, on: InFlight, level: u8) {
         self.attempts += 1;
         self.level = Some(level);
         self.connect_us = None;
         self.first_byte_us = None;
-        self.on = Some(InFlight::new(peer));
+        self.on = Some(on);
     }
 
     /// How long parts of the try that counts took.
@@ -211,6 +232,23 @@ impl Exchange {
     pub fn evidence(&self, evidence: Evidence) {
         if let (Some(on), Some(route)) = (&self.on, &self.route) {
             self.worker.evidence(&on.0, evidence, &route.file.eject);
+        }
+    }
+
+    /// A call's status came behind its messages.
+    pub fn call_ended(&mut self, trailers: &HeaderMap) {
+        if self.call.is_some() && self.call_status.is_none() {
+            self.call_status = grpc::status(trailers);
+            if let Some(status) = self.call_status {
+                self.evidence(engine::grpc::evidence(status));
+            }
+        }
+    }
+
+    /// The endpoint of the last try served it although it is ejected.
+    pub fn proved(&self) {
+        if let Some(on) = &self.on {
+            self.worker.proved(&on.0);
         }
     }
 
@@ -293,7 +331,7 @@ impl Exchange {
         if !log.lines.wants(self.draw, self.status) {
             return;
         }
-        let named = |text: &crate::engine::label::Text| (!text.is_empty()).then(|| text.clone());
+        let named = |text: &engine::label::Text| (!text.is_empty()).then(|| text.clone());
         let names = self.route.as_ref().map(|route| &route.names);
         let tls = self.connection.tls.as_ref();
         log.lines.send(Box::new(Record {
@@ -302,6 +340,7 @@ impl Exchange {
             host: head.host,
             target: head.target,
             scheme: self.connection.scheme(),
+            protocol: if self.connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
             copied: head.copied,
             client: self.connection.client(),
             sni: tls.and_then(|tls| tls.sni.clone()),
@@ -317,6 +356,7 @@ impl Exchange {
             },
             answer: Answer {
                 status: self.status,
+                grpc_status: self.call_status,
                 detail: self.detail.map_or("", Detail::word),
                 attempts: self.attempts,
                 rerouted: self.route.as_ref().is_some_and(|route| route.rerouted),

@@ -6,15 +6,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
 use super::body::{Relay, Source};
+use super::connection::NEVER;
 use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
+use super::grpc::Call;
+use super::grpc_web;
 use super::headers::towards_client;
 use super::survey::Survey;
+use super::upgrade::Lasting;
 use super::upload::UploadBody;
-use super::wait::until;
+use super::wait::{after, until};
 use super::worker::Worker;
 use crate::engine::policy::Timeouts;
+use crate::engine::time::Millis;
 use crate::upstream::{Link, Received};
 
 const X_RULE: HeaderName = HeaderName::from_static("x-pointsman-rule");
@@ -51,18 +56,25 @@ pub async fn pass_on(
     cookie: Option<HeaderValue>,
     changes: Option<&Changes>,
 ) -> Result<Response<Source>, Refusal> {
-    let Answered { response, seen, link } = answered;
+    let Answered { response, seen, link, call: _ } = answered;
     let (mut head, incoming) = response.into_parts();
     if seen.has(Survey::KEEP_ALIVE)
         && let Some(peer) = exchange.peer()
     {
         peer.learn(&head.headers);
     }
+    let web = exchange.call.filter(|call| link.is_h2() && *call != Call::Native);
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
     towards_client(&mut head.headers, seen, &worker.settings);
+    if let Some(call) = web {
+        grpc_web::towards_client(&mut head.headers, call);
+    }
     head.version = http::Version::HTTP_11;
     let source = match protocol {
-        None => Source::Instance(relay(incoming, &head.headers, link, limits)),
+        None => {
+            let now = exchange.connection().clock.now();
+            Source::Instance(relay(incoming, &head.headers, link, limits, (web, now)))
+        }
         Some(protocol) => {
             let connection = std::rc::Rc::clone(exchange.connection());
             let raw = until(&connection, limits.total, link.into_raw()).await;
@@ -72,7 +84,10 @@ pub async fn pass_on(
             if let Some(protocol) = protocol {
                 head.headers.insert(UPGRADE, protocol);
             }
-            Source::Tunnel(raw, limits.timeouts.stream_idle)
+            let websocket =
+                head.headers.get(UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+            let aged = after(connection.clock.now(), limits.timeouts.max_stream_age);
+            Source::Tunnel(raw, Lasting { idle: limits.timeouts.stream_idle, aged, websocket })
         }
     };
     if let Some(changes) = changes {
@@ -84,22 +99,31 @@ pub async fn pass_on(
     Ok(Response::from_parts(head, source))
 }
 
-fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits) -> Relay {
+fn relay(
+    incoming: Received,
+    headers: &HeaderMap,
+    link: Link<UploadBody>,
+    limits: Limits,
+    (web, now): (Option<Call>, Millis),
+) -> Relay {
+    let streams = is_stream(headers);
+    let Timeouts { idle, stream_idle, max_stream_age, .. } = limits.timeouts;
     Relay {
         incoming,
         link: Some(link),
-        idle: idle_limit(headers, &limits.timeouts),
+        idle: if streams { stream_idle } else { idle },
         total: limits.total,
+        aged: if streams { after(now, max_stream_age) } else { NEVER },
         waiting: None,
         failed: None,
+        web,
     }
 }
 
-/// Server-sent events and gRPC streams may be silent for longer.
-fn idle_limit(headers: &HeaderMap, timeouts: &Timeouts) -> u64 {
-    let streams = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+/// Server-sent events and gRPC streams may be silent for longer, and have an age.
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.as_bytes();
         kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
-    });
-    if streams { timeouts.stream_idle } else { timeouts.idle }
+    })
 }

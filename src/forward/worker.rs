@@ -11,19 +11,22 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::clock::Clock;
 use super::exchange::Peer;
+use super::queue::Queues;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
+use super::watch::{Watch, Watching};
 use crate::engine::balance::Memory;
-use crate::engine::health::Evidence;
+use crate::engine::health::{Evidence, Transition};
 use crate::engine::instance::Instance;
-use crate::engine::limit::{Book, Limits};
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
 use crate::engine::snapshot::Endpoint;
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
+use crate::observe::limit_book::{Book, Limits};
+use crate::observe::lines::Lines;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
 use crate::upstream::Peers;
@@ -41,6 +44,8 @@ pub struct Shared {
     pub access_log: Option<Log>,
     /// Who is told that an endpoint's health moved.
     pub transitions: Transitions,
+    /// Who looks on at decisions.
+    pub watch: Watching,
     /// Whether the catalog has been heard; until then want of instances is `not_ready`.
     pub ready: Arc<AtomicBool>,
     /// The origin of `Millis` in this process.
@@ -49,6 +54,8 @@ pub struct Shared {
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
+    /// Who waits for a place at an instance.
+    pub lines: Arc<Lines>,
     /// What limits know; kept by the control plane over every reload.
     pub book: Arc<Book>,
 }
@@ -76,6 +83,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// Who looks on at decisions; `None`: nobody.
+    pub watch: Option<Box<Watch>>,
     /// What picking remembers.
     pub memory: Memory,
     transitions: Transitions,
@@ -86,6 +95,8 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
+    /// Who waits for a place at an instance.
+    pub queues: Queues,
     /// What limits know, and which worker this is.
     pub limits: Limits,
 }
@@ -96,6 +107,7 @@ impl Worker {
     pub fn new(shared: Shared, index: usize) -> Rc<Self> {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
+        let watch = Watch::new(shared.watch, index, &metrics);
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
@@ -106,6 +118,7 @@ impl Worker {
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            watch,
             memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
@@ -114,6 +127,7 @@ impl Worker {
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
             limits,
+            queues: Queues::new(shared.lines),
         })
     }
 
@@ -146,9 +160,20 @@ impl Worker {
     pub fn evidence(&self, peer: &Peer, evidence: Evidence, policy: &Eject) {
         let jitter = Draw(self.luck.get() ^ peer.live.id);
         if let Some(transition) = peer.live.record(evidence, self.clock.now(), policy, jitter) {
-            let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
-            self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
+            self.tell(peer, transition);
         }
+    }
+
+    /// An ejected endpoint served a request before its time: it is readmitted.
+    pub fn proved(&self, peer: &Peer) {
+        if let Some(transition) = peer.live.prove(self.clock.now()) {
+            self.tell(peer, transition);
+        }
+    }
+
+    fn tell(&self, peer: &Peer, transition: Transition) {
+        let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
+        self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
     }
 
     /// Counts a request that no file claimed.

@@ -66,9 +66,13 @@ families! {
         "Requests sent to anybody of a pool because nobody was routable.";
     PROBES = Counter "pointsman_probes_total" ["service", "result"]
         "Requests that tried an ejected instance for readmission.";
+    LAST_RESORTS = Counter "pointsman_last_resorts_total" ["service", "result"]
+        "Retries that found nobody but an ejected instance, and tried it.";
     // Limits.
     LIMITED = Counter "pointsman_limited_total" ["service", "rule", "limit"]
         "Requests refused by a limit: rate, concurrency (of a rule or file), service, instance.";
+    SHED = Counter "pointsman_shed_total" ["limit"]
+        "Requests refused before they were decided, because the process carries no more.";
     RETRY_BUDGET = Gauge "pointsman_retry_budget_left" ["service"]
         "Retries and hedges that the service's budget still allows.";
     LIMIT_KEYS_EVICTED = Counter "pointsman_limit_keys_evicted_total" ["service", "rule"]
@@ -151,6 +155,8 @@ families! {
         "1 when ready to take traffic.";
     DEGRADED = Gauge "pointsman_degraded" []
         "1 when ready with something missing or stale.";
+    SHADOW_DECISIONS = Counter "pointsman_shadow_decisions_total" ["service", "rule", "candidate_rule", "agrees"]
+        "Requests decided by the shadow rules, too, by both rules and whether both send them to the same place.";
     // The log writers themselves.
     LOG_LINES = Counter "pointsman_log_lines_total" ["log", "result"]
         "Lines of the access log and of the process log: written, dropped (writer behind), failed (disk).";

@@ -97,7 +97,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "forward",
-        may: &["engine", "upstream", "observe"],
+        may: &["engine", "upstream", "observe", "dry_run::diff"],
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::Mutex", "std::sync::RwLock", "std::fs", "std::env", "tokio::fs"]),
     },

@@ -3,4 +3,5 @@
 pub mod catalog_file;
 pub mod explanation;
 mod explanation_text;
+pub mod limits;
 pub mod traffic;
