@@ -180,6 +180,7 @@ impl Shadow {
             host: request.host.into(),
             target: target.into(),
             scheme: connection.scheme(),
+            protocol: if connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
             copied: candidate.fields.copy(request.headers),
             client: request.client,
             sni: tls.and_then(|tls| tls.sni.clone()),
