@@ -119,7 +119,7 @@ fn a_failed_rule_names_the_first_term_that_failed_with_the_actual_value() {
         (first[0].text.as_str(), first[0].actual.as_deref()),
         ("header.x-user-group == \"test\"", Some("staff"))
     );
-    assert_eq!((first[0].line, first[0].column), (11, 11));
+    assert_eq!((first[0].line, first[0].column), (14, 11));
     let second: Vec<(Option<&str>, Option<&str>)> =
         told.rules[1].failed.iter().map(|term| (term.actual.as_deref(), term.note.as_deref())).collect();
     assert_eq!(second, [(Some("new"), Some("not a version, so the comparison is false")), (None, None)]);
