@@ -84,11 +84,11 @@ pub(super) fn flags(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, S
 /// A traffic line in, the explanation out; by the table in force. A line without a draw gets one.
 pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
     let table = admin.table.load_full();
-    let request = match TrafficLine::parse(&line).and_then(|line| line.request()) {
+    let request = match TrafficLine::parse(&line).and_then(|line| line.request_by(&admin.paths)) {
         Ok(request) => request,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     let draw = request.draw.unwrap_or_else(|| Draw(RandomState::new().hash_one(table.generation)));
     let now = admin.clock.now();
     let mut told = dry_run::explain::explain(&table, &request.view(trusted), draw, now);

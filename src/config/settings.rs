@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::consul::Consul;
+use super::listen::Listen;
+use crate::engine::paths::Paths;
 
 /// A path as written.
 pub type PathText = String;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub workers: Auto<usize>,
     /// Towards clients.
     pub limits: Limits,
+    /// How a request's path is read before rules match it.
+    pub paths: Paths,
     /// Towards instances.
     pub upstream: Upstream,
     /// Active checks.
@@ -59,6 +63,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether `x-request-id` is kept or made. Default true.
     pub request_id: bool,
+    /// Whether `Forwarded` (RFC 7239) is added beside X-Forwarded-*. Default false.
+    pub forwarded: bool,
     /// Whether `Via` is added. Default false.
     pub via: bool,
     /// Whether `x-pointsman-error` is added to our own errors. Default true.
@@ -81,32 +87,6 @@ pub struct Settings {
     pub metrics: Metrics,
     /// What the whole process carries.
     pub overload: Overload,
-}
-
-/// One client-side listener.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listen {
-    /// IP and port; port 0: chosen by the system.
-    pub address: SocketAddr,
-    /// `None`: plain.
-    pub tls: Option<ListenTls>,
-    /// Whether a PROXY protocol head (v1 or v2) is expected from `trusted_proxies`. Default false.
-    pub proxy_protocol: bool,
-    /// Whether a client that has closed its sending side before the answer still gets it. Default false.
-    pub half_close: bool,
-}
-
-/// TLS towards clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenTls {
-    /// The chain, PEM.
-    pub cert: PathText,
-    /// The key, PEM.
-    pub key: PathText,
-    /// Whose certificates clients may show; `None`: none are asked for.
-    pub client_ca: Option<PathText>,
-    /// Whether a client must show one. Default true where `client_ca` is set.
-    pub client_required: bool,
 }
 
 /// The operators' listener.
@@ -171,7 +151,7 @@ pub struct Limits {
     pub h2_window: u64,
     /// The same over all streams of a connection. Default 1 MiB.
     pub h2_connection_window: u64,
-    /// Requests that a client may take back within 10 s. Default 100.
+    /// Requests that a client may take back within 10 s. Default 50.
     pub h2_resets: u32,
 }
 

@@ -1,6 +1,7 @@
 //! One request's account: what it was, where it went, what came of it. Closed when the last byte left, or when the
 //! client did.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -33,6 +34,8 @@ pub struct Exchange {
     connection: Rc<Connection>,
     /// Microseconds.
     started: u64,
+    /// The client as the rules see it.
+    pub client: IpAddr,
     /// The request's luck.
     pub draw: Draw,
     /// Where it went; `None` before a file claimed it.
@@ -145,6 +148,7 @@ impl Exchange {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             started: connection.clock.micros(),
+            client: connection.client(),
             draw: worker.draw(),
             route: None,
             on: None,
@@ -340,9 +344,10 @@ impl Exchange {
             host: head.host,
             target: head.target,
             scheme: self.connection.scheme(),
-            protocol: if self.connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
+            protocol: self.connection.protocol(),
             copied: head.copied,
-            client: self.connection.client(),
+            client: self.client,
+            peer: self.connection.client(),
             sni: tls.and_then(|tls| tls.sni.clone()),
             san: tls.map_or_else(|| [].into(), |tls| tls.san.clone()),
             request_id: head.request_id,

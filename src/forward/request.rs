@@ -18,9 +18,11 @@ use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
+use super::forwarded;
 use super::grpc;
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
+use super::https;
 use super::latency;
 use super::limit;
 use super::queue::place;
@@ -28,7 +30,7 @@ use super::respond;
 use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::upload::Upload;
-use super::validate::{Target, check, origin_form};
+use super::validate::{Target, check, matched_form, origin_form};
 use super::view::View;
 use super::wait::{after, until};
 use super::worker::Worker;
@@ -80,6 +82,7 @@ pub async fn answer(
         }
     });
     exchange.status = response.status().as_u16();
+    https::promise(response.headers_mut(), &connection);
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
@@ -103,9 +106,14 @@ async fn phases(
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
-    let target = check(&head, seen, worker.settings.target_size)?;
+    let target = check(&head, seen, worker.settings.target_size, &worker.settings.paths)?;
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
+    if let Some(port) = exchange.connection().entrance.redirect {
+        return https::redirect(&head.uri, &target.host, port);
+    }
+
+    exchange.client = forwarded::client(&head.headers, seen, exchange.connection(), &worker.settings);
 
     // Decide: file, rule, pool.
     let view = worker.view();
@@ -205,7 +213,7 @@ fn decided(
         path: &target.path,
         query: head.uri.query(),
         headers: &head.headers,
-        client: connection.client(),
+        client: exchange.client,
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         san: tls.map_or(&[], |tls| &tls.san),
         trusted: router.trusts(&target.host, &target.path, connection.client()),
@@ -236,7 +244,7 @@ fn note(worker: &Worker, view: &View, exchange: &mut Exchange, head: &Parts, tar
 }
 
 /// Notes where it goes. `pool`: as compiled, once there is a choice.
-fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
+pub(super) fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
     let Some(file) = decision.file else { return };
     let key = RouteKey::new(decision.file, decision.rule, pool);
     exchange.routed(Route {
@@ -283,6 +291,9 @@ fn outbound(
         fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
     }
     let mut uri = origin_form(head.uri);
+    if settings.paths.forward_normalised {
+        uri = matched_form(uri, &settings.paths);
+    }
     if let Some(changes) = changes {
         changes.make(file, &mut uri, &mut fields);
     }
@@ -318,6 +329,21 @@ fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> 
         exchange.count(&names::PANIC_PICKS, "");
     }
     trouble
+}
+
+/// What connecting says about an instance whose bytes are passed on unread; `None`: it is connected.
+pub(super) fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Picked) {
+    let evidence = failed.map_or(Some(Evidence::Success), Detail::evidence);
+    if let Some(evidence) = evidence {
+        exchange.evidence(evidence);
+    }
+    exchange.count(&names::ATTEMPTS, failed.map_or("connected", Detail::word));
+    if picked.probe {
+        exchange.count(&names::PROBES, if failed.is_none() { "success" } else { "failure" });
+    }
+    if picked.panic {
+        exchange.count(&names::PANIC_PICKS, "");
+    }
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.

@@ -3,6 +3,8 @@
 use http::HeaderValue;
 use ipnet::IpNet;
 
+use crate::engine::paths::Paths;
+
 /// Settings of the forwarding side; the same for every worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -10,6 +12,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// `x-request-id` is kept, or made where it is missing. Default on.
     pub request_id: bool,
+    /// `Forwarded` (RFC 7239) is added beside X-Forwarded-*. Default off.
+    pub forwarded: bool,
     /// `Via` is added both ways. Default off.
     pub via: bool,
     /// Our own errors carry `x-pointsman-error`. Default on.
@@ -20,6 +24,8 @@ pub struct Settings {
     pub host_of_instance: bool,
     /// Field names with an underscore are passed on. Default off.
     pub underscores: bool,
+    /// How paths are read. HARDENING.md argues the defaults.
+    pub paths: Paths,
     /// A request's target. Default 8 KiB; above it 414.
     pub target_size: usize,
     /// Between two pieces of a request's body. Default 30 s; past it 408.
@@ -43,11 +49,13 @@ impl Default for Settings {
         Self {
             trusted_proxies: Vec::new(),
             request_id: true,
+            forwarded: false,
             via: false,
             error_header: true,
             debug_headers: false,
             host_of_instance: false,
             underscores: false,
+            paths: Paths::default(),
             target_size: 8 * 1024,
             body_idle: 30_000,
             upgrades: vec!["websocket".to_owned()],

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::engine::paths::Paths;
 use crate::engine::request::RequestView;
 use crate::engine::route::{host, path};
 use crate::engine::time::Draw;
@@ -34,6 +35,9 @@ pub struct TrafficLine {
     /// The client's address; default 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
+    /// The trusted proxy that sent it for the client; default the client itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
     /// The TLS handshake's server name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
@@ -93,6 +97,8 @@ pub struct TrafficRequest {
     pub headers: HeaderMap,
     /// IPv4-mapped addresses unmapped.
     pub client: IpAddr,
+    /// Who sent it for the client; `None`: the client itself.
+    pub peer: Option<IpAddr>,
     /// The TLS handshake's server name.
     pub sni: Option<String>,
     /// The client certificate's names.
@@ -111,6 +117,7 @@ impl Default for TrafficLine {
             scheme: None,
             headers: Map::new(),
             client: None,
+            peer: None,
             sni: None,
             san: Vec::new(),
             draw: None,
@@ -139,12 +146,20 @@ impl TrafficLine {
     /// # Errors
     /// What `forward` would answer with 400, and what HTTP cannot carry.
     pub fn request(&self) -> Result<TrafficRequest, TrafficError> {
+        self.request_by(&Paths::default())
+    }
+
+    /// As [`Self::request`], its path read as `paths` says.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn request_by(&self, paths: &Paths) -> Result<TrafficRequest, TrafficError> {
         let bad_host = || TrafficError::Host(self.host.clone());
         let (raw, query) = match self.path.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (self.path.as_str(), None),
         };
-        let path = path::normalise(raw).map_err(|why| TrafficError::Path { path: self.path.clone(), why })?;
+        let path = paths.normalise(raw).map_err(|why| TrafficError::Path { path: self.path.clone(), why })?;
         let draw = |text: &String| parse_draw(text).ok_or_else(|| TrafficError::Draw(text.clone()));
         Ok(TrafficRequest {
             method: self.method.parse().map_err(|_| TrafficError::Method(self.method.clone()))?,
@@ -154,6 +169,7 @@ impl TrafficLine {
             query,
             headers: headers(&self.headers)?,
             client: self.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical(),
+            peer: self.peer.map(|peer| peer.to_canonical()),
             sni: self.sni.clone(),
             san: self.san.clone(),
             draw: self.draw.as_ref().map(draw).transpose()?,
@@ -162,6 +178,12 @@ impl TrafficLine {
 }
 
 impl TrafficRequest {
+    /// Who sent it: control headers are judged by this address.
+    #[must_use]
+    pub fn sender(&self) -> IpAddr {
+        self.peer.unwrap_or(self.client)
+    }
+
     /// As the rules see it. `trusted`: whether its peer may send control headers.
     #[must_use]
     pub fn view(&self, trusted: bool) -> RequestView<'_> {
