@@ -20,8 +20,8 @@ pub mod engine;
 
 pub mod catalog;
 pub mod files;
-pub mod tls_files;
 pub mod publish;
+pub mod tls_files;
 
 pub mod forward;
 pub mod server;

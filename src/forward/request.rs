@@ -13,8 +13,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::authority;
 use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
 use super::edit::{Changes, in_force};

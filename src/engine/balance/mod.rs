@@ -5,7 +5,6 @@ mod least;
 
 use smallvec::SmallVec;
 
-use super::instance::Status;
 use super::policy::Balance;
 use super::snapshot::{Endpoint, EndpointIdx};
 use super::table::{Candidate, Level, Pool};
@@ -108,10 +107,9 @@ pub fn pick_any(
     trace.pool(pool);
     let count = pool.members.len();
     let start = draw.below(count as u64) as usize;
-    let endpoint = (0..count).map(|step| pool.members[(start + step) % count]).find(|at| {
-        let endpoint = &endpoints[*at as usize];
-        endpoint.status() != Status::Maintenance && !endpoint.live.drained() && !tried.contains(*at)
-    })?;
+    let endpoint = (0..count)
+        .map(|step| pool.members[(start + step) % count])
+        .find(|at| endpoints[*at as usize].is_open() && !tried.contains(*at))?;
     Some(Picked { endpoint, level: level_of(pool, endpoint), probe: false, panic: true })
 }
 
