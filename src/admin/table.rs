@@ -1,5 +1,7 @@
 //! `GET /v1/table`: services, instances with labels and live state, pools with routable counts.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -8,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::engine::health::State as Health;
+use crate::engine::policy::Eject;
 use crate::engine::snapshot::Endpoint;
 use crate::engine::table::{FilePools, Pool, Table};
 use crate::engine::time::Millis;
@@ -64,19 +67,55 @@ fn service(table: &Table, name: &str, now: Millis) -> Value {
     let known = table.snapshot.service(name);
     let instances = known.map_or(&[][..], |service| &service.endpoints);
     let files = table.router.files.iter().zip(&table.files).filter(|(file, _)| &*file.service == name);
-    let file = |pools: &FilePools| pools.pools.iter().map(|shown| pool(pools, shown)).collect::<Vec<_>>();
+    let window = table.router.files.iter().find(|file| &*file.service == name).map(|file| file.eject.window);
+    let recent = Recent { now, window: window.unwrap_or_else(|| Eject::default().window) };
+    let file = |pools: &FilePools| pools.pools.iter().map(|shown| pool(pools, shown, recent)).collect::<Vec<_>>();
     json!({
         "service": name,
         "in_catalog": known.is_some(),
         "catalog_index": known.map(|service| service.catalog_index),
-        "instances": instances.iter().map(|endpoint| instance(endpoint, now)).collect::<Vec<_>>(),
+        "instances": instances.iter().map(|endpoint| instance(endpoint, recent)).collect::<Vec<_>>(),
+        "versions": versions(instances, recent),
         "files": files
             .map(|(of, pools)| json!({ "file": of.ruleset.source.name, "pools": file(pools) }))
             .collect::<Vec<_>>(),
     })
 }
 
-fn instance(endpoint: &Endpoint, now: Millis) -> Value {
+/// The sliding window that ejection judges by.
+#[derive(Clone, Copy)]
+struct Recent {
+    now: Millis,
+    window: u64,
+}
+
+impl Recent {
+    /// Requests and failures of these endpoints, and how many of them are out by their evidence.
+    fn figures<'e>(self, endpoints: impl Iterator<Item = &'e Endpoint>) -> Value {
+        let (mut count, mut out, mut requests, mut failed) = (0u64, 0u64, 0u64, 0u64);
+        for endpoint in endpoints {
+            let tally = endpoint.live.recent(self.now, self.window);
+            count += 1;
+            out += u64::from(!matches!(endpoint.live.state(), Health::Healthy { .. }));
+            requests += u64::from(tally.requests);
+            failed += u64::from(tally.failed);
+        }
+        json!({ "endpoints": count, "out": out, "requests": requests, "failed": failed, "window_ms": self.window })
+    }
+}
+
+/// Figures by the label `version`, in its order.
+fn versions(endpoints: &[Endpoint], recent: Recent) -> Value {
+    let version = |endpoint: &Endpoint| endpoint.instance.labels.value("version").unwrap_or_default().to_owned();
+    let mut groups: BTreeMap<String, Vec<&Endpoint>> = BTreeMap::new();
+    for endpoint in endpoints {
+        groups.entry(version(endpoint)).or_default().push(endpoint);
+    }
+    let figures = groups.into_iter().map(|(version, group)| (version, recent.figures(group.into_iter())));
+    Value::Object(figures.collect())
+}
+
+fn instance(endpoint: &Endpoint, recent: Recent) -> Value {
     let (instance, live) = (&endpoint.instance, &endpoint.live);
     json!({
         "id": &*instance.id,
@@ -90,7 +129,8 @@ fn instance(endpoint: &Endpoint, now: Millis) -> Value {
         "graced": endpoint.graced,
         "weight": endpoint.weight(),
         "available": live.available(),
-        "health": health(live.state(), now),
+        "health": health(live.state(), recent.now),
+        "recent": live.recent(recent.now, recent.window),
         "check": live.verdict(),
         "drained": live.drained(),
         "in_flight": live.in_flight(),
@@ -106,7 +146,8 @@ fn health(state: Health, now: Millis) -> Value {
     }
 }
 
-fn pool(file: &FilePools, pool: &Pool) -> Value {
+fn pool(file: &FilePools, pool: &Pool, recent: Recent) -> Value {
+    let members = pool.members.iter().filter_map(|at| file.endpoints().get(*at as usize));
     let id = |at: &u32| file.endpoints().get(*at as usize).map(|endpoint| &*endpoint.instance.id);
     let levels = pool.levels.iter().map(|level| {
         json!({ "rank": level.rank, "load": level.load, "total": level.total, "routable": level.candidates.len() })
@@ -115,6 +156,7 @@ fn pool(file: &FilePools, pool: &Pool) -> Value {
         "pool": &*pool.name,
         "variant": pool.variant,
         "members": pool.members.len(),
+        "recent": recent.figures(members),
         "routable": pool.routable,
         "min": pool.min,
         "balance": pool.balance,

@@ -11,12 +11,15 @@ use super::error::Detail;
 use super::view::View;
 use crate::engine::request::RequestView;
 use crate::engine::route::message::Rewrite;
+use crate::engine::route::propagate::{Carried, carried, carry};
 use crate::engine::route::{Decision, Edits, Reader, RouterFile, RulePolicies, Scratch, Values};
 
 /// One request's changes.
 #[derive(Debug, Default)]
 pub struct Changes {
     headers: Option<(Arc<Edits>, Values)>,
+    /// Request labels that the instance is told.
+    carried: Carried,
     /// In place of the target.
     target: Option<Uri>,
     /// In place of the Host.
@@ -34,16 +37,18 @@ impl Changes {
         let Some(file) = decision.file else { return Ok(None) };
         let file = &*view.table.router.files[file as usize];
         let message = &in_force(file, decision).message;
-        if message.headers.is_none() && message.rewrite.is_none() {
+        if message.headers.is_none() && message.rewrite.is_none() && file.propagate.is_empty() {
             return Ok(None);
         }
         let mut changes = Self::default();
+        let mut reader = Reader::begin(request, &file.fields, scratch);
+        changes.carried = carried(file, &mut reader);
         if let Some(rewrite) = &message.rewrite {
             changes.target = target(rewrite, view, request)?;
             changes.host.clone_from(&rewrite.host);
         }
         if let Some(edits) = &message.headers {
-            let values = edits.read(&mut Reader::begin(request, &file.fields, scratch));
+            let values = edits.read(&mut reader);
             changes.headers = Some((Arc::clone(edits), values));
         }
         Ok(Some(Box::new(changes)))
@@ -56,13 +61,14 @@ impl Changes {
     }
 
     /// Makes the changes in a head that is otherwise ready for the instance. The target is taken.
-    pub fn make(&mut self, uri: &mut Uri, headers: &mut HeaderMap) {
+    pub fn make(&mut self, file: &RouterFile, uri: &mut Uri, headers: &mut HeaderMap) {
         if let Some(target) = self.target.take() {
             *uri = target;
         }
         if let Some(host) = &self.host {
             headers.insert(HOST, host.clone());
         }
+        carry(file, &self.carried, headers);
         if let Some((edits, values)) = &self.headers {
             edits.request.apply(headers, values);
         }

@@ -190,6 +190,15 @@ impl Exchange {
         }
     }
 
+    /// Feeds the time that the last try's answer took, where the service judges its instances by it.
+    pub fn timed(&self) {
+        if let (Some(on), Some(route), Some(micros)) = (&self.on, &self.route, self.first_byte_us)
+            && route.file.eject.latency_factor > 0
+        {
+            on.0.live.time_answer(micros);
+        }
+    }
+
     /// Counts one in a family of routes.
     pub fn count(&self, family: &'static Family, word: &'static str) {
         if let Some(route) = &self.route {

@@ -6,9 +6,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::COOKIE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -249,20 +248,15 @@ fn outbound(
     let upgrades = upgrade.is_some();
     let mut fields = head.headers;
     headers::towards_instance(&mut fields, seen, &connection, settings, upgrade);
-    if seen.has(Survey::COOKIE) {
-        strip_cookie(&mut fields, &file.cookie);
-    }
-    if !file.control_headers.is_empty() && !file.trusts(connection.client()) {
-        file.control_headers.iter().for_each(|name| {
-            fields.remove(name);
-        });
+    if seen.has(Survey::COOKIE) || file.ruleset.trusted.is_some() {
+        file.strip(&mut fields, connection.client());
     }
     if settings.request_id && !seen.has(Survey::REQUEST_ID) {
         fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
     }
     let mut uri = origin_form(head.uri);
     if let Some(changes) = changes {
-        changes.make(&mut uri, &mut fields);
+        changes.make(file, &mut uri, &mut fields);
     }
     if settings.request_id {
         exchange.note_request_id(fields.get(X_REQUEST_ID));
@@ -270,20 +264,6 @@ fn outbound(
     exchange.upload =
         (!body.is_end_stream()).then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
     Outbound::new(head.method, uri, fields, exchange.upload.clone(), upgrades)
-}
-
-/// Takes our own stickiness cookie out of the request.
-fn strip_cookie(fields: &mut HeaderMap, name: &str) {
-    let kept = |field: &HeaderValue| cookie::strip(field, &[name]);
-    if fields.get_all(COOKIE).iter().all(|field| kept(field).is_none()) {
-        return;
-    }
-    let left: Vec<HeaderValue> =
-        fields.get_all(COOKIE).iter().filter_map(|field| kept(field).unwrap_or_else(|| Some(field.clone()))).collect();
-    fields.remove(COOKIE);
-    left.into_iter().for_each(|field| {
-        fields.append(COOKIE, field);
-    });
 }
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
@@ -299,6 +279,7 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
             (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
         }
     };
+    exchange.timed();
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }

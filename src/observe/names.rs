@@ -92,6 +92,10 @@ families! {
         "Verdicts not honoured in a pool because of its cap.";
     CHECKS = Counter "pointsman_checks_total" ["service", "result"]
         "Active checks, by result.";
+    ENDPOINTS = Gauge "pointsman_endpoints" ["service", "version", "state"]
+        "Endpoints of the services that rules name, by version (20 a service, then `other`) and by live state.";
+    EJECTED = Gauge "pointsman_pool_ejected" ["service", "pool"]
+        "Endpoints of the pool that are out by their evidence, those that its cap keeps in traffic included.";
     ROUTABLE = Gauge "pointsman_pool_routable" ["service", "pool"]
         "Routable endpoints as published.";
     MEMBERS = Gauge "pointsman_pool_members" ["service", "pool"]

@@ -76,6 +76,9 @@ pub fn reason_label(reason: &Reason) -> &'static str {
         Reason::ConsecutiveGatewayFailure { .. } => "consecutive_gateway_failure",
         Reason::ConsecutiveLocalOriginFailure { .. } => "consecutive_local_origin_failure",
         Reason::SuccessRate { .. } => "success_rate",
+        Reason::FailurePercentage { .. } => "failure_percentage",
+        Reason::SuccessRateOutlier { .. } => "success_rate_outlier",
+        Reason::Latency { .. } => "latency",
         Reason::ProbeFailed { .. } => "probe_failed",
         Reason::ProbeSucceeded => "probe_succeeded",
         Reason::Check { .. } => "check",
@@ -100,12 +103,33 @@ pub fn words(reason: &Reason) -> String {
         Reason::SuccessRate { failed, requests, last } => {
             format!("{failed} of the last {requests} failed, the last {}", evidence(*last))
         }
+        Reason::FailurePercentage { failed, requests, last } => {
+            format!("{failed} of the last {requests} failed, the last {}", evidence(*last))
+        }
+        Reason::SuccessRateOutlier { failed, requests, mean, threshold } => format!(
+            "{failed} of the last {requests} failed; its pool succeeds in {}, less than {} is an outlier",
+            percent(*mean),
+            percent(*threshold)
+        ),
+        Reason::Latency { answers, p90_us, median_us } => {
+            format!("p90 {} of {answers} answers, pool median {}", millis(*p90_us), millis(*median_us))
+        }
         Reason::ProbeFailed { last } => format!("the trial request failed: {}", evidence(*last)),
         Reason::ProbeSucceeded => "the trial request succeeded".to_owned(),
         Reason::Check { count } => format!("{count} active checks in a row"),
         Reason::Changed => "its address or version changed".to_owned(),
         Reason::Operator => "an operator asked".to_owned(),
     }
+}
+
+/// Parts per million as percent.
+fn percent(ppm: u32) -> String {
+    format!("{:.1} %", f64::from(ppm) / 1e4)
+}
+
+/// Microseconds as milliseconds.
+fn millis(us: u64) -> String {
+    if us < 10_000 { format!("{:.1} ms", us as f64 / 1e3) } else { format!("{} ms", us / 1_000) }
 }
 
 fn evidence(evidence: Evidence) -> String {

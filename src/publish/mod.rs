@@ -4,6 +4,7 @@
 //! What arrives within one window of catalog changes is published together; rules and health do not wait for it.
 
 pub mod grace;
+pub mod outliers;
 pub mod publisher;
 pub mod rules;
 

@@ -1,5 +1,6 @@
 //! What the admin side and the metrics read and move of other parts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -7,12 +8,14 @@ use serde_json::{Value, json};
 
 use crate::admin::handles::{Action, ActionError, Actions, CatalogView};
 use crate::catalog::{self, CatalogStatus, Note};
+use crate::engine::health::State;
+use crate::engine::health::check::Verdict;
 use crate::engine::instance::Status;
-use crate::engine::snapshot::Endpoint;
+use crate::engine::snapshot::{Endpoint, ServiceSnapshot};
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::{Events, Kind, Report};
-use crate::observe::metrics::{Samples, Source};
+use crate::observe::metrics::{OTHER, Samples, Source};
 use crate::observe::names;
 use crate::observe::transitions::Transitions;
 
@@ -163,15 +166,57 @@ pub struct PoolFigures(pub Arc<ArcSwap<Table>>);
 impl Source for PoolFigures {
     fn collect(&self, out: &mut Samples) {
         let table = self.0.load();
-        let mut seen = std::collections::BTreeMap::new();
+        let (mut seen, mut services) = (BTreeMap::new(), BTreeMap::new());
         for (file, pools) in table.router.files.iter().zip(&table.files) {
             for pool in pools.pools.iter().filter(|pool| pool.variant.is_empty()) {
-                seen.insert((&file.service, &pool.name), (pool.routable, pool.members.len()));
+                let counts = (pool.routable, pool.members.len(), pool.ejected.len());
+                seen.insert((&file.service, &pool.name), counts);
+            }
+            if let Some(service) = &pools.service {
+                services.insert(&file.service, service);
             }
         }
-        for ((service, pool), (routable, members)) in seen {
+        for (name, service) in services {
+            for ((version, state), count) in by_version(service) {
+                out.gauge(&names::ENDPOINTS, &[name, version, state], f64::from(count));
+            }
+        }
+        for ((service, pool), (routable, members, ejected)) in seen {
+            out.gauge(&names::EJECTED, &[service, pool], ejected as f64);
             out.gauge(&names::ROUTABLE, &[service, pool], f64::from(routable));
             out.gauge(&names::MEMBERS, &[service, pool], members as f64);
         }
+    }
+}
+
+/// Versions of one service that have figures of their own; the others go together.
+const VERSIONS: usize = 20;
+
+/// Endpoints by version and live state.
+fn by_version(service: &ServiceSnapshot) -> BTreeMap<(&str, &'static str), u32> {
+    let known: BTreeSet<&str> = service.endpoints.iter().map(version).collect();
+    let shown: BTreeSet<&str> = known.into_iter().take(VERSIONS).collect();
+    let mut counts = BTreeMap::new();
+    for endpoint in &service.endpoints {
+        let version = Some(version(endpoint)).filter(|version| shown.contains(version)).unwrap_or(OTHER);
+        *counts.entry((version, state_word(endpoint))).or_insert(0) += 1;
+    }
+    counts
+}
+
+fn version(endpoint: &Endpoint) -> &str {
+    endpoint.instance.labels.value("version").unwrap_or_default()
+}
+
+/// What keeps an endpoint out of traffic by our own knowledge, or `available`.
+fn state_word(endpoint: &Endpoint) -> &'static str {
+    let live = &endpoint.live;
+    match live.state() {
+        _ if live.drained() => "drained",
+        _ if live.verdict() == Verdict::Failing => "check_failing",
+        _ if live.awaits_check() => "awaits_check",
+        State::Ejected { .. } => "ejected",
+        State::Probing { .. } => "probing",
+        State::Healthy { .. } => "available",
     }
 }

@@ -33,7 +33,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
 use crate::publish::rules::{Loaded, RuleFiles};
-use crate::publish::{Inputs, Published, Publisher};
+use crate::publish::{self, Inputs, Published, Publisher};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
 
@@ -171,6 +171,8 @@ impl Serving {
             )
             .run(),
         );
+        let judged = Arc::clone(&published.table);
+        tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();

@@ -112,3 +112,45 @@ async fn a_retry_is_sent_edited() {
         assert_eq!((request.line(), request.field("x-site").as_deref()), ("GET /inner/1 HTTP/1.1", Some("eu")));
     }
 }
+
+/// Lanes that only peers of `trusted` may ask for.
+fn lanes(trusted: &str) -> String {
+    format!(
+        "service: web\ntrusted: [{trusted}]\npools: {{all: id exists}}\n\
+         labels: {{lane: [header.x-lane, cookie.lane, query.lane, base], team: [header.x-team]}}\n\
+         propagate:\n  - {{label: lane, header: x-lane, baggage: lane}}\n  - {{label: team, baggage: team}}\n\
+         rules:\n  - {{name: all, to: all, headers: {{request: {{set: {{x-seen: 'lane {{label.lane}}'}}}}}}}}\n"
+    )
+    .replace(", base]", ", \"base\"]")
+}
+
+const LANE_REQUEST: &str = "GET / HTTP/1.1\r\nhost: shop\r\nx-lane: blue 1\r\nx-lane: second\r\ncookie: a=1; lane=red; b=2\r\n\
+                            baggage: user=7;p=1, lane=forged;q, team=x\r\nbaggage: lane=again\r\nbaggage: z=9\r\n\r\n";
+
+#[tokio::test]
+async fn a_trusted_peers_label_goes_to_the_instance_as_header_and_baggage() {
+    let instance = Scripted::echo().await;
+    let proxy = proxy_with(&lanes("127.0.0.0/8"), &instance).await;
+    proxy.ask(LANE_REQUEST).await;
+    let seen = &instance.requests()[0];
+    assert_eq!(seen.field("x-lane").as_deref(), Some("blue 1, second"));
+    assert_eq!(seen.field("baggage").as_deref(), Some("user=7;p=1,team=x,lane=blue%201%2C%20second, z=9"));
+    assert_eq!(seen.field("cookie").as_deref(), Some("a=1; lane=red; b=2"));
+    assert_eq!(seen.field("x-seen").as_deref(), Some("lane blue 1, second"));
+
+    proxy.get("/?lane=a%0ab").await;
+    let seen = &instance.requests()[1];
+    assert_eq!((seen.field("x-lane"), seen.field("baggage").as_deref()), (None, Some("lane=a%0Ab")));
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_say_what_labels_are_read_from_or_carried_in() {
+    let instance = Scripted::echo().await;
+    let proxy = proxy_with(&lanes("10.0.0.0/8"), &instance).await;
+    proxy.ask(LANE_REQUEST).await;
+    let seen = &instance.requests()[0];
+    assert_eq!(seen.field("x-lane").as_deref(), Some("base"));
+    assert_eq!(seen.field("baggage").as_deref(), Some("user=7;p=1,lane=base, z=9"), "both of its members are gone");
+    assert_eq!(seen.field("cookie").as_deref(), Some("a=1; b=2"));
+    assert_eq!(seen.field("x-seen").as_deref(), Some("lane base"));
+}

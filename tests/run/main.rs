@@ -15,5 +15,6 @@ mod demo;
 mod drain;
 mod killed_instance;
 mod operators;
+mod outliers;
 mod probing;
 mod rules_reload;

@@ -4,4 +4,5 @@
 pub mod binary;
 pub mod load;
 pub mod process;
+pub mod scripted_instance;
 pub mod site;

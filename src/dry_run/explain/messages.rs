@@ -1,8 +1,11 @@
 //! What the rule changes in this request and its answer, by the functions that change it live.
 
-use crate::engine::format::explanation::{EditKind, EditNote, MessageNote};
+use http::HeaderValue;
+
+use crate::engine::format::explanation::{CarriedNote, EditKind, EditNote, MessageNote};
 use crate::engine::request::RequestView;
-use crate::engine::route::{Change, Decision, Edit, Reader, RulePolicies, Scratch, Values};
+use crate::engine::route::propagate::{Carry, carried};
+use crate::engine::route::{Change, Decision, Edit, Reader, RouterFile, RulePolicies, Scratch, Values};
 use crate::engine::table::Table;
 
 /// `None`: nothing is changed.
@@ -21,12 +24,26 @@ pub(super) fn message(
         note.target = path.map(|path| format!("{path}{query}"));
         note.host = rewrite.host.as_ref().map(|host| lossy(host.as_bytes()));
     }
+    let mut scratch = Scratch::new();
+    let mut reader = Reader::begin(request, &file.fields, &mut scratch);
+    note.carried = carried(file, &mut reader).iter().map(|carry| carried_note(file, carry)).collect();
     if let Some(edits) = &message.headers {
-        let values = edits.read(&mut Reader::begin(request, &file.fields, &mut Scratch::new()));
+        let values = edits.read(&mut reader);
         note.request = notes(&edits.request, &values);
         note.response = notes(&edits.response, &values);
     }
     (note != MessageNote::default()).then_some(note)
+}
+
+fn carried_note(file: &RouterFile, carry: &Carry) -> CarriedNote {
+    let propagated = &file.propagate[carry.at];
+    let text = |value: &HeaderValue| lossy(value.as_bytes());
+    let encoded = carry.encoded.as_ref().map(text);
+    CarriedNote {
+        header: propagated.header.as_ref().filter(|_| carry.plain.is_some()).map(ToString::to_string),
+        value: carry.plain.as_ref().map(text).unwrap_or_default(),
+        baggage: propagated.baggage.as_ref().zip(encoded).map(|(member, value)| format!("{member}={value}")),
+    }
 }
 
 fn notes(edit: &Edit, values: &Values) -> Vec<EditNote> {

@@ -44,6 +44,8 @@ rules:
   - name: ramp
     split: {gray: 5%, stable: 95%}
     key: [cookie.uid]
+labels: {team: header.x-team}
+propagate: {label: team, header: x-team, baggage: team}
 "#;
 
 const CATALOG: &str = r#"services:
@@ -187,8 +189,9 @@ fn the_recorder_decides_as_the_live_path_does() {
 
 #[test]
 fn what_is_changed_in_the_messages_is_told_as_it_will_be_sent() {
-    let text = told("/edited/7", &[("x-user", "u1")]).text();
+    let text = told("/edited/7", &[("x-user", "u1"), ("x-team", "red hot")]).text();
     let expected = "rewrite  /inner/7, Host inner.example.com\n\
+                    carried  x-team: red hot, baggage team=red%20hot\n\
                     request  remove x-debug\n\
                     request  set x-who: 127.0.0.1/u1\n\
                     request  remove x-none\n\

@@ -341,10 +341,24 @@ pub struct MessageNote {
     pub target: Option<String>,
     /// The Host that the instance is asked for; `None`: the client's.
     pub host: Option<String>,
+    /// Request labels that the instance is told.
+    #[serde(default)]
+    pub carried: Vec<CarriedNote>,
     /// Header edits towards the instance, in the order in which they are made.
     pub request: Vec<EditNote>,
     /// Header edits towards the client.
     pub response: Vec<EditNote>,
+}
+
+/// A request label that the instance is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedNote {
+    /// The header that carries it.
+    pub header: Option<String>,
+    /// Its value there.
+    pub value: String,
+    /// The baggage member that carries it, with the value as it stands there.
+    pub baggage: Option<String>,
 }
 
 /// A header edit.

@@ -127,6 +127,12 @@ impl Explanation {
             let target = message.target.as_deref().unwrap_or(&self.request.path);
             writeln!(out, "rewrite  {target}, Host {host}")?;
         }
+        for one in &message.carried {
+            let header = one.header.as_ref().map(|name| format!("{name}: {}", one.value));
+            let baggage = one.baggage.as_ref().map(|member| format!("baggage {member}"));
+            let both: Vec<String> = header.into_iter().chain(baggage).collect();
+            writeln!(out, "carried  {}", both.join(", "))?;
+        }
         for (head, edits) in [("request", &message.request), ("answer", &message.response)] {
             for edit in edits {
                 let (name, value) = (&edit.name, edit.value.as_deref().unwrap_or(""));

@@ -102,7 +102,7 @@ impl Streak {
 }
 
 /// Requests of the sliding window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// All that ended, the one at hand included.
     pub requests: u32,

@@ -5,11 +5,12 @@
 pub mod cap;
 pub mod check;
 pub mod evidence;
+pub mod outlier;
 pub mod wilson;
 
 use serde::Serialize;
 
-use super::policy::Eject;
+use super::policy::{Eject, WHOLE};
 use super::time::{Draw, Millis};
 pub use evidence::{Evidence, Streak, Tally};
 
@@ -144,6 +145,35 @@ pub enum Reason {
         /// The last one.
         last: Evidence,
     },
+    /// At least that share failed (`failure_percentage`).
+    FailurePercentage {
+        /// How many failed in the window.
+        failed: u32,
+        /// Of how many.
+        requests: u32,
+        /// The last one.
+        last: Evidence,
+    },
+    /// Far below the success rates of the other members of a pool (`stdev_factor`). Shares are parts per million.
+    SuccessRateOutlier {
+        /// How many failed in the window.
+        failed: u32,
+        /// Of how many.
+        requests: u32,
+        /// The mean success rate.
+        mean: u32,
+        /// The lowest that would have passed.
+        threshold: u32,
+    },
+    /// Far slower than the other members of a pool (`latency_factor`).
+    Latency {
+        /// How many answers were timed in the window.
+        answers: u32,
+        /// One in ten took longer; microseconds.
+        p90_us: u64,
+        /// The pool's median; microseconds.
+        median_us: u64,
+    },
     /// The probe failed.
     ProbeFailed {
         /// How.
@@ -243,9 +273,15 @@ fn trip(health: &Health, last: Evidence, policy: &Eject) -> Option<Reason> {
         }
     }
     let Tally { requests, failed } = health.window;
-    let enough = policy.success_rate > 0 && requests >= policy.min_requests.max(1);
-    let below = enough && wilson::upper_bound_below(requests - failed.min(requests), requests, policy.success_rate);
-    below.then_some(Reason::SuccessRate { failed, requests, last })
+    if requests < policy.min_requests.max(1) {
+        return None;
+    }
+    let percentage = u64::from(policy.failure_percentage);
+    if percentage > 0 && u64::from(failed) * u64::from(WHOLE) >= percentage * u64::from(requests) {
+        return Some(Reason::FailurePercentage { failed, requests, last });
+    }
+    let below = |rate| rate > 0 && wilson::upper_bound_below(requests - failed.min(requests), requests, rate);
+    below(policy.success_rate).then_some(Reason::SuccessRate { failed, requests, last })
 }
 
 #[cfg(test)]

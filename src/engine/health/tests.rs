@@ -55,6 +55,20 @@ fn the_success_rate_counts_429_and_says_its_numbers() {
 }
 
 #[test]
+fn a_share_of_failures_trips_only_where_set_and_from_enough_requests_on() {
+    let policy = Eject { failure_percentage: 300_000, min_requests: 10, ..Eject::default() };
+    let last = Evidence::Status(500);
+    let judge = |requests, failed, policy: &Eject| {
+        let health = Health { window: Tally { requests, failed }, ..failing(0, 1) };
+        step(health, last, NOW, policy, Draw(1)).1.map(|transition| transition.reason)
+    };
+    assert_eq!(judge(10, 3, &policy), Some(Reason::FailurePercentage { failed: 3, requests: 10, last }));
+    assert_eq!(judge(11, 3, &policy), None);
+    assert_eq!(judge(9, 3, &policy), None);
+    assert_eq!(judge(10, 3, &Eject::default()), None);
+}
+
+#[test]
 fn ejection_doubles_to_the_maximum_and_falls_a_step_per_healthy_window() {
     let policy = Eject::default();
     let lengths: Vec<u64> = (0..6)

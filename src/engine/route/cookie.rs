@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use http::HeaderValue;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
 
 use super::decision::Mint;
 use crate::engine::label::Text;
@@ -66,11 +67,25 @@ pub fn set_cookie_value(cookie: &str, mint: &Mint, secure: bool) -> HeaderValue 
     HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).expect("name, base32 and attributes are printable ASCII")
 }
 
+/// Takes cookies out of a request, by name.
+pub fn strip_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&[u8]) -> bool) {
+    let kept = |field: &HeaderValue| strip(field, &is_unwanted);
+    if headers.get_all(COOKIE).iter().all(|field| kept(field).is_none()) {
+        return;
+    }
+    let fields = headers.get_all(COOKIE).iter();
+    let left: Vec<HeaderValue> =
+        fields.filter_map(|field| kept(field).unwrap_or_else(|| Some(field.clone()))).collect();
+    headers.remove(COOKIE);
+    left.into_iter().for_each(|field| {
+        headers.append(COOKIE, field);
+    });
+}
+
 /// What is left of one Cookie field without the named cookies. `None`: nothing to change. `Some(None)`: nothing left,
 /// remove the field.
-#[must_use]
-pub fn strip(field: &HeaderValue, names: &[&str]) -> Option<Option<HeaderValue>> {
-    let ours = |member: &[u8]| names.iter().any(|name| pair(member).0 == name.as_bytes());
+fn strip(field: &HeaderValue, is_unwanted: impl Fn(&[u8]) -> bool) -> Option<Option<HeaderValue>> {
+    let ours = |member: &[u8]| is_unwanted(pair(member).0);
     if !field.as_bytes().split(|byte| *byte == b';').any(ours) {
         return None;
     }
@@ -93,11 +108,11 @@ pub fn strip(field: &HeaderValue, names: &[&str]) -> Option<Option<HeaderValue>>
 
 /// The first cookie of a name in the request's Cookie fields.
 #[must_use]
-pub fn find<'r>(headers: &'r http::HeaderMap, name: &str) -> Option<&'r [u8]> {
+pub fn find<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r [u8]> {
     if headers.len() == headers.keys_len() {
-        return find_in(headers.get(http::header::COOKIE)?.as_bytes(), name.as_bytes());
+        return find_in(headers.get(COOKIE)?.as_bytes(), name.as_bytes());
     }
-    headers.get_all(http::header::COOKIE).iter().find_map(|field| find_in(field.as_bytes(), name.as_bytes()))
+    headers.get_all(COOKIE).iter().find_map(|field| find_in(field.as_bytes(), name.as_bytes()))
 }
 
 /// One pass; a member is taken apart only when it starts with the name.
@@ -184,7 +199,7 @@ mod tests {
     #[test]
     fn only_the_named_cookies_are_taken_out() {
         let strip = |text: &str| {
-            strip(&HeaderValue::from_str(text).unwrap(), &["p", "q"])
+            strip(&HeaderValue::from_str(text).unwrap(), |name| name == b"p" || name == b"q")
                 .map(|left| left.map(|value| value.to_str().unwrap().to_owned()))
         };
         assert_eq!(strip("a=1; b=2"), None);
@@ -195,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_first_cookie_of_a_name_is_found_over_several_fields() {
-        let mut headers = http::HeaderMap::new();
+        let mut headers = HeaderMap::new();
         headers.append("cookie", HeaderValue::from_static("a=1; b = 2 ;c"));
         headers.append("cookie", HeaderValue::from_static("a=3; d=x=y"));
         assert_eq!(find(&headers, "a"), Some(&b"1"[..]));

@@ -12,6 +12,7 @@ use super::condition::{Ask, Condition};
 use super::cookie;
 use super::index::RuleIndex;
 use super::patterns::Patterns;
+use super::propagate::Propagated;
 use super::reader::{Fields, Label, Slot, Source};
 use super::router::{Action, Arm, PoolSlot, RouterFile, RouterPool, RouterRule, RulePolicies, Split};
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Span};
@@ -41,6 +42,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
     lowering.remaining_pools();
     lowering.patterns(sets);
     let (control_headers, control_cookies) = lowering.control();
+    let propagate = lowering.propagate();
     let Lowering { fields, pools, .. } = lowering;
     let index = RuleIndex::new(rules.iter().map(|rule| &rule.condition), &fields);
     RouterFile {
@@ -57,6 +59,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         cookie: cookie::name(&file.service.value),
         fields,
         index,
+        propagate,
         control_headers,
         control_cookies,
         control_baggage: file.propagate.iter().filter_map(|propagate| propagate.baggage.clone()).collect(),
@@ -251,6 +254,16 @@ impl<'f, 'o> Lowering<'f, 'o> {
         }
     }
 
+    fn propagate(&mut self) -> Vec<Propagated> {
+        let file = self.file;
+        let propagated = |written: &rules::Propagate| Propagated {
+            label: self.label(&written.label, file.service.span),
+            header: written.header.clone(),
+            baggage: written.baggage.clone(),
+        };
+        file.propagate.iter().map(propagated).collect()
+    }
+
     /// What only a trusted peer may send; marks the fields that read it.
     fn control(&mut self) -> (Vec<http::HeaderName>, Vec<Text>) {
         let (mut headers, mut cookies) = (Vec::new(), Vec::new());
@@ -286,16 +299,11 @@ impl<'f, 'o> Lowering<'f, 'o> {
 
     /// Parts of the language that are read but not carried out: a rule file must not promise what is not done.
     fn unbuilt(&mut self, file: &RuleFile) {
-        let eject = file.eject.clone().unwrap_or_default();
         let failback = file.locality.as_ref().is_some_and(|at| at.failback != Locality::default().failback);
         let span = file.service.span;
         for (written, what) in [
-            (!file.propagate.is_empty(), "`propagate`"),
             (file.slow_start > 0, "`slow_start`"),
             (failback, "`locality.failback`"),
-            (eject.stdev_factor > 0, "`eject.stdev_factor`"),
-            (eject.failure_percentage > 0, "`eject.failure_percentage`"),
-            (eject.latency_factor > 0, "`eject.latency_factor`"),
         ] {
             if written {
                 self.unsupported(span, what);

@@ -13,6 +13,7 @@ pub mod index;
 pub mod message;
 pub mod path;
 pub mod patterns;
+pub mod propagate;
 pub mod reader;
 pub mod resolved;
 pub mod resort;

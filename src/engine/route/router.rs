@@ -3,10 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::condition::Condition;
+use super::cookie;
 use super::hosts::Hosts;
 use super::index::RuleIndex;
 use super::message::Messages;
+use super::propagate::{Propagated, remove_member};
 use super::reader::Fields;
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
@@ -62,6 +66,8 @@ pub struct RouterFile {
     pub fields: Fields,
     /// Which rules can match at all.
     pub(super) index: RuleIndex,
+    /// Request labels that instances are told.
+    pub propagate: Vec<Propagated>,
     /// Headers that only a trusted peer may send: what `labels:` reads and `propagate:` sets.
     pub control_headers: Vec<http::HeaderName>,
     /// Cookies that `labels:` reads; as `control_headers`.
@@ -214,6 +220,21 @@ impl RouterFile {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.ruleset.trusted.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
+    }
+
+    /// Takes out of a head what instances are not to see: the stickiness cookie and, from a peer who is not trusted, all
+    /// that only a trusted one may send.
+    pub fn strip(&self, headers: &mut HeaderMap, peer: IpAddr) {
+        if self.ruleset.trusted.is_none() || self.trusts(peer) {
+            return cookie::strip_all(headers, |name| name == self.cookie.as_bytes());
+        }
+        cookie::strip_all(headers, |name| {
+            name == self.cookie.as_bytes() || self.control_cookies.iter().any(|cookie| name == cookie.as_bytes())
+        });
+        self.control_headers.iter().for_each(|name| {
+            headers.remove(name);
+        });
+        self.control_baggage.iter().for_each(|member| remove_member(headers, member));
     }
 
     /// The name of an arm or pool as people and metrics see it.

@@ -4,8 +4,10 @@
 //! All that decides whether it may take traffic is one word, so that a pick reads it with one load, and each of its
 //! changes has exactly one winner.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::answer_times::{AnswerCounts, AnswerTimes};
 use super::latency::Cost;
 use super::window::Window;
 use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
@@ -35,6 +37,8 @@ pub struct Live {
     /// A [`Cost`].
     latency: AtomicU64,
     window: Window,
+    /// There once somebody asked for it: most services have no limit on latency.
+    times: OnceLock<Box<AnswerTimes>>,
 }
 
 impl Live {
@@ -59,6 +63,7 @@ impl Live {
             dirty: AtomicBool::new(false),
             latency: AtomicU64::new(0),
             window: Window::default(),
+            times: OnceLock::new(),
         }
     }
 
@@ -247,6 +252,27 @@ impl Live {
     #[must_use]
     pub fn latency_micros(&self) -> Option<u64> {
         Cost::unpack(self.latency.load(Relaxed)).micros()
+    }
+
+    /// Counts how long an answer took, in microseconds, if anybody wants to know. At most one relaxed addition.
+    pub fn time_answer(&self, micros: u64) {
+        if let Some(times) = self.times.get() {
+            times.add(micros);
+        }
+    }
+
+    /// How long answers have taken since the first call, which starts the measuring.
+    #[must_use]
+    pub fn answer_times(&self) -> AnswerCounts {
+        self.times.get_or_init(Box::default).counts()
+    }
+
+    /// Takes a verdict that was reached by comparing it with others. `None` when it is out already.
+    pub fn judge(&self, reason: Reason, now: Millis, policy: &Eject, jitter: Draw) -> Option<Transition> {
+        self.change(|word| {
+            let health = word.health(Streak::default(), Tally::default());
+            if health.is_out() { (health, None) } else { health::eject(health, reason, now, policy, jitter) }
+        })
     }
 
     /// Marks it for the publisher. True for the first marker, who puts it into the queue: it is in there at most once.

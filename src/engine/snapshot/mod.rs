@@ -1,5 +1,6 @@
 //! Snapshot: the immutable, indexed picture of the instances, and the live state that hangs off it.
 
+pub mod answer_times;
 pub mod bitset;
 pub mod diff;
 pub mod grace;

@@ -2,6 +2,7 @@
 
 mod build;
 mod left_out;
+pub mod outliers;
 mod pool;
 mod refused;
 mod resolve;
