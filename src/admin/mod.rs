@@ -4,6 +4,7 @@
 //! the catalog holds. What it needs of other parts comes as the handles of [`handles`].
 
 mod actions;
+mod debug_token;
 mod events;
 mod guard;
 pub mod handles;
@@ -26,6 +27,7 @@ use serde_json::json;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::debug_token::Keys;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -70,6 +72,8 @@ pub struct Admin {
     pub ready: Arc<dyn ReadyView>,
     /// The operators' hands.
     pub actions: Arc<dyn Actions>,
+    /// What tokens for traces are made with; `None`: there are none.
+    pub debug_keys: Option<Keys>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
     /// Who may do what.
@@ -87,6 +91,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/explain", post(rules::explain))
         .route("/v1/instances/{service}/{id}/{action}", post(actions::instance))
         .route("/v1/catalog/{service}/accept", post(actions::accept))
+        .route("/v1/debug-token", post(debug_token::issue))
         .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::action));
     Router::new()
         .route("/", get(page::index))

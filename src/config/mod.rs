@@ -20,8 +20,8 @@ pub use consul::{Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscrip
 pub use flags::Flags;
 pub use report::{Origin, Report};
 pub use settings::{
-    AccessLog, Admin, Auto, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
-    Metrics, PathText, Secret, Settings, Upstream,
+    AccessLog, Admin, Auto, Catalog, CatalogSource, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log,
+    LogFormat, Metrics, PathText, Secret, Settings, Upstream,
 };
 
 /// What was loaded, and where each value came from.

@@ -9,8 +9,8 @@ use super::layers::Layer;
 use super::report::{Origin, Report};
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat, Metrics,
-    Settings, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
+    Metrics, Settings, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 
@@ -42,6 +42,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         access_log: access_log(&mut at, cx),
         label_keys: label_keys(&mut at, cx),
         debug_headers: at.value("debug_headers", "false", flag, cx),
+        debug_token: debug_token(at.map("debug_token", cx), cx),
         log: log(at.map("log", cx), cx),
         metrics: metrics(at.map("metrics", cx), cx),
     };
@@ -98,6 +99,12 @@ fn listen_tls(mut at: Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Opti
     }
     at.finish(cx);
     Some(ListenTls { cert: cert?, key: key?, client_ca, client_required })
+}
+
+fn debug_token(mut at: Scope<'_>, cx: &mut Context<'_>) -> Option<DebugToken> {
+    let key_file = at.optional("key_file", text, cx);
+    at.finish(cx);
+    key_file.map(|key_file| DebugToken { key_file })
 }
 
 fn admin(mut at: Scope<'_>, cx: &mut Context<'_>) -> Admin {

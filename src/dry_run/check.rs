@@ -97,18 +97,9 @@ fn confirmed(finding: Finding, table: Option<&Table>, rules: &RuleSet, named: Na
 }
 
 fn asked(table: &Table, ask: &Ask) -> Option<Explanation> {
-    let (scheme, rest) = ask.request.url.split_once("://")?;
-    let (host, path) = rest.split_at(rest.find('/')?);
     let headers = ask.request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-    let line = TrafficLine {
-        method: ask.request.method.clone(),
-        host: host.to_owned(),
-        path: path.to_owned(),
-        scheme: Some(scheme.to_owned()),
-        headers,
-        client: ask.request.client,
-        ..TrafficLine::default()
-    };
+    let line = TrafficLine::of_url(&ask.request.method, &ask.request.url).ok()?;
+    let line = TrafficLine { headers, client: ask.request.client, ..line };
     let request = line.request().ok()?;
     let trusted = table.router.trusts(&request.host, &request.path, request.client);
     Some(explain(table, &request.view(trusted), Draw(0).fork(0), Millis(0)))

@@ -1,6 +1,7 @@
 //! One request's account: what it was, where it went, what came of it. Closed when the last byte left, or when the
 //! client did.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::connection::{Connection, Phase};
 use super::error::Detail;
+use super::traced::Traced;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
@@ -51,6 +53,8 @@ pub struct Exchange {
     complete: bool,
     /// What the access log copies; `None`: it is off.
     log: Option<Box<Head>>,
+    /// How it was decided, for who may see it.
+    pub traced: RefCell<Option<Box<Traced>>>,
 }
 
 /// Where a request went, without holding the table.
@@ -127,6 +131,7 @@ impl Exchange {
             bytes_out: 0,
             complete: false,
             log: None,
+            traced: RefCell::default(),
         }
     }
 

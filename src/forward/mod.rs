@@ -20,6 +20,7 @@ pub mod respond;
 pub mod retry;
 pub mod settings;
 pub mod survey;
+pub mod traced;
 pub mod upgrade;
 pub mod upload;
 pub mod validate;

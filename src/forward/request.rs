@@ -23,6 +23,7 @@ use super::headers::{self, X_REQUEST_ID};
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
+use super::traced;
 use super::upload::Upload;
 use super::validate::{Target, check, origin_form};
 use super::view::View;
@@ -75,6 +76,9 @@ pub async fn answer(
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
+    if let Some(traced) = exchange.traced.take() {
+        traced.add(response.headers_mut(), &exchange);
+    }
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
     if connection.closing.get() {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -98,7 +102,7 @@ async fn phases(
 
     // Decide: file, rule, pool.
     let view = worker.view();
-    let (decision, changes) = decided(worker, &view, exchange, &head, &target);
+    let (decision, changes) = decided(worker, &view, exchange, &head, &target, seen);
     note(worker, &view, exchange, &head, &target, &decision);
     let mut changes = changes?;
     let file = match (decision.file, decision.outcome) {
@@ -171,6 +175,7 @@ fn decided(
     exchange: &Exchange,
     head: &Parts,
     target: &Target<'_>,
+    seen: Survey,
 ) -> (Decision, Result<Option<Box<Changes>>, Detail>) {
     let connection = exchange.connection();
     let tls = connection.tls.as_ref();
@@ -189,6 +194,10 @@ fn decided(
     };
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
+    if seen.has(Survey::DEBUG_TOKEN) {
+        let now = connection.clock.now();
+        exchange.traced.replace(traced::begin(worker, &view.table, exchange, &request, now));
+    }
     let changes = Changes::of(view, &decision, &request, scratch);
     (decision, changes)
 }
@@ -280,6 +289,9 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
         }
     };
     exchange.timed();
+    if let Some(traced) = &mut *exchange.traced.borrow_mut() {
+        traced.tried(exchange, picked, result);
+    }
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }

@@ -50,6 +50,8 @@ marks! {
     COOKIE = 16;
     /// `Accept`.
     ACCEPT = 17;
+    /// `X-Pointsman-Debug`.
+    DEBUG_TOKEN = 18;
 }
 
 impl Survey {
@@ -101,6 +103,7 @@ impl Survey {
             "content-length" => Self::CONTENT_LENGTH,
             "cookie" => Self::COOKIE,
             "accept" => Self::ACCEPT,
+            "x-pointsman-debug" => Self::DEBUG_TOKEN,
             _ => Self::rare(name),
         }
     }

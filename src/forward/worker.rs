@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Cache};
 use super::clock::Clock;
 use super::exchange::Peer;
 use super::settings::Settings;
+use super::traced::Traces;
 use super::upload::UploadBody;
 use super::view::View;
 use crate::engine::health::Evidence;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
+    /// Who may see how a request was decided; `None`: nobody.
+    pub traces: Option<Traces>,
 }
 
 /// The access log, and what of a head it copies.
@@ -70,6 +73,8 @@ pub struct Worker {
     pub metrics: Rc<WorkerMetrics>,
     /// The access log; `None`: off.
     pub access_log: Option<Log>,
+    /// Who may see how a request was decided.
+    pub traces: Option<Traces>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
     transitions: Transitions,
@@ -97,6 +102,7 @@ impl Worker {
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
+            traces: shared.traces,
             scratch: RefCell::new(Scratch::new()),
             transitions: shared.transitions,
             ready: shared.ready,

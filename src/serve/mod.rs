@@ -10,7 +10,7 @@ pub mod translate;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +22,12 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
+use crate::debug_token::Keys;
+use crate::dry_run::explain::explain;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
+use crate::forward::traced::Traces;
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -100,6 +103,7 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
+        let debug_key = control::debug_key(settings.debug_token.clone())?;
         let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
         let workers = control::workers(workers);
 
@@ -136,6 +140,7 @@ impl Serving {
             origin: clock.origin(),
             seed: control::seed(),
             workers,
+            traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
         };
         let plane = DataPlane::start(&listeners, &shared, &limits)
             .await
@@ -173,6 +178,11 @@ impl Serving {
         );
         let judged = Arc::clone(&published.table);
         tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
+        let keys = debug_key.as_ref().map(|(_, keys)| Arc::clone(keys));
+        if let Some((path, keys)) = debug_key {
+            let read = move |path: &Path| control::read_key(path, &keys);
+            tasks.spawn(control::follow_secret(path, "debug_token", read, Arc::clone(&again), Arc::clone(&reloads)));
+        }
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
@@ -185,6 +195,7 @@ impl Serving {
             readiness: Arc::clone(&readiness),
             transitions,
             handle,
+            keys,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         Ok(Self {
@@ -252,6 +263,7 @@ struct AdminParts {
     readiness: Arc<control::Readiness>,
     transitions: Transitions,
     handle: catalog::Handle,
+    keys: Option<Keys>,
 }
 
 async fn start_admin(
@@ -271,9 +283,11 @@ async fn start_admin(
         let path = PathBuf::from(path);
         control::read_token(&path, &token)
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
-        tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
+        let kept = Arc::clone(&token);
+        let read = move |path: &Path| control::read_token(path, &kept);
+        tasks.spawn(control::follow_secret(path, "admin_token", read, again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle } = parts;
+    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, keys } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
@@ -285,6 +299,7 @@ async fn start_admin(
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
+        debug_keys: keys,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);

@@ -11,6 +11,7 @@ mod support;
 mod agreement;
 mod catalog_file;
 mod checks;
+mod debug_token;
 mod demo;
 mod drain;
 mod killed_instance;

@@ -301,10 +301,7 @@ impl<'f, 'o> Lowering<'f, 'o> {
     fn unbuilt(&mut self, file: &RuleFile) {
         let failback = file.locality.as_ref().is_some_and(|at| at.failback != Locality::default().failback);
         let span = file.service.span;
-        for (written, what) in [
-            (file.slow_start > 0, "`slow_start`"),
-            (failback, "`locality.failback`"),
-        ] {
+        for (written, what) in [(file.slow_start > 0, "`slow_start`"), (failback, "`locality.failback`")] {
             if written {
                 self.unsupported(span, what);
             }

@@ -139,6 +139,7 @@ impl Setup {
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
             workers: self.workers,
+            traces: None,
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
