@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use criterion::{Criterion, criterion_group, criterion_main};
-use pointsman::engine::balance::{Tried, pick};
+use pointsman::engine::balance::{Asking, Tried, pick};
 use pointsman::engine::snapshot::ServiceSnapshot;
 use pointsman::engine::table::Table;
 use pointsman::engine::time::{Draw, Millis};
@@ -20,7 +20,8 @@ use pointsman::engine::trace::NoTrace;
 
 fn pick_from(table: &Table, seed: u64) -> Option<u32> {
     let (pool, endpoints) = (table.pool(0, 0), table.endpoints(0));
-    pick(pool, endpoints, Millis(1), Draw(seed), &Tried::default(), false, &mut NoTrace).map(|picked| picked.endpoint)
+    pick(pool, endpoints, &Asking::new(Millis(1), Draw(seed), &Tried::default()), &mut NoTrace)
+        .map(|picked| picked.endpoint)
 }
 
 fn swap(c: &mut Criterion) {

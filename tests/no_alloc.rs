@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use pointsman::engine::balance::{Tried, pick, pick_any};
+use pointsman::engine::balance::{Asking, Memory, Tried, pick, pick_any};
 use pointsman::engine::health::Evidence;
 use pointsman::engine::policy::Eject;
 use pointsman::engine::snapshot::ServiceSnapshot;
@@ -40,9 +40,8 @@ fn a_pick_and_its_evidence_allocate_nothing() {
             let mut tried = Tried::default();
             for now in 0..3 {
                 let (now, draw) = (Millis(seed + now), Draw(seed).fork(now));
-                let Some(chosen) = pick(pool, endpoints, now, draw, &tried, now.0 % 2 == 0, &mut NoTrace) else {
-                    break;
-                };
+                let asking = Asking { may_probe: now.0 % 2 == 0, ..Asking::new(now, draw, &tried) };
+                let Some(chosen) = pick(pool, endpoints, &asking, &mut NoTrace) else { break };
                 let live = &endpoints[chosen.endpoint as usize].live;
                 live.begin();
                 let evidence = if seed % 7 == 0 { Evidence::Status(503) } else { Evidence::Success };
@@ -56,6 +55,36 @@ fn a_pick_and_its_evidence_allocate_nothing() {
     });
     assert!(picked > 10_000, "{picked}");
     assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn no_algorithm_allocates_once_its_level_is_known() {
+    for balance in ["least", "ewma", "round_robin", "random", "hash(client.ip)"] {
+        for size in [1, 3, 10, 200] {
+            let table = fleet::one_pool(balance, size, true);
+            let (pool, endpoints, memory) = (table.pool(0, 0), table.endpoints(0), Memory::default());
+            let mut picked = 0;
+            let mut run = |seeds: std::ops::Range<u64>| {
+                for seed in seeds {
+                    let mut draw = Draw(seed);
+                    let (key, tried) = (Some(draw.advance()), Tried::default());
+                    let (now, memory) = (Millis(seed), Some(&memory));
+                    let asking = Asking { now, draw, tried: &tried, may_probe: true, key, memory };
+                    let chosen = pick(pool, endpoints, &asking, &mut NoTrace).expect("all are routable");
+                    let live = &endpoints[chosen.endpoint as usize].live;
+                    live.begin();
+                    live.observe_latency(1_000 + seed % 100, now);
+                    if seed % 3 > 0 {
+                        live.end();
+                    }
+                    picked += 1;
+                }
+            };
+            run(0..10);
+            let counted = measure(|| run(10..3_000));
+            assert_eq!((counted.count_total, picked), (0, 3_000), "{balance} of {size}");
+        }
+    }
 }
 
 #[test]

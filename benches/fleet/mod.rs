@@ -82,3 +82,19 @@ pub fn place() -> Place {
 pub fn table(snapshot: Snapshot, router: Arc<Router>) -> Table {
     Table::build(1, snapshot, router, place(), Millis(0)).unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// One service under one pool of this algorithm; weights are 1, or 1 to 7.
+pub fn one_pool(balance: &str, size: usize, weighted: bool) -> Table {
+    let text = format!(
+        "service: svc-0\npools: {{all: {{select: version exists, balance: {balance}}}}}\nrules: [{{name: r, to: all}}]\n"
+    );
+    let (set, out) = rules::parse_files(&[Source::new("rules/svc-0.yaml", text)]);
+    assert!(!out.has_errors(), "{}", out.render());
+    let router = Router::compile(&set).unwrap_or_else(|out| panic!("{}", out.render()));
+    let weigh = |(at, instance): (usize, Arc<Instance>)| {
+        let weight = if weighted { 1 + at as u32 % 7 } else { 1 };
+        Arc::new(Instance { weights: Weights { passing: weight, warning: 1 }, ..(*instance).clone() })
+    };
+    let all = instances("svc-0", size).into_iter().enumerate().map(weigh).collect();
+    table(snapshot(&[all]).0, Arc::new(router))
+}

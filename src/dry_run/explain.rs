@@ -3,10 +3,10 @@
 mod messages;
 
 use super::settle::settle;
-use crate::engine::balance::Picked;
+use crate::engine::balance::{PassedOver, Picked};
 use crate::engine::format::explanation::{
-    CandidateNote, Explanation, FileNote, Kind, LeftOutNote, LevelNote, PickNote, PoliciesNote, PoolNote, RequestNote,
-    ResortNote, ResultNote,
+    CandidateNote, Explanation, FileNote, HashNote, Kind, LeftOutNote, LevelNote, PassedOverNote, PickNote,
+    PoliciesNote, PoolNote, RequestNote, ResortNote, ResultNote,
 };
 use crate::engine::format::traffic::shown_draw;
 use crate::engine::request::RequestView;
@@ -15,7 +15,7 @@ use crate::engine::route::{
     Action, Choice, Decision, FileIdx, Outcome, PoolSlot, RouterFile, RulePolicies, Scratch, Step, cookie, decide,
 };
 use crate::engine::rules::Else;
-use crate::engine::table::{LeftOut, Level, Pool, Table};
+use crate::engine::table::{LeftOut, Level, Method, Pool, Table};
 use crate::engine::time::{Draw, Millis};
 use crate::engine::trace::Recorder;
 
@@ -196,22 +196,28 @@ impl<'t> Told<'t> {
             balance: pool.balance.clone(),
             max_ejection_percent: spec.max_ejection_percent,
             min_routable: spec.min_routable,
-            levels: pool.levels.iter().map(|level| self.level(file, level)).collect(),
+            levels: pool.levels.iter().map(|level| self.level(file, pool, level)).collect(),
             left_out: left_out.iter().map(|(at, why)| self.left_out(*at, why)).collect(),
         }
     }
 
-    fn level(&self, file: FileIdx, level: &Level) -> LevelNote {
+    fn level(&self, file: FileIdx, pool: &Pool, level: &Level) -> LevelNote {
+        let costs = matches!(level.method, Method::Ewma { .. });
+        let warming = pool.warming(self.now);
         let candidates = level.candidates.iter().map(|candidate| {
             let endpoint = self.table.endpoint(file, candidate.endpoint);
+            let live = &endpoint.live;
             CandidateNote {
                 id: endpoint.instance.id.to_string(),
                 weight: candidate.weight,
-                in_flight: endpoint.live.in_flight(),
+                in_flight: live.in_flight(),
                 eject_refused: candidate.refused,
+                slow_start: warming.and_then(|warming| warming.chance(live.first_routable())),
+                cost: costs.then(|| live.cost_micros(self.now)).flatten().map(|micros| micros as u64),
             }
         });
-        LevelNote { rank: level.rank, load: level.load, catalog: level.total, candidates: candidates.collect() }
+        let waits = level.waits.map(|until| until.since(self.now));
+        LevelNote { rank: level.rank, load: level.load, waits, catalog: level.total, candidates: candidates.collect() }
     }
 
     fn left_out(&self, endpoint: u32, why: &LeftOut) -> LeftOutNote {
@@ -239,10 +245,36 @@ impl<'t> Told<'t> {
             level: picked.level,
             levels: recorder.levels.clone(),
             compared: recorder.compared.map(|two| two.named(|endpoint| self.id(endpoint))),
-            passed_over: recorder.passed_over.iter().map(|endpoint| self.id(*endpoint)).collect(),
+            key: self.key(choice, recorder),
+            passed_over: recorder.passed_over.iter().map(|(endpoint, why)| self.passed_over(*endpoint, *why)).collect(),
             panic: picked.panic,
             instance: self.id(picked.endpoint),
         })
+    }
+
+    /// What a pool with `hash(KEY)` went by.
+    fn key(&self, choice: Choice, recorder: &Recorder) -> Option<HashNote> {
+        let (file, _) = self.router_file()?;
+        let slot = self.table.pool(file, choice.slot).key?;
+        let (_, field, value) = recorder.keys.iter().find(|(of, ..)| *of == slot)?;
+        let placed = recorder.placed;
+        Some(HashNote {
+            field: field.clone(),
+            value: value.clone(),
+            hash: placed.map(|placed| format!("{:016x}", placed.hash)),
+            entry: placed.map(|placed| (placed.entry, placed.size)),
+            again: placed.map_or(0, |placed| placed.again),
+        })
+    }
+
+    fn passed_over(&self, endpoint: u32, why: PassedOver) -> PassedOverNote {
+        let why = match why {
+            PassedOver::Tried => "tried already".into(),
+            PassedOver::NotRoutable => "not routable any more".into(),
+            PassedOver::Overloaded => "over 125% of the mean load".into(),
+            PassedOver::SlowStart(chance) => format!("slow start, kept with {}%", chance / 10_000),
+        };
+        PassedOverNote { id: self.id(endpoint), why }
     }
 
     fn in_force(&self) -> Option<&'t RulePolicies> {
@@ -258,6 +290,7 @@ impl<'t> Told<'t> {
             eject: file.eject.clone(),
             prefer: file.locality.prefer.iter().map(ToString::to_string).collect(),
             spill: file.locality.spill,
+            failback: file.locality.failback,
         })
     }
 }

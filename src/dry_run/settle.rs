@@ -1,6 +1,6 @@
 //! Decision to instance, as `forward` does it for the first try: pick, and when the pool proves empty its next resort.
 
-use crate::engine::balance::{Picked, Tried, pick, pick_any};
+use crate::engine::balance::{Asking, Picked, Tried, pick, pick_any};
 use crate::engine::route::{Decision, Outcome, Step, after_empty};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
@@ -25,7 +25,10 @@ pub fn settle(
         let (luck, tried) = (draw.fork(Draw::PICK), Tried::default());
         let picked = match choice.step {
             Step::Panic => pick_any(pool, endpoints, luck, &tried, trace),
-            _ => pick(pool, endpoints, now, luck, &tried, false, trace),
+            _ => {
+                let asking = Asking { key: decision.hash_of(pool), ..Asking::new(now, luck, &tried) };
+                pick(pool, endpoints, &asking, trace)
+            }
         };
         if picked.is_some() {
             return (outcome, picked);

@@ -70,9 +70,6 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// The algorithms that are built, as written in a rule file.
-    pub const SUPPORTED: [&'static str; 2] = ["least", "random"];
-
     /// The word in a rule file.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -82,15 +79,6 @@ impl Balance {
             Self::RoundRobin => "round_robin",
             Self::Random => "random",
             Self::Hash(_) => "hash",
-        }
-    }
-
-    /// Whether this one is built. A rule file that asks for another one is refused, naming [`Balance::SUPPORTED`].
-    #[must_use]
-    pub fn supported(&self) -> bool {
-        match self {
-            Self::Least | Self::Random => true,
-            Self::Ewma | Self::RoundRobin | Self::Hash(_) => false,
         }
     }
 }

@@ -34,6 +34,8 @@ impl Draw {
     pub const ARM: u64 = 1;
     /// The stream of a minted cookie's value.
     pub const MINT: u64 = 2;
+    /// The stream that chooses a locality level by a key's hash.
+    pub const LEVEL: u64 = 3;
     /// The stream of the first pick; the nth retry uses `PICK + n`.
     pub const PICK: u64 = 16;
 

@@ -4,6 +4,8 @@
 
 pub mod recorder;
 
+use super::balance::PassedOver;
+use super::expr::ast::Field;
 use super::route::hosts::Claim;
 use super::route::reader::Reader;
 use super::route::split::Drawn;
@@ -30,11 +32,22 @@ pub trait Trace {
     /// This level was drawn, or comes next because the one before proved empty.
     fn level(&mut self, _level: &Level) {}
 
-    /// This endpoint was drawn, but is tried already or not routable any more.
-    fn passed_over(&mut self, _endpoint: EndpointIdx) {}
+    /// This endpoint was drawn, but does not get the request.
+    fn passed_over(&mut self, _endpoint: EndpointIdx, _why: PassedOver) {}
 
-    /// `least` compared these two by requests in flight.
-    fn compared(&mut self, _a: EndpointIdx, _b: EndpointIdx, _in_flight: [u32; 2], _chosen: EndpointIdx) {}
+    /// Two were compared by requests in flight and, with `ewma`, by moving cost in microseconds.
+    fn compared(
+        &mut self,
+        _a: EndpointIdx,
+        _b: EndpointIdx,
+        _in_flight: [u32; 2],
+        _costs: Option<[u64; 2]>,
+        _chosen: EndpointIdx,
+    ) {
+    }
+
+    /// A key's hash fell at this entry of a Maglev table of that size; hashed again so often, beyond 8 by walking on.
+    fn placed(&mut self, _hash: u64, _entry: usize, _size: usize, _again: u32) {}
 
     /// The request took the permit to prove this endpoint.
     fn probe(&mut self, _endpoint: EndpointIdx) {}
@@ -60,6 +73,15 @@ pub enum Note<'n> {
         drawn: &'n Drawn,
         /// The key field that decided, as written, and its value.
         key: Option<(&'n str, &'n [u8])>,
+    },
+    /// A key field of `hash(KEY)`.
+    HashKey {
+        /// Its slot among the file's fields.
+        field: u32,
+        /// What is read.
+        name: &'n Field,
+        /// Its value; `None`: the request does not have it.
+        value: Option<&'n [u8]>,
     },
     /// The end.
     Decided(&'n Decision),

@@ -1,6 +1,6 @@
 //! Whom to try, and whom next: the order of resort for the first try, the retry's walk for the others.
 
-use super::balance::{Picked, Tried, pick, pick_any, probe};
+use super::balance::{Asking, Memory, Picked, Tried, pick, pick_any, probe};
 use super::route::{Choice, Decision, Detail, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
 use super::table::Table;
 use super::time::{Draw, Millis};
@@ -18,17 +18,24 @@ pub struct Tries<'t> {
     pub pool: PoolSlot,
     tried: Tried,
     draw: Draw,
+    memory: Option<&'t Memory>,
 }
 
 impl<'t> Tries<'t> {
-    /// Before the first try.
+    /// Before the first try. `memory`: the worker's; without one, `round_robin` draws by weight.
     #[must_use]
-    pub fn new(table: &'t Table, file: FileIdx, decision: &'t Decision, draw: Draw) -> Self {
+    pub fn new(
+        table: &'t Table,
+        file: FileIdx,
+        decision: &'t Decision,
+        draw: Draw,
+        memory: Option<&'t Memory>,
+    ) -> Self {
         let choice = match decision.outcome {
             Outcome::Pool(choice) => Some(choice),
             Outcome::Refuse { .. } | Outcome::Redirect | Outcome::Respond => None,
         };
-        Self { table, file, decision, choice, pool: 0, tried: Tried::default(), draw }
+        Self { table, file, decision, choice, pool: 0, tried: Tried::default(), draw, memory }
     }
 
     /// The first endpoint: one that waits for its probe in a pool that was passed over, or one of the chosen pool. A
@@ -104,6 +111,7 @@ impl<'t> Tries<'t> {
         if choice.step == Step::Panic {
             return pick_any(pool, endpoints, draw, &self.tried, &mut NoTrace);
         }
-        pick(pool, endpoints, now, draw, &self.tried, may_probe, &mut NoTrace)
+        let (tried, key, memory) = (&self.tried, self.decision.hash_of(pool), self.memory);
+        pick(pool, endpoints, &Asking { now, draw, tried, may_probe, key, memory }, &mut NoTrace)
     }
 }

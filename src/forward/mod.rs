@@ -15,6 +15,7 @@ pub mod edit;
 pub mod error;
 pub mod exchange;
 pub mod headers;
+mod latency;
 pub mod request;
 pub mod respond;
 pub mod retry;

@@ -20,6 +20,7 @@ use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::latency;
 use super::respond;
 use super::retry::{Cause, Failure, backoff};
 use super::survey::Survey;
@@ -128,7 +129,7 @@ async fn phases(
     };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw);
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
@@ -281,11 +282,11 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
         Ok(answered) => {
             let status = answered.response.status().as_u16();
             let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), trouble.cause.is_wanted(retry).then_some(trouble))
+            (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
         }
         Err(failure) => {
             let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble.filter(|t| t.cause.is_wanted(retry)))
+            (failure.detail.evidence(), failure.detail.word(), trouble)
         }
     };
     exchange.timed();
@@ -295,6 +296,7 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
+    latency::observe(exchange, result, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
@@ -303,7 +305,9 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
     }
-    trouble
+    // A client that was made to try an ejected endpoint is not told of its failure, whatever it is.
+    let failed_probe = picked.probe && evidence.is_some_and(Evidence::is_failure);
+    trouble.filter(|trouble| failed_probe || trouble.cause.is_wanted(retry))
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.

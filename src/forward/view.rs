@@ -38,6 +38,8 @@ pub struct FileView {
     pub service: Text,
     /// How evidence is judged.
     pub eject: Eject,
+    /// Some pool balances by latency.
+    pub watches_latency: bool,
     /// What retries may cost.
     pub budget: Rc<Budget>,
 }
@@ -98,7 +100,12 @@ impl RouterView {
             before.map_or_else(FxHashMap::default, |b| b.files.iter().map(|f| (&*f.service, &f.budget)).collect());
         let view = |file: &Arc<RouterFile>| {
             let budget = known.get(&*file.service).map_or_else(|| Rc::new(Budget::new(workers)), |b| Rc::clone(b));
-            Rc::new(FileView { service: Arc::clone(&file.service), eject: file.eject.clone(), budget })
+            Rc::new(FileView {
+                service: Arc::clone(&file.service),
+                eject: file.eject.clone(),
+                watches_latency: file.watches_latency,
+                budget,
+            })
         };
         Self {
             files: files.iter().map(view).collect(),

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::traced::Traces;
 use super::upload::UploadBody;
 use super::view::View;
+use crate::engine::balance::Memory;
 use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Eject;
@@ -77,6 +78,8 @@ pub struct Worker {
     pub traces: Option<Traces>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// What picking remembers.
+    pub memory: Memory,
     transitions: Transitions,
     ready: Arc<AtomicBool>,
     published: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -104,6 +107,7 @@ impl Worker {
             access_log: shared.access_log,
             traces: shared.traces,
             scratch: RefCell::new(Scratch::new()),
+            memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,
             published: RefCell::new(published),

@@ -17,6 +17,7 @@ use crate::engine::snapshot::diff::diff;
 use crate::engine::snapshot::grace::last_instance_grace;
 use crate::engine::snapshot::{Endpoint, LiveSet, ServiceSnapshot, Snapshot};
 use crate::engine::table::{Table, TableError};
+use crate::engine::time::Millis;
 use crate::observe::clock::Clock;
 use crate::observe::events::{self, Events, Report};
 use crate::observe::metrics::Metrics;
@@ -73,6 +74,8 @@ pub struct Publisher {
     window: Duration,
     /// Catalog changes before this moment wait for it.
     window_ends: Option<Instant>,
+    /// When loads that wait for `failback` may rise.
+    due: Option<Instant>,
 }
 
 impl Publisher {
@@ -100,6 +103,7 @@ impl Publisher {
             waiting: BTreeMap::new(),
             window,
             window_ends: None,
+            due: None,
         };
         (publisher, published)
     }
@@ -123,6 +127,7 @@ impl Publisher {
                 Some(moved) = inputs.moved.recv() => self.follow_health(moved, &mut inputs.moved),
                 () = until(window) => self.flush(),
                 () = until(grace) => self.end_graces(),
+                () = until(self.due) => self.follow_time(),
                 update = inputs.catalog.recv(), if catalog_open => match update {
                     Some(update) => self.take(update),
                     None => catalog_open = false,
@@ -240,6 +245,14 @@ impl Publisher {
         self.publish(table, "health", started);
     }
 
+    /// Publishes the levels that have been back for long enough.
+    fn follow_time(&mut self) {
+        let started = Instant::now();
+        let current = self.table.load_full();
+        let table = current.with_time(current.generation + 1, self.clock.now());
+        self.publish(table, "failback", started);
+    }
+
     fn tell_transition(&self, endpoint: &Endpoint, transition: &Transition) {
         self.events.record(event_of(endpoint, transition));
         let service = &*endpoint.instance.service;
@@ -289,6 +302,9 @@ impl Publisher {
     fn publish(&mut self, table: Table, cause: &'static str, started: Instant) {
         let generation = table.generation;
         self.tell_refused(&self.table.load(), &table);
+        // A millisecond later, for the clock counts whole ones.
+        let wait = |due: Millis| Duration::from_millis(due.since(self.clock.now()) + 1);
+        self.due = table.due().map(|due| Instant::now() + wait(due));
         self.table.store(Arc::new(table));
         self.generation.send_replace(generation);
         self.metrics.time(&names::PUBLISH_SECONDS, cause, started.elapsed());

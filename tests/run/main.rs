@@ -14,6 +14,7 @@ mod checks;
 mod debug_token;
 mod demo;
 mod drain;
+mod faults;
 mod killed_instance;
 mod operators;
 mod outliers;

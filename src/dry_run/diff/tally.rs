@@ -153,7 +153,7 @@ impl<'t> Moves<'t> {
         for part in &spread.parts {
             let Outcome::Pool(choice) = part.outcome else { continue };
             let requests = count as f64 * part.weight as f64 / spread.total as f64;
-            for (endpoint, share) in shares(table, file, choice.slot, choice.step) {
+            for (endpoint, share) in shares(table, file, decision, choice.slot, choice.step) {
                 let instance = &table.endpoint(file, endpoint).instance;
                 let name = Text::from(format!("{}/{}", instance.service, instance.id));
                 self.load.entry(name).or_default()[side] += requests * share;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
+use crate::engine::balance::{Asking, Tried, pick};
 use crate::engine::instance::Status;
 use crate::engine::label::Text;
 use crate::engine::route::{Action, Decision, Outcome, PoolSlot, Spread, Step};
 use crate::engine::snapshot::EndpointIdx;
 use crate::engine::table::Table;
+use crate::engine::time::Draw;
+use crate::engine::trace::NoTrace;
 
 /// What a request can come to, the same in both tables.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +36,7 @@ pub(super) fn vector(table: &Table, decision: &Decision, spread: &Spread) -> Vec
             vector.entry(answer(table, decision, part.outcome)).or_default().push((at, weight));
             continue;
         };
-        for (endpoint, share) in shares(table, file, choice.slot, choice.step) {
+        for (endpoint, share) in shares(table, file, decision, choice.slot, choice.step) {
             let identity = Text::clone(&table.endpoint(file, endpoint).instance.identity);
             vector.entry(Destination::Instance(identity)).or_default().push((at, weight * share));
         }
@@ -42,12 +45,24 @@ pub(super) fn vector(table: &Table, decision: &Decision, spread: &Spread) -> Vec
 }
 
 /// Who gets which part of a pool's requests: by level and weight, which is exact while nobody has more in flight than
-/// others (SEMANTICS.md, *Balancing*). In a panic, of the members that are neither drained nor in maintenance, as a
-/// scan from a random start finds them.
-pub(in crate::dry_run) fn shares(table: &Table, file: u32, slot: PoolSlot, step: Step) -> Vec<(EndpointIdx, f64)> {
+/// others (SEMANTICS.md, *Balancing*). With `hash(KEY)` and the key, the key's own endpoint. In a panic, of the members
+/// that are neither drained nor in maintenance, as a scan from a random start finds them.
+pub(in crate::dry_run) fn shares(
+    table: &Table,
+    file: u32,
+    decision: &Decision,
+    slot: PoolSlot,
+    step: Step,
+) -> Vec<(EndpointIdx, f64)> {
     let pool = table.pool(file, slot);
     if step == Step::Panic {
         return panicking(table, file, &pool.members);
+    }
+    if let Some(key) = decision.hash_of(pool) {
+        let (now, tried) = (table.published, Tried::default());
+        let asking = Asking { key: Some(key), ..Asking::new(now, Draw(key), &tried) };
+        let picked = pick(pool, table.endpoints(file), &asking, &mut NoTrace);
+        return picked.map(|picked| (picked.endpoint, 1.0)).into_iter().collect();
     }
     let mut shares = Vec::with_capacity(pool.routable as usize);
     for level in pool.levels.iter().filter(|level| level.load > 0) {

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue};
 use super::*;
 use crate::dry_run::inputs::{place, table};
 use crate::dry_run::what_if::WhatIf;
-use crate::engine::balance::{Tried, pick};
+use crate::engine::balance::{Asking, Tried, pick};
 use crate::engine::diagnostic::Source;
 use crate::engine::format::catalog_file;
 use crate::engine::format::explanation::Verdict;
@@ -161,7 +161,7 @@ fn explaining_takes_no_probing_permit() {
     let headers = HeaderMap::new();
     let request = RequestView { path: "/cart", ..plain(&headers) };
     for seed in 0..50 {
-        explain(&table, &request, Draw(seed), later);
+        drop(explain(&table, &request, Draw(seed), later));
     }
     let pool = table.files[0].pools.iter().find(|pool| &*pool.name == "gray").unwrap();
     let waits = crate::engine::balance::probe(pool, table.endpoints(0), later);
@@ -191,7 +191,7 @@ fn the_recorder_decides_as_the_live_path_does() {
         let Outcome::Pool(choice) = live.outcome else { panic!("{live:?}") };
         let pool = table.pool(0, choice.slot);
         let (endpoints, luck) = (table.endpoints(0), Draw(draw).fork(Draw::PICK));
-        let picked = pick(pool, endpoints, Millis(0), luck, &Tried::default(), true, &mut NoTrace).unwrap();
+        let picked = pick(pool, endpoints, &Asking::new(Millis(0), luck, &Tried::default()), &mut NoTrace).unwrap();
         let told = explain(&table, &request, Draw(draw), Millis(0));
         assert_eq!(told.result.pool.as_deref(), Some(&*pool.name));
         assert_eq!(told.result.instance.as_deref(), Some(&*endpoints[picked.endpoint as usize].instance.id));

@@ -196,7 +196,7 @@ impl<'w> Judged<'w> {
         let mut found = false;
         for part in &self.here.parts {
             let (Outcome::Pool(choice), Some(file)) = (part.outcome, self.decision.file) else { continue };
-            for (endpoint, _) in crate::dry_run::diff::shares(table, file, choice.slot, choice.step) {
+            for (endpoint, _) in crate::dry_run::diff::shares(table, file, &self.decision, choice.slot, choice.step) {
                 let instance = &table.endpoint(file, endpoint).instance;
                 found = true;
                 match instance.labels.value(label) {

@@ -3,22 +3,24 @@
 //! The first is drawn by weight and wins ties, so shares are exact when idle. The plain "lower score wins" would give a
 //! weight of 1 beside 10 nothing at all.
 
-use super::{Choosing, REDRAWS};
+use super::Choosing;
+use super::choosing::REDRAWS;
 use crate::engine::time::Draw;
 use crate::engine::trace::Trace;
 
 /// Up to this many candidates the second is the best of all others.
-const SMALL: usize = 4;
+pub(super) const SMALL: usize = 4;
 
 /// Position of the candidate chosen; `None`: nobody is usable.
 pub(super) fn pick(choice: &Choosing<'_>, draw: &mut Draw, trace: &mut impl Trace) -> Option<usize> {
     let a = choice.draw_usable(draw, trace)?;
-    let b = if choice.level.candidates.len() <= SMALL { best_other(choice, a) } else { draw_other(choice, a, draw) };
+    let b =
+        if choice.level.candidates.len() <= SMALL { best_other(choice, a, draw) } else { draw_other(choice, a, draw) };
     let Some(b) = b else { return Some(a) };
     let candidates = &choice.level.candidates;
     let (loads, weights) = ([choice.in_flight(a), choice.in_flight(b)], [candidates[a].weight, candidates[b].weight]);
     let chosen = if prefers_second(loads, weights) { b } else { a };
-    trace.compared(candidates[a].endpoint, candidates[b].endpoint, loads, candidates[chosen].endpoint);
+    choice.tell_compared(a, b, None, chosen, trace);
     Some(chosen)
 }
 
@@ -30,10 +32,13 @@ fn prefers_second(in_flight: [u32; 2], weight: [u32; 2]) -> bool {
 }
 
 /// The best of the others by `(in_flight + 1) / weight`; the first of equals.
-fn best_other(choice: &Choosing<'_>, a: usize) -> Option<usize> {
+fn best_other(choice: &Choosing<'_>, a: usize, draw: &mut Draw) -> Option<usize> {
     let candidates = &choice.level.candidates;
     let mut best: Option<(usize, u64, u64)> = None;
-    for at in (0..candidates.len()).filter(|at| *at != a && choice.usable(*at)) {
+    for at in (0..candidates.len()).filter(|at| *at != a) {
+        if choice.judge(at, || draw.advance()).is_some() {
+            continue;
+        }
         let (load, weight) = (u64::from(choice.in_flight(at)) + 1, u64::from(candidates[at].weight));
         if best.is_none_or(|(_, best_load, best_weight)| load * best_weight < best_load * weight) {
             best = Some((at, load, weight));
@@ -44,9 +49,14 @@ fn best_other(choice: &Choosing<'_>, a: usize) -> Option<usize> {
 
 /// A second usable one drawn by weight. When a few draws find nobody but the first (its weight may be most of the
 /// total), any other, so that a heavy endpoint is relieved too.
-fn draw_other(choice: &Choosing<'_>, a: usize, draw: &mut Draw) -> Option<usize> {
-    let drawn = (0..=REDRAWS).map(|_| choice.draw_one(draw)).find(|at| *at != a && choice.usable(*at));
-    drawn.or_else(|| choice.scan(draw, |at| at != a))
+pub(super) fn draw_other(choice: &Choosing<'_>, a: usize, draw: &mut Draw) -> Option<usize> {
+    for _ in 0..=REDRAWS {
+        let at = choice.draw_one(draw);
+        if at != a && choice.judge(at, || draw.advance()).is_none() {
+            return Some(at);
+        }
+    }
+    choice.scan(draw, |at| at != a)
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ fn web(weights: &[u32], balance: &str) -> Table {
 
 fn pick_one(table: &Table, seed: u64, tried: &Tried, may_probe: bool, now: u64) -> Option<Picked> {
     let pool = table.pool(0, 0);
-    pick(pool, table.endpoints(0), Millis(now), Draw(seed).fork(Draw::PICK), tried, may_probe, &mut NoTrace)
+    let asking = Asking { may_probe, ..Asking::new(Millis(now), Draw(seed).fork(Draw::PICK), tried) };
+    pick(pool, table.endpoints(0), &asking, &mut NoTrace)
 }
 
 /// How often each endpoint is picked in `rounds`.
@@ -36,7 +37,7 @@ fn shares(table: &Table, rounds: u64) -> Vec<u64> {
 
 #[test]
 fn idle_shares_follow_the_weights_within_three_sigma() {
-    for balance in ["least", "random"] {
+    for balance in ["least", "ewma", "random", "round_robin", "hash(client.ip)"] {
         for weights in [&[1, 1, 1][..], &[90, 10], &[1, 10], &[5, 1, 1, 1, 1, 1], &[3, 2, 1, 3, 2, 1, 7]] {
             let (rounds, total) = (60_000f64, weights.iter().sum::<u32>());
             for (count, weight) in shares(&web(weights, balance), rounds as u64).iter().zip(weights) {
@@ -69,6 +70,9 @@ fn a_heavy_endpoint_is_relieved_when_its_load_is_out_of_proportion() {
     (0..200_000).for_each(|_| table.endpoint(0, 0).live.begin());
     assert!(shares(&table, 200)[0] < 5, "3.3 in flight per weight against 1");
 }
+
+#[path = "algorithm_tests.rs"]
+mod algorithms;
 
 #[test]
 fn under_load_shares_stay_near_the_weights() {

@@ -257,6 +257,8 @@ pub struct LevelNote {
     pub rank: u8,
     /// Its part of the traffic, percent.
     pub load: u8,
+    /// It may take more in so many milliseconds: what came back waits for `failback`.
+    pub waits: Option<u64>,
     /// Instances of the catalog.
     pub catalog: u32,
     /// Routable ones.
@@ -274,6 +276,10 @@ pub struct CandidateNote {
     pub in_flight: u32,
     /// Ejected, but kept by the pool's cap.
     pub eject_refused: bool,
+    /// It starts slowly: the chance that it is kept once drawn, parts per million.
+    pub slow_start: Option<u32>,
+    /// Its moving latency in microseconds, where the pool's algorithm is `ewma`.
+    pub cost: Option<u64>,
 }
 
 /// An instance that takes no traffic.
@@ -298,12 +304,38 @@ pub struct PickNote {
     pub levels: Vec<u8>,
     /// The two that were compared, if two were.
     pub compared: Option<ComparedNote>,
-    /// Drawn, but not usable any more.
-    pub passed_over: Vec<String>,
+    /// What a pool with `hash(KEY)` went by; `None`: another algorithm.
+    pub key: Option<HashNote>,
+    /// Drawn, but not taken.
+    pub passed_over: Vec<PassedOverNote>,
     /// Whatever its health.
     pub panic: bool,
     /// Its id.
     pub instance: String,
+}
+
+/// The key of `hash(KEY)`, and where it fell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HashNote {
+    /// The field, as written.
+    pub field: String,
+    /// Its value; `None`: the request has none, so that `least` chose.
+    pub value: Option<String>,
+    /// The value's hash, in hexadecimal.
+    pub hash: Option<String>,
+    /// The entry of the table that the hash fell at, of as many as there are.
+    pub entry: Option<(usize, usize)>,
+    /// How often the hash was taken again because an endpoint was passed over; beyond 8 the table was walked.
+    pub again: u32,
+}
+
+/// An endpoint that was drawn and does not get the request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PassedOverNote {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub why: String,
 }
 
 /// Two endpoints compared by requests in flight for their weight.
@@ -315,6 +347,8 @@ pub struct ComparedNote {
     pub b: String,
     /// Of both.
     pub in_flight: [u32; 2],
+    /// Moving latencies of both in microseconds; `None`: they do not count.
+    pub costs: Option<[u64; 2]>,
     /// The better.
     pub chosen: String,
 }
@@ -332,6 +366,8 @@ pub struct PoliciesNote {
     pub prefer: Vec<String>,
     /// Over-provisioning in thousandths.
     pub spill: u32,
+    /// How long a level must be well again before it takes more.
+    pub failback: u64,
 }
 
 /// What a rule changes in the messages of a request.

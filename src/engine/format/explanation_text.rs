@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use super::explanation::{EditKind, Explanation, FailedTerm, Kind, PoolNote, RuleNote, Verdict};
+use super::explanation::{EditKind, Explanation, FailedTerm, HashNote, Kind, PoolNote, RuleNote, Verdict};
+use crate::engine::policy::Balance;
 
 /// Candidates of a level that are named.
 const MOST_NAMED: usize = 8;
@@ -105,15 +106,24 @@ impl Explanation {
         write!(out, "pick     {} from {} at level {}", pick.instance, pick.pool, pick.level)?;
         if let Some(two) = &pick.compared {
             let [a, b] = two.in_flight;
-            write!(out, ": {} has {a} in flight, {} has {b}", two.a, two.b)?;
+            match two.costs {
+                None => write!(out, ": {} has {a} in flight, {} has {b}", two.a, two.b)?,
+                Some([us_a, us_b]) => {
+                    write!(out, ": {} has {a} in flight at {us_a} us, {} has {b} at {us_b} us", two.a, two.b)?;
+                }
+            }
         }
         if pick.panic {
             write!(out, ": whatever its health")?;
         }
         if !pick.passed_over.is_empty() {
-            write!(out, "; passed over {}", pick.passed_over.join(", "))?;
+            let all: Vec<String> = pick.passed_over.iter().map(|one| format!("{} ({})", one.id, one.why)).collect();
+            write!(out, "; passed over {}", all.join(", "))?;
         }
         writeln!(out)?;
+        if let Some(key) = &pick.key {
+            writeln!(out, "         {}", KeyLine(key))?;
+        }
         match &self.result.set_cookie {
             Some(cookie) => writeln!(out, "cookie   {cookie}"),
             None => Ok(()),
@@ -182,7 +192,12 @@ fn write_pool(out: &mut String, pool: &PoolNote) -> fmt::Result {
     let variant = if pool.variant.is_empty() { String::new() } else { format!(" [{}]", pool.variant.join(", ")) };
     let backed = if pool.backed { ", backed" } else { "" };
     writeln!(out, "pool     {}{variant}: {select}", pool.name)?;
-    writeln!(out, "         {} in the catalog, {} routable, wants {}{backed}", pool.catalog, pool.routable, pool.min)?;
+    let balance = match &pool.balance {
+        Balance::Hash(key) => format!("hash({key})"),
+        other => other.word().into(),
+    };
+    let (catalog, routable, min) = (pool.catalog, pool.routable, pool.min);
+    writeln!(out, "         {catalog} in the catalog, {routable} routable, wants {min}{backed}; {balance}")?;
     for level in &pool.levels {
         let named: Vec<String> = level
             .candidates
@@ -190,18 +205,42 @@ fn write_pool(out: &mut String, pool: &PoolNote) -> fmt::Result {
             .take(MOST_NAMED)
             .map(|one| {
                 let weight = if one.weight == 1 { String::new() } else { format!(" ×{}", one.weight) };
-                format!("{}{weight}{}", one.id, if one.eject_refused { " (ejected, kept)" } else { "" })
+                let kept = if one.eject_refused { " (ejected, kept)" } else { "" };
+                let cost = one.cost.map_or(String::new(), |us| format!(" {us} us"));
+                let slow = one.slow_start.map_or(String::new(), |chance| format!(" (slow start {})", Percent(chance)));
+                format!("{}{weight}{cost}{kept}{slow}", one.id)
             })
             .collect();
         let more = level.candidates.len().saturating_sub(MOST_NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let named = if named.is_empty() { "nobody routable".into() } else { named.join(", ") };
-        writeln!(out, "         level {} takes {}%: {named}{more}", level.rank, level.load)?;
+        let waits = level.waits.map_or(String::new(), |ms| format!(", more in {} (failback)", Time(ms)));
+        writeln!(out, "         level {} takes {}%{waits}: {named}{more}", level.rank, level.load)?;
     }
     for left in &pool.left_out {
         writeln!(out, "         left out: {} ({})", left.id, left.why)?;
     }
     Ok(())
+}
+
+struct KeyLine<'k>(&'k HashNote);
+
+impl Display for KeyLine<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let HashNote { field, value, hash, entry, again } = self.0;
+        let (Some(value), Some(hash)) = (value, hash) else {
+            return write!(f, "the request has no {field}: as least");
+        };
+        write!(f, "by {field} = \"{value}\": hash {hash}")?;
+        if let Some((entry, size)) = entry {
+            write!(f, " falls at {entry} of {size}")?;
+        }
+        match again {
+            0 => Ok(()),
+            1..=8 => write!(f, ", hashed again {again} times"),
+            _ => write!(f, ", then the next in the table"),
+        }
+    }
 }
 
 struct RuleLine<'r>(&'r RuleNote);

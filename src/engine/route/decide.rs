@@ -1,6 +1,7 @@
 //! A request's decision: which file, which rule, which pool. Pure; no lock, no formatting, no allocation once warm.
 
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::decision::{Choice, Decision, Detail, Mint, Outcome};
 use super::reader::Reader;
@@ -49,6 +50,14 @@ pub fn decide(
             decision.variants = variants(table, claim.file, file, decision.rule, &mut reader);
         }
     }
+    let hashed = match (rule, action) {
+        (_, Some(Action::Redirect { .. } | Action::Respond { .. })) => &[][..],
+        (Some(rule), _) => &file.rules[rule as usize].hashed,
+        (None, _) => &file.hashed,
+    };
+    for key in hashed {
+        hash_key(*key, &mut decision, &mut reader, trace);
+    }
     if matches!(action, None | Some(Action::To(_) | Action::Split(_))) {
         let walk = Walk {
             table,
@@ -95,6 +104,16 @@ fn variants(
         found.push((*pool, if all { table.variant(file_idx, *pool, &values) } else { None }));
     }
     found
+}
+
+/// The hash that a pool with `hash(KEY)` goes by: plain XXH3 of the value, so that every replica agrees.
+fn hash_key<T: Trace>(key: u32, decision: &mut Decision, reader: &mut Reader<'_, '_>, trace: &mut T) {
+    let fields = reader.fields;
+    let value = reader.nonempty(key);
+    note(trace, || Note::HashKey { field: key, name: &fields.slots[key as usize].field, value });
+    if let Some(value) = value {
+        decision.hashes.push((key, xxh3_64(value)));
+    }
 }
 
 fn minted(source: KeySource) -> Option<Mint> {
@@ -158,6 +177,7 @@ impl Decision {
             key: None,
             arms: SmallVec::new(),
             variants: SmallVec::new(),
+            hashes: SmallVec::new(),
         }
     }
 

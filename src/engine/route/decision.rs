@@ -4,6 +4,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::router::{ArmIdx, FileIdx, PoolSlot, RuleIdx};
+use crate::engine::table::Pool;
 
 /// The decision for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,17 @@ pub struct Decision {
     pub(super) arms: SmallVec<[u16; 4]>,
     /// Pools with request labels: the slot as compiled, and the variant for this request.
     pub(super) variants: SmallVec<[(PoolSlot, Option<PoolSlot>); 2]>,
+    /// Hashes of the key fields that pools with `hash(KEY)` go by; a field that the request lacks is not in it.
+    pub(super) hashes: SmallVec<[(u32, u64); 1]>,
+}
+
+impl Decision {
+    /// The hash that a pool with `hash(KEY)` goes by; `None`: the request does not have the key, or the pool needs none.
+    #[must_use]
+    pub fn hash_of(&self, pool: &Pool) -> Option<u64> {
+        let key = pool.key?;
+        self.hashes.iter().find(|(field, _)| *field == key).map(|(_, hash)| *hash)
+    }
 }
 
 /// What to do with the request.

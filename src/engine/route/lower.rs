@@ -19,7 +19,7 @@ use crate::engine::diagnostic::{Diagnostic, Diagnostics, Span};
 use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
 use crate::engine::expr::pattern;
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Locality};
+use crate::engine::policy::Balance;
 use crate::engine::rules::{self, LabelSource, MessagePolicies, Policies, RuleFile};
 
 /// Above this many texts, `in` is a set.
@@ -32,18 +32,23 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         lowering.unsupported(file.service.span, "`service: \"*\"` (one file for every service that no file names)");
     }
     lowering.unbuilt(file);
-    lowering.built(file.policies.balance.as_ref(), file.service.span);
-    for pool in &file.pools {
-        lowering.built(pool.balance.as_ref(), pool.name.span);
-    }
     lowering.labels();
     let top = lowering.policies(&file.policies, None, file.service.span);
-    let rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule, &top)).collect();
+    let mut rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule, &top)).collect();
     lowering.remaining_pools();
+    let any = (lowering.pools.len() - 1) as PoolSlot;
+    let hashed = lowering.keys_of([any]);
+    for rule in &mut rules {
+        let else_any = |fallback: Option<&rules::Else>| matches!(fallback, Some(rules::Else::Any));
+        let file_else = file.fallback.as_ref().map(|fallback| &fallback.value);
+        let any = (else_any(rule.fallback.as_ref()) || else_any(file_else)).then_some(any);
+        rule.hashed = lowering.keys_of(rule.pools().chain(any));
+    }
     lowering.patterns(sets);
     let (control_headers, control_cookies) = lowering.control();
     let propagate = lowering.propagate();
     let Lowering { fields, pools, .. } = lowering;
+    let watches_latency = pools.iter().any(|pool| pool.balance == Balance::Ewma);
     let index = RuleIndex::new(rules.iter().map(|rule| &rule.condition), &fields);
     RouterFile {
         service: Text::clone(&file.service.value),
@@ -58,6 +63,8 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         lanes: file.lanes.clone(),
         cookie: cookie::name(&file.service.value),
         fields,
+        hashed,
+        watches_latency,
         index,
         propagate,
         control_headers,
@@ -122,25 +129,22 @@ impl<'f, 'o> Lowering<'f, 'o> {
 
     fn rule(&mut self, rule: &rules::Rule, file: &RulePolicies) -> RouterRule {
         let condition = rule.when.as_ref().map_or(Condition::Always, |when| self.condition(when, &rule.salt));
-        self.built(rule.policies.balance.as_ref(), rule.name.span);
         let policies = self.policies(&rule.policies, Some((rule, file)), rule.name.span);
         let (action, last) = self.action(rule, &policies.balance);
         let panic = last.and_then(|slot| Some((slot, self.pools[slot as usize].panic?)));
         let labelled = |slot: &PoolSlot| !self.pools[*slot as usize].refers.is_empty();
-        let labelled = match &action {
-            Action::To(list) => list.iter().copied().filter(labelled).collect(),
-            Action::Split(split) => split.arms.iter().flat_map(|arm| arm.to.iter().copied()).filter(labelled).collect(),
-            Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),
-        };
-        RouterRule {
+        let mut rule = RouterRule {
             name: Text::clone(&rule.name.value),
             condition,
             action,
             fallback: rule.fallback.as_ref().map(|fallback| fallback.value),
             policies: Arc::new(policies),
             panic,
-            labelled,
-        }
+            labelled: Vec::new(),
+            hashed: Vec::new(),
+        };
+        rule.labelled = rule.pools().filter(labelled).collect();
+        rule
     }
 
     /// The policies of a file's top, or of a rule, whose objects replace the file's whole.
@@ -291,21 +295,9 @@ impl<'f, 'o> Lowering<'f, 'o> {
         (headers, cookies)
     }
 
-    fn built(&mut self, balance: Option<&Balance>, span: Span) {
-        if balance.is_some_and(|balance| !balance.supported()) {
-            self.unsupported(span, &format!("this `balance` (there are {})", Balance::SUPPORTED.join(", ")));
-        }
-    }
-
     /// Parts of the language that are read but not carried out: a rule file must not promise what is not done.
     fn unbuilt(&mut self, file: &RuleFile) {
-        let failback = file.locality.as_ref().is_some_and(|at| at.failback != Locality::default().failback);
         let span = file.service.span;
-        for (written, what) in [(file.slow_start > 0, "`slow_start`"), (failback, "`locality.failback`")] {
-            if written {
-                self.unsupported(span, what);
-            }
-        }
         let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
         for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
             let MessagePolicies { mirror, limit, .. } = message;

@@ -64,6 +64,10 @@ pub struct RouterFile {
     pub cookie: Text,
     /// What its conditions, keys and labels read.
     pub fields: Fields,
+    /// Key fields of `hash(KEY)` that a request without a rule may need: those of `any`.
+    pub(super) hashed: Vec<u32>,
+    /// Some pool balances by latency, so that answers are timed for it.
+    pub watches_latency: bool,
     /// Which rules can match at all.
     pub(super) index: RuleIndex,
     /// Request labels that instances are told.
@@ -100,6 +104,8 @@ pub struct RouterPool {
     pub panic: Option<Panic>,
     /// The algorithm: the pool's own, else the rule's, else the file's.
     pub balance: Balance,
+    /// The field that `hash(KEY)` names: a slot of the file's fields.
+    pub key: Option<u32>,
     /// Another pool stands in for it (SEMANTICS.md, *Ejection*).
     pub backed: bool,
     /// Cap on ejection in parts per million: explicit (pool, then `eject`), else 100 % if backed, else 50 %.
@@ -125,6 +131,8 @@ pub struct RouterRule {
     pub panic: Option<(PoolSlot, Panic)>,
     /// Its pools that name request labels.
     pub(super) labelled: Vec<PoolSlot>,
+    /// Key fields of `hash(KEY)` of the pools that it may come to, each once.
+    pub(super) hashed: Vec<u32>,
 }
 
 /// What a rule does.
@@ -205,6 +213,18 @@ impl Router {
     #[must_use]
     pub fn file(&self, host: &str, path: &str) -> Option<FileIdx> {
         self.hosts.find(host, path).map(|claim| claim.file)
+    }
+}
+
+impl RouterRule {
+    /// The pools of its list, or of all its arms, in order; one may come twice.
+    pub fn pools(&self) -> impl Iterator<Item = PoolSlot> + '_ {
+        let (list, arms) = match &self.action {
+            Action::To(list) => (&list[..], &[][..]),
+            Action::Split(split) => (&[][..], &split.arms[..]),
+            Action::Redirect { .. } | Action::Respond { .. } => (&[][..], &[][..]),
+        };
+        list.iter().chain(arms.iter().flat_map(|arm| &arm.to)).copied()
     }
 }
 

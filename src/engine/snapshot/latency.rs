@@ -21,12 +21,20 @@ impl Cost {
         if rtt >= self.micros {
             return Self { at, micros: rtt };
         }
-        let kept = (-(at.wrapping_sub(self.at) as f32) / TAU_MS).exp();
+        let kept = self.kept(now);
         Self { at, micros: self.micros * kept + rtt * (1.0 - kept) }
     }
 
-    pub(super) fn micros(self) -> Option<u64> {
-        (self.micros > 0.0).then_some(self.micros as u64)
+    /// Microseconds as of a moment: who is not asked any more is forgiven by and by, or nobody would find out that it
+    /// is well again. `None`: never fed.
+    pub(super) fn micros(self, now: Millis) -> Option<f32> {
+        (self.micros > 0.0).then(|| self.micros * self.kept(now))
+    }
+
+    /// What is left of it, as a part of 1. The clock of another worker may be a little behind.
+    fn kept(self, now: Millis) -> f32 {
+        let age = (now.0 as u32).wrapping_sub(self.at);
+        if age as i32 <= 0 { 1.0 } else { (-(age as f32) / TAU_MS).exp() }
     }
 
     pub(super) fn pack(self) -> u64 {
@@ -45,11 +53,14 @@ mod tests {
     #[test]
     fn a_peak_counts_at_once_and_decays_with_time() {
         let fed = Cost::default().after(1_000, Millis(0)).after(50_000, Millis(1));
-        assert_eq!(fed.micros(), Some(50_000));
+        assert_eq!(fed.micros(Millis(1)), Some(50_000.0));
         assert_eq!(Cost::unpack(fed.pack()), fed);
-        let later = fed.after(1_000, Millis(10_001)).micros().unwrap();
+        let later = fed.after(1_000, Millis(10_001)).micros(Millis(10_001)).unwrap();
         let expected = 50_000.0 / std::f64::consts::E + 1_000.0 * (1.0 - 1.0 / std::f64::consts::E);
-        assert!((later as f64 - expected).abs() < 5.0, "{later}");
-        assert_eq!(Cost::default().micros(), None);
+        assert!((f64::from(later) - expected).abs() < 5.0, "{later}");
+        let forgiven = f64::from(fed.micros(Millis(20_001)).unwrap());
+        assert!((forgiven - 50_000.0 * (-2f64).exp()).abs() < 5.0, "{forgiven}");
+        assert_eq!(fed.micros(Millis(0)), Some(50_000.0), "a clock a little behind");
+        assert_eq!(Cost::default().micros(Millis(0)), None);
     }
 }

@@ -36,6 +36,8 @@ pub struct Live {
     dirty: AtomicBool,
     /// A [`Cost`].
     latency: AtomicU64,
+    /// When it first became routable, plus 1; 0: never yet.
+    routable_since: AtomicU64,
     window: Window,
     /// There once somebody asked for it: most services have no limit on latency.
     times: OnceLock<Box<AnswerTimes>>,
@@ -62,6 +64,7 @@ impl Live {
             check_against: AtomicU32::new(0),
             dirty: AtomicBool::new(false),
             latency: AtomicU64::new(0),
+            routable_since: AtomicU64::new(0),
             window: Window::default(),
             times: OnceLock::new(),
         }
@@ -227,10 +230,12 @@ impl Live {
         word.wants_probe(now) && self.swap(word, word.with_state(probing, word.times()))
     }
 
-    /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten.
+    /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten
+    /// and its slow start begun anew.
     /// `None` when it is out already.
     pub fn distrust(&self, now: Millis) -> Option<Transition> {
         self.latency.store(0, Relaxed);
+        self.routable_since.store(0, Relaxed);
         self.change(|word| {
             let health = word.health(Streak::default(), Tally::default());
             if health.is_out() {
@@ -248,10 +253,29 @@ impl Live {
         let _ = self.latency.fetch_update(Relaxed, Relaxed, next);
     }
 
-    /// The moving cost in microseconds; `None` before the first answer.
+    /// The moving cost in microseconds as of a moment; `None` before the first answer.
     #[must_use]
-    pub fn latency_micros(&self) -> Option<u64> {
-        Cost::unpack(self.latency.load(Relaxed)).micros()
+    pub fn cost_micros(&self, now: Millis) -> Option<f32> {
+        Cost::unpack(self.latency.load(Relaxed)).micros(now)
+    }
+
+    /// When it first became routable in some pool, for slow start. The origin: it was there before us, or never was.
+    #[must_use]
+    pub fn first_routable(&self) -> Millis {
+        Millis(self.routable_since.load(Relaxed).saturating_sub(1))
+    }
+
+    /// The publisher found it routable: the clock of its slow start begins, unless it runs. Returns when it began.
+    pub fn note_routable(&self, now: Millis) -> Millis {
+        if self.routable_since.load(Relaxed) == 0 {
+            let _ = self.routable_since.compare_exchange(0, now.0.saturating_add(1), Relaxed, Relaxed);
+        }
+        self.first_routable()
+    }
+
+    /// It was there before we were: it never starts slowly.
+    pub fn set_established(&self) {
+        self.routable_since.store(1, Relaxed);
     }
 
     /// Counts how long an answer took, in microseconds, if anybody wants to know. At most one relaxed addition.

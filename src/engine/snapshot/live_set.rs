@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use super::live::Live;
-use crate::engine::instance::Instance;
+use crate::engine::instance::{Instance, Status};
 use crate::engine::label::Text;
 use crate::engine::time::Millis;
 
@@ -43,10 +43,12 @@ impl LiveSet {
     /// The live states of a service's whole state, in its order. The instances are sorted by identity.
     ///
     /// A known identity at an address where it was not before, while none of its former addresses is named any more,
-    /// is probing; so is one whose `version` label changed in place. An identity that is new altogether is healthy.
+    /// is probing; so is one whose `version` label changed in place. An identity that is new altogether is healthy. Who
+    /// is there when the service is seen for the first time does not start slowly.
     pub fn attach(&mut self, service: &Text, instances: &[Arc<Instance>], now: Millis) -> Vec<Arc<Live>> {
         self.pass += 1;
         let hold = self.hold_new.contains(service);
+        let first_seen = !self.services.contains_key(service);
         let known = self.services.entry(Arc::clone(service)).or_default();
         let mut lives = Vec::with_capacity(instances.len());
         for group in instances.chunk_by(|a, b| a.identity == b.identity) {
@@ -67,6 +69,9 @@ impl LiveSet {
                 self.next_id += 1;
                 let live = Arc::new(Live::of_service(self.next_id, Arc::clone(service), moved, now));
                 live.set_awaits_check(hold);
+                if first_seen && matches!(instance.status, Status::Passing | Status::Warning) {
+                    live.set_established();
+                }
                 lives.push(Arc::clone(&live));
                 let version = version.map(Text::from);
                 entries.push(Entry { addr: instance.addr, version, live, seen: self.pass, left: None });

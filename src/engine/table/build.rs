@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::heritage::Heritage;
 use super::resolve::Resolving;
-use super::{FilePools, Plan, PoolSelector, Table, TableError};
+use super::{FilePools, Plan, Pool, PoolSelector, Table, TableError};
 use crate::engine::expr::ast::Field;
 use crate::engine::label::Text;
 use crate::engine::locality::Place;
@@ -24,11 +25,23 @@ impl Table {
         place: Place,
         now: Millis,
     ) -> Result<Self, TableError> {
+        Self::build_after(None, generation, snapshot, router, place, now)
+    }
+
+    /// A table of everything that takes over from another one what outlives a change of rules.
+    fn build_after(
+        before: Option<&Self>,
+        generation: u64,
+        snapshot: Snapshot,
+        router: Arc<Router>,
+        place: Place,
+        now: Millis,
+    ) -> Result<Self, TableError> {
         let plan = Arc::new(Plan::of(&router)?);
         let files = Vec::with_capacity(router.files.len());
         let mut table = Self { generation, published: now, snapshot, router, files, place, plan };
         table.files = (0..table.router.files.len() as FileIdx)
-            .map(|file| table.resolve(file).map(Arc::new))
+            .map(|file| table.resolve(file, before).map(Arc::new))
             .collect::<Result<_, _>>()?;
         Ok(table)
     }
@@ -63,7 +76,7 @@ impl Table {
         let mut errors = Vec::new();
         for name in &names {
             for file in table.files_of(name) {
-                match table.resolve(file) {
+                match table.resolve(file, Some(self)) {
                     Ok(pools) => table.files[file as usize] = Arc::new(pools),
                     Err(error) => errors.push(error),
                 }
@@ -74,7 +87,7 @@ impl Table {
 
     /// Other rules over the same instances.
     pub fn with_router(&self, generation: u64, router: Arc<Router>, now: Millis) -> Result<Self, TableError> {
-        Self::build(generation, self.snapshot.clone(), router, self.place.clone(), now)
+        Self::build_after(Some(self), generation, self.snapshot.clone(), router, self.place.clone(), now)
     }
 
     /// Live states moved: caps, minimums and levels of the pools that hold them are computed anew.
@@ -95,9 +108,26 @@ impl Table {
                     }
                 }
                 if !touched.is_empty() {
-                    let refreshed = table.resolving(file).refreshed(old, &touched);
+                    let holds = |pool: &Pool| pool.members.iter().any(|member| touched.contains(*member));
+                    let refreshed = table.resolving(file).refreshed(old, holds);
                     table.files[file as usize] = Arc::new(refreshed);
                 }
+            }
+        }
+        table
+    }
+
+    /// Time went by: levels that have been back for `failback` take their loads again. See [`Table::due`].
+    #[must_use]
+    pub fn with_time(&self, generation: u64, now: Millis) -> Self {
+        let mut table = self.next(generation, now);
+        for file in 0..table.files.len() {
+            let old = &table.files[file];
+            if old.due <= now {
+                let failback = table.router.files[file].locality.failback;
+                let is_due =
+                    |pool: &Pool| pool.past.iter().any(|past| past.due(failback).is_some_and(|due| due <= now));
+                table.files[file] = Arc::new(table.resolving(file as FileIdx).refreshed(old, is_due));
             }
         }
         table
@@ -121,14 +151,25 @@ impl Table {
         self.plan.by_service.get(service).cloned().unwrap_or_default()
     }
 
-    fn resolve(&self, file: FileIdx) -> Result<FilePools, TableError> {
+    fn resolve(&self, file: FileIdx, before: Option<&Self>) -> Result<FilePools, TableError> {
         let resolving = self.resolving(file);
-        resolving.all(self.snapshot.service(&resolving.file.service).cloned())
+        let service = &resolving.file.service;
+        let heritage = before.map_or_else(Heritage::default, |before| {
+            let files = before.plan.by_service.get(service).into_iter().flatten();
+            Heritage::of(files.map(|file| &*before.files[*file as usize]))
+        });
+        resolving.all(self.snapshot.service(service).cloned(), &heritage)
     }
 
     pub(super) fn resolving(&self, file: FileIdx) -> Resolving<'_> {
         let selectors = &self.plan.selectors[file as usize];
-        Resolving { file: &self.router.files[file as usize], selectors, place: &self.place }
+        Resolving {
+            at: file,
+            file: &self.router.files[file as usize],
+            selectors,
+            place: &self.place,
+            now: self.published,
+        }
     }
 }
 
@@ -148,10 +189,6 @@ fn compile(file: &RouterFile) -> Result<Box<[PoolSelector]>, TableError> {
     file.pools
         .iter()
         .map(|pool| {
-            if !pool.balance.supported() {
-                let (service, pool_name) = (Arc::clone(&file.service), Arc::clone(&pool.name));
-                return Err(TableError::Balance { service, pool: pool_name, word: pool.balance.word() });
-            }
             let Some(expr) = &pool.select else { return Ok(PoolSelector { select: None, isolated: false }) };
             let mut mentioned = false;
             if let Some(lanes) = &file.lanes {

@@ -1,7 +1,9 @@
 //! The table: what a request loads, once. Snapshot, router, and the pools resolved from both.
 
 mod build;
+mod heritage;
 mod left_out;
+mod levels;
 pub mod outliers;
 mod pool;
 mod refused;
@@ -14,13 +16,12 @@ use smallvec::SmallVec;
 
 use super::label::Text;
 use super::locality::Place;
-use super::policy::Balance;
 use super::route::{FileIdx, PoolSlot, PoolState, Resolved, Router};
 use super::selector::Selector;
 use super::snapshot::{Endpoint, EndpointIdx, ServiceSnapshot, Snapshot};
 use super::time::Millis;
 pub use left_out::LeftOut;
-pub use pool::{Candidate, Level, Pool};
+pub use pool::{Candidate, Level, Method, Pool};
 pub use refused::Refusal;
 
 /// Everything that must agree, behind one pointer. Immutable; a change makes a new one that shares what stays.
@@ -66,6 +67,8 @@ pub struct FilePools {
     pub service: Option<Arc<ServiceSnapshot>>,
     /// By slot: the router file's pools in order (the last is `any`), then the variants of pools with `refers`.
     pub pools: Vec<Arc<Pool>>,
+    /// When a load of theirs may rise again by itself (`failback`); the end of time: never.
+    due: Millis,
     /// Slots of pools with `refers`, and the variants of each, sorted by their values.
     variants: Vec<(PoolSlot, Vec<Variant>)>,
 }
@@ -103,29 +106,26 @@ pub enum TableError {
         /// What is wrong.
         why: String,
     },
-    /// An algorithm that is not built: it must not act as another one.
-    #[error(
-        "pool `{pool}` of service `{service}`: `balance: {word}` is not supported yet; supported: {}",
-        Balance::SUPPORTED.join(", ")
-    )]
-    Balance {
-        /// The service.
-        service: Text,
-        /// The pool.
-        pool: Text,
-        /// The algorithm as written.
-        word: &'static str,
-    },
 }
 
 /// The most combinations of request label values that are kept for a pool.
 pub const MAX_VARIANTS: usize = 1_000;
+
+/// The end of time.
+const NEVER: Millis = Millis(u64::MAX);
 
 impl Table {
     /// A pool. Slots come from `decide`.
     #[must_use]
     pub fn pool(&self, file: FileIdx, slot: PoolSlot) -> &Arc<Pool> {
         &self.files[file as usize].pools[slot as usize]
+    }
+
+    /// When the next load of a level may rise again by itself (`failback`): [`Table::with_time`] then makes the table that
+    /// lets it. `None`: nothing waits.
+    #[must_use]
+    pub fn due(&self) -> Option<Millis> {
+        self.files.iter().map(|file| file.due).min().filter(|due| *due < NEVER)
     }
 
     /// The endpoints of a file's service; empty when the catalog does not know it.

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::engine::balance::Alias;
+use crate::engine::balance::{Alias, Ring, Stride, Warming};
 use crate::engine::label::Text;
+use crate::engine::locality::History;
 use crate::engine::policy::{Balance, Panic};
+use crate::engine::route::{FileIdx, PoolSlot};
 use crate::engine::snapshot::EndpointIdx;
+use crate::engine::time::Millis;
 
 /// A resolved pool. Immutable; health that moved since is seen by `pick` in the endpoints' live state.
 #[derive(Debug)]
 pub struct Pool {
+    /// The file.
+    pub file: FileIdx,
+    /// Its place among the file's resolved pools.
+    pub slot: PoolSlot,
     /// Its name in the rule file; `any` for the last slot.
     pub name: Text,
     /// Values of the request labels that this variant is for, in the order of the pool's `refers`. Empty: no variant.
@@ -26,6 +33,16 @@ pub struct Pool {
     pub levels: Box<[Level]>,
     /// The algorithm.
     pub balance: Balance,
+    /// The request field whose hash `hash(KEY)` goes by: a slot of the file's fields.
+    pub key: Option<u32>,
+    /// How long slow start takes, in milliseconds; 0: off.
+    pub slow_start: u64,
+    /// Until then somebody starts slowly beside older ones; 0: nobody does.
+    pub warm_at: Millis,
+    /// When the first of its routable members became so.
+    pub oldest: Millis,
+    /// How well each rank was lately (`failback`), nearest first. Empty: nothing waits in this pool.
+    pub past: Box<[History]>,
     /// What it does when nobody is routable and every fallback was tried.
     pub panic: Option<Panic>,
     /// Members out by evidence, longest first: who may be probed.
@@ -36,6 +53,14 @@ pub struct Pool {
     pub permit_ms: u64,
 }
 
+impl Pool {
+    /// Slow start as of a moment; `None`: nobody starts slowly.
+    #[must_use]
+    pub fn warming(&self, now: Millis) -> Option<Warming> {
+        (now < self.warm_at).then_some(Warming { now, window: self.slow_start, oldest: self.oldest })
+    }
+}
+
 /// One locality level of a pool.
 #[derive(Debug)]
 pub struct Level {
@@ -43,12 +68,34 @@ pub struct Level {
     pub rank: u8,
     /// Its part of the traffic, percent.
     pub load: u8,
+    /// When it may take more again, for what came back waits for `failback`; `None`: nothing waits.
+    pub waits: Option<Millis>,
     /// Members that the catalog names.
     pub total: u32,
     /// Routable ones.
     pub candidates: Box<[Candidate]>,
     /// Weighted drawing; `None`: all weights are equal.
     pub alias: Option<Alias>,
+    /// What the pool's algorithm goes by.
+    pub method: Method,
+}
+
+/// An algorithm, with what it needs made at publication.
+#[derive(Clone, Debug)]
+pub enum Method {
+    /// `random`.
+    Drawn,
+    /// `least`.
+    Least,
+    /// `ewma`: the mean cost of those who have answered, microseconds; 0: nobody has.
+    Ewma {
+        /// What a new endpoint starts at.
+        mean: u32,
+    },
+    /// `round_robin`.
+    Stride(Stride),
+    /// `hash(KEY)`.
+    Ring(Ring),
 }
 
 /// A routable member.

@@ -5,23 +5,35 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
-use super::{Candidate, FilePools, Level, MAX_VARIANTS, Pool, PoolSelector, TableError, Variant};
-use crate::engine::balance::Alias;
+use super::heritage::Heritage;
+use super::levels::Leveling;
+use super::{Candidate, FilePools, MAX_VARIANTS, NEVER, Pool, PoolSelector, TableError, Variant};
 use crate::engine::expr::ast::{Builtin, Field};
 use crate::engine::health::State;
 use crate::engine::health::cap::Cap;
 use crate::engine::instance::{Instance, Status};
 use crate::engine::label::Text;
-use crate::engine::locality::{self, Count, Place};
-use crate::engine::policy::Locality;
-use crate::engine::route::{PoolSlot, RouterFile, RouterPool};
+use crate::engine::locality::Place;
+use crate::engine::policy::Balance;
+use crate::engine::route::{FileIdx, PoolSlot, RouterFile, RouterPool};
 use crate::engine::snapshot::{Bitset, Endpoint, EndpointIdx, ServiceSnapshot};
+use crate::engine::time::Millis;
 
 /// What resolving a file's pools needs.
 pub(super) struct Resolving<'t> {
+    pub(super) at: FileIdx,
     pub(super) file: &'t RouterFile,
     pub(super) selectors: &'t [PoolSelector],
     pub(super) place: &'t Place,
+    pub(super) now: Millis,
+}
+
+/// One pool to be made.
+struct Making<'m> {
+    slot: PoolSlot,
+    spec: &'m RouterPool,
+    members: Arc<[EndpointIdx]>,
+    variant: Arc<[Text]>,
 }
 
 /// Values of the fields that are compared with request labels, and who has them.
@@ -29,7 +41,11 @@ type Combination = (SmallVec<[Text; 2]>, Vec<EndpointIdx>);
 
 impl Resolving<'_> {
     /// Everything of one file.
-    pub(super) fn all(&self, service: Option<Arc<ServiceSnapshot>>) -> Result<FilePools, TableError> {
+    pub(super) fn all(
+        &self,
+        service: Option<Arc<ServiceSnapshot>>,
+        heritage: &Heritage<'_>,
+    ) -> Result<FilePools, TableError> {
         let endpoints = service.as_ref().map_or(&[][..], |service| &service.endpoints);
         let mut pools = Vec::with_capacity(self.file.pools.len());
         let mut combinations = Vec::new();
@@ -39,36 +55,41 @@ impl Resolving<'_> {
                 combinations.push((slot as PoolSlot, self.combinations(spec, &members, endpoints)?));
                 members = Bitset::none(endpoints.len());
             }
-            pools.push(Arc::new(self.pool(spec, members.iter().collect(), Arc::default(), endpoints)));
+            let (slot, members) = (slot as PoolSlot, members.iter().collect());
+            let making = Making { slot, spec, members, variant: Arc::default() };
+            pools.push(Arc::new(self.pool(making, endpoints, heritage)));
         }
         let mut variants = Vec::with_capacity(combinations.len());
         for (slot, found) in combinations {
             let mut of_slot = Vec::with_capacity(found.len());
             for (values, members) in found {
-                of_slot.push(Variant { values: values.clone(), slot: pools.len() as PoolSlot });
+                let variant = values.as_slice().into();
                 let spec = &self.file.pools[slot as usize];
-                pools.push(Arc::new(self.pool(spec, members.into(), values.as_slice().into(), endpoints)));
+                let making = Making { slot: pools.len() as PoolSlot, spec, members: members.into(), variant };
+                of_slot.push(Variant { values, slot: making.slot });
+                pools.push(Arc::new(self.pool(making, endpoints, heritage)));
             }
             variants.push((slot, of_slot));
         }
-        Ok(FilePools { service, pools, variants })
+        let due = due(&pools, self.file.locality.failback);
+        Ok(FilePools { service, pools, due, variants })
     }
 
-    /// The same members judged anew: only pools that hold one of `touched` change.
-    pub(super) fn refreshed(&self, old: &FilePools, touched: &Bitset) -> FilePools {
+    /// The same members judged anew, of the pools that are to be.
+    pub(super) fn refreshed(&self, old: &FilePools, to_be: impl Fn(&Pool) -> bool) -> FilePools {
         let endpoints = old.endpoints();
+        let heritage = Heritage::of([old]);
         let refresh = |(at, pool): (usize, &Arc<Pool>)| {
-            if !pool.members.iter().any(|member| touched.contains(*member)) {
+            if !to_be(pool) {
                 return Arc::clone(pool);
             }
             let spec = &self.file.pools[old.compiled(at as PoolSlot) as usize];
-            Arc::new(self.pool(spec, Arc::clone(&pool.members), Arc::clone(&pool.variant), endpoints))
+            let (members, variant) = (Arc::clone(&pool.members), Arc::clone(&pool.variant));
+            Arc::new(self.pool(Making { slot: at as PoolSlot, spec, members, variant }, endpoints, &heritage))
         };
-        FilePools {
-            service: old.service.clone(),
-            pools: old.pools.iter().enumerate().map(refresh).collect(),
-            variants: old.variants.clone(),
-        }
+        let pools: Vec<Arc<Pool>> = old.pools.iter().enumerate().map(refresh).collect();
+        let due = due(&pools, self.file.locality.failback);
+        FilePools { service: old.service.clone(), pools, due, variants: old.variants.clone() }
     }
 
     /// Who belongs to a pool: its selector's answer without the instances of lanes that it does not ask for.
@@ -125,29 +146,67 @@ impl Resolving<'_> {
     }
 
     /// A pool of these members as of now.
-    fn pool(
-        &self,
-        spec: &RouterPool,
-        members: Arc<[EndpointIdx]>,
-        variant: Arc<[Text]>,
-        endpoints: &[Endpoint],
-    ) -> Pool {
+    fn pool(&self, making: Making<'_>, endpoints: &[Endpoint], heritage: &Heritage<'_>) -> Pool {
+        let Making { slot, spec, members, variant } = making;
         let Standing { routable, ejected, refused } = stand(spec, &members, endpoints);
-        let locality = &self.file.locality;
+        let warmth = Warmth::of(&routable, endpoints, self.file.slow_start, self.now);
+        let leveling = Leveling {
+            members: &members,
+            routable: &routable,
+            endpoints,
+            locality: &self.file.locality,
+            place: self.place,
+            balance: &spec.balance,
+            before: heritage.pool(slot, &spec.name, &variant),
+            heritage,
+            now: self.now,
+        };
+        let (levels, past) = leveling.levels();
         Pool {
+            file: self.at,
+            slot,
             name: Arc::clone(&spec.name),
             variant,
             routable: routable.len() as u32,
             open: members.iter().filter(|member| endpoints[**member as usize].is_open()).count() as u32,
             min: spec.min.of(members.len()) as u32,
-            levels: levels(&members, &routable, endpoints, locality, self.place),
+            levels,
+            past,
             members,
             balance: spec.balance.clone(),
+            key: spec.key.filter(|_| matches!(spec.balance, Balance::Hash(_))),
+            slow_start: self.file.slow_start,
+            warm_at: warmth.warm_at,
+            oldest: warmth.oldest,
             panic: spec.panic,
             ejected,
             refused,
             permit_ms: self.file.policies.timeouts.first_byte,
         }
+    }
+}
+
+/// When a load of these pools may rise again by itself.
+fn due(pools: &[Arc<Pool>], failback: u64) -> Millis {
+    pools.iter().flat_map(|pool| &pool.past).filter_map(|past| past.due(failback)).min().unwrap_or(NEVER)
+}
+
+/// Who of a pool is new in it.
+struct Warmth {
+    oldest: Millis,
+    warm_at: Millis,
+}
+
+impl Warmth {
+    /// Notes who is routable for the first time.
+    fn of(routable: &[Candidate], endpoints: &[Endpoint], slow_start: u64, now: Millis) -> Self {
+        let since = |candidate: &Candidate| endpoints[candidate.endpoint as usize].live.note_routable(now);
+        let (mut oldest, mut newest) = (NEVER, Millis(0));
+        for since in routable.iter().map(since) {
+            (oldest, newest) = (oldest.min(since), newest.max(since));
+        }
+        let new = slow_start > 0 && newest > oldest;
+        Self { oldest, warm_at: if new { newest.plus(slow_start) } else { Millis(0) } }
     }
 }
 
@@ -198,38 +257,6 @@ fn stand(spec: &RouterPool, members: &[EndpointIdx], endpoints: &[Endpoint]) -> 
     }
     let ejected = out.iter().map(|(_, member)| *member).collect();
     Standing { routable: candidates, ejected, refused: refused.into() }
-}
-
-/// Members by level, nearest first, with loads. Levels without members do not exist.
-fn levels(
-    members: &[EndpointIdx],
-    routable: &[Candidate],
-    endpoints: &[Endpoint],
-    locality: &Locality,
-    place: &Place,
-) -> Box<[Level]> {
-    if members.is_empty() {
-        return Box::default();
-    }
-    let ranks = locality.prefer.len() + 1;
-    let rank = |member: EndpointIdx| place.level(&locality.prefer, &endpoints[member as usize].instance) as usize;
-    let mut totals = vec![0u32; ranks];
-    let mut candidates: Vec<Vec<Candidate>> = vec![Vec::new(); ranks];
-    members.iter().for_each(|member| totals[rank(*member)] += 1);
-    routable.iter().for_each(|candidate| candidates[rank(candidate.endpoint)].push(*candidate));
-    let named: Vec<usize> = (0..ranks).filter(|rank| totals[*rank] > 0).collect();
-    let counts: Vec<Count> =
-        named.iter().map(|rank| Count { routable: candidates[*rank].len() as u32, total: totals[*rank] }).collect();
-    let loads = locality::loads(&counts, locality);
-    named
-        .into_iter()
-        .zip(loads)
-        .map(|(rank, load)| {
-            let candidates: Box<[Candidate]> = std::mem::take(&mut candidates[rank]).into();
-            let alias = Alias::of(candidates.iter().map(|candidate| candidate.weight));
-            Level { rank: rank as u8, load, total: totals[rank], candidates, alias }
-        })
-        .collect()
 }
 
 /// The values of an instance's field, as the index sees them; several only for tags.

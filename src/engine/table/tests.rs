@@ -6,7 +6,7 @@ use proptest::sample::select;
 use super::*;
 use crate::engine::instance::{Instance, Status, Weights};
 use crate::engine::snapshot::LiveSet;
-use crate::engine::testing::{self, instance, service, table};
+use crate::engine::testing::{instance, service, table};
 
 const RULES: &str = "
 service: web
@@ -303,13 +303,4 @@ proptest! {
             }
         }
     }
-}
-
-#[test]
-fn an_algorithm_that_is_not_built_is_refused_and_named() {
-    let mut router = testing::router(RULES);
-    let file = Arc::get_mut(&mut router).and_then(|router| Arc::get_mut(&mut router.files[0])).expect("just made");
-    file.pools[0].balance = Balance::Ewma;
-    let error = Table::build(1, Snapshot::default(), router, Place::default(), Millis(0)).unwrap_err();
-    assert!(error.to_string().ends_with("`balance: ewma` is not supported yet; supported: least, random"), "{error}");
 }

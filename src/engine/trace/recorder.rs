@@ -1,6 +1,7 @@
 //! The recorder: notes for `explain`, in words and numbers that no table is needed to read.
 
 use super::{Note, Trace};
+use crate::engine::balance::PassedOver;
 use crate::engine::diagnostic::Source;
 use crate::engine::expr::ast::{Expr, ExprKind, Field, Op, Version};
 use crate::engine::format::explanation::{
@@ -31,8 +32,25 @@ pub struct Recorder {
     pub levels: Vec<u8>,
     /// The last comparison of two endpoints.
     pub compared: Option<Compared>,
-    /// Endpoints that were drawn and could not be used.
-    pub passed_over: Vec<EndpointIdx>,
+    /// Endpoints that were drawn and could not be used, since the last pool.
+    pub passed_over: Vec<(EndpointIdx, PassedOver)>,
+    /// Key fields of `hash(KEY)` by slot: as written, with their values.
+    pub keys: Vec<(u32, String, Option<String>)>,
+    /// Where the last key fell.
+    pub placed: Option<Placed>,
+}
+
+/// Where a key fell in a Maglev table.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// The key's hash.
+    pub hash: u64,
+    /// The entry.
+    pub entry: usize,
+    /// Entries of the table.
+    pub size: usize,
+    /// How often the key was hashed again; beyond 8 the table was walked.
+    pub again: u32,
 }
 
 /// Two endpoints that `least` compared.
@@ -44,6 +62,8 @@ pub struct Compared {
     pub b: EndpointIdx,
     /// Requests in flight of both.
     pub in_flight: [u32; 2],
+    /// Moving costs of both in microseconds, where they count.
+    pub costs: Option<[u64; 2]>,
     /// The better one.
     pub chosen: EndpointIdx,
 }
@@ -52,7 +72,8 @@ impl Compared {
     /// With names for the endpoints.
     #[must_use]
     pub fn named(self, name: impl Fn(EndpointIdx) -> String) -> ComparedNote {
-        ComparedNote { a: name(self.a), b: name(self.b), in_flight: self.in_flight, chosen: name(self.chosen) }
+        let Self { in_flight, costs, .. } = self;
+        ComparedNote { a: name(self.a), b: name(self.b), in_flight, costs, chosen: name(self.chosen) }
     }
 }
 
@@ -71,6 +92,7 @@ impl Trace for Recorder {
                 self.labels.push(LabelNote { name: name.into(), value: value.map(lossy) });
             }
             Note::Split { split, drawn, key } => self.split = Some(split_note(split, drawn, key)),
+            Note::HashKey { field, name, value } => self.keys.push((field, name.to_string(), value.map(lossy))),
             Note::Decided(_) => {}
         }
     }
@@ -97,19 +119,31 @@ impl Trace for Recorder {
 
     fn pool(&mut self, _pool: &Pool) {
         self.levels.clear();
-        self.compared = None;
+        self.passed_over.clear();
+        (self.compared, self.placed) = (None, None);
     }
 
     fn level(&mut self, level: &Level) {
         self.levels.push(level.rank);
     }
 
-    fn passed_over(&mut self, endpoint: EndpointIdx) {
-        self.passed_over.push(endpoint);
+    fn passed_over(&mut self, endpoint: EndpointIdx, why: PassedOver) {
+        self.passed_over.push((endpoint, why));
     }
 
-    fn compared(&mut self, a: EndpointIdx, b: EndpointIdx, in_flight: [u32; 2], chosen: EndpointIdx) {
-        self.compared = Some(Compared { a, b, in_flight, chosen });
+    fn compared(
+        &mut self,
+        a: EndpointIdx,
+        b: EndpointIdx,
+        in_flight: [u32; 2],
+        costs: Option<[u64; 2]>,
+        chosen: EndpointIdx,
+    ) {
+        self.compared = Some(Compared { a, b, in_flight, costs, chosen });
+    }
+
+    fn placed(&mut self, hash: u64, entry: usize, size: usize, again: u32) {
+        self.placed = Some(Placed { hash, entry, size, again });
     }
 }
 

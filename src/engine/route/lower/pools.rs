@@ -1,8 +1,9 @@
 //! Pools as rules use them: one slot for each distinct use, with its cap and floor resolved (SEMANTICS.md, *Ejection*).
 
 use super::Lowering;
-use crate::engine::diagnostic::{Diagnostic, Spanned};
+use crate::engine::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
 use crate::engine::expr::ast::Field;
+use crate::engine::expr::{self, Written};
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Min, WHOLE};
 use crate::engine::route::router::{PoolSlot, RouterPool};
@@ -35,6 +36,7 @@ impl Lowering<'_, '_> {
         let refers: Vec<(Field, Text)> =
             pool.select.references().into_iter().map(|(field, name)| (field.clone(), name.into())).collect();
         let labels = refers.iter().map(|(_, name)| self.label(name, pool.name.span)).collect();
+        let key = self.hash_key(balance, pool.name.span);
         let eject = file.eject.as_ref();
         let percent = pool.max_ejection_percent.or_else(|| eject.and_then(|eject| eject.max_ejection_percent));
         let floor = pool.min_routable.or_else(|| eject.and_then(|eject| eject.min_routable));
@@ -48,6 +50,7 @@ impl Lowering<'_, '_> {
             accept: pool.accept,
             panic: pool.panic.filter(|_| !backed),
             balance: balance.clone(),
+            key,
             backed,
             max_ejection_percent: percent.unwrap_or(if backed { WHOLE } else { WHOLE / 2 }),
             min_routable: floor.unwrap_or(u32::from(!backed)),
@@ -63,8 +66,9 @@ impl Lowering<'_, '_> {
                 self.pool_slot(spec, false, &balance);
             }
         }
-        let eject = self.file.eject.as_ref();
-        self.pools.push(RouterPool {
+        let file = self.file;
+        let eject = file.eject.as_ref();
+        let any = RouterPool {
             name: "any".into(),
             spec: None,
             select: None,
@@ -73,10 +77,30 @@ impl Lowering<'_, '_> {
             min: Min::default(),
             accept: (true, true),
             panic: None,
+            key: self.hash_key(&balance, file.service.span),
             balance,
             backed: false,
             max_ejection_percent: eject.and_then(|eject| eject.max_ejection_percent).unwrap_or(WHOLE / 2),
             min_routable: eject.and_then(|eject| eject.min_routable).unwrap_or(1),
-        });
+        };
+        self.pools.push(any);
+    }
+
+    /// The slot of the field that `hash(KEY)` names. The reader has looked at it already.
+    fn hash_key(&mut self, balance: &Balance, span: Span) -> Option<u32> {
+        let Balance::Hash(text) = balance else { return None };
+        let source = Source::new("hash", &**text);
+        let mut found = Diagnostics::default();
+        let field = expr::parse_field(&Written::whole(&source), None, &mut found);
+        found.0.into_iter().for_each(|problem| self.out.push(problem));
+        field.map(|field| self.slot(&field, span))
+    }
+
+    /// Key fields of these pools, each once.
+    pub(super) fn keys_of(&self, slots: impl IntoIterator<Item = PoolSlot>) -> Vec<u32> {
+        let mut keys: Vec<u32> = slots.into_iter().filter_map(|slot| self.pools[slot as usize].key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 }

@@ -1,10 +1,13 @@
 //! Locality: which level an instance is on for this proxy, and how much each level gets.
 
+mod history;
+
 use serde::Serialize;
 
 use super::instance::Instance;
 use super::label::{Labels, Text};
 use super::policy::Locality;
+pub use history::History;
 
 /// Where this proxy is: its own region, zone and the like, by label key. From its configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -60,29 +63,34 @@ pub struct Count {
 
 /// The load of each level in percent, nearest first (Envoy's priority load, floored integers; SEMANTICS.md, *Locality*).
 /// They sum to 100 unless nobody is routable, then all are 0. What flooring leaves over goes to the first healthy level.
-/// A level with fewer than `min_local` routable gets nothing, unless that would leave nobody.
+///
+/// A level with fewer than `min_local` routable gets nothing, and one with a `past` counts as the worst that it was
+/// lately, unless that would leave nobody. `past` has an entry a level, or none.
 #[must_use]
-pub fn loads(levels: &[Count], policy: &Locality) -> Vec<u8> {
-    let strict = shares(levels, policy.spill, policy.min_local);
-    if strict.iter().any(|load| *load > 0) { strict } else { shares(levels, policy.spill, 0) }
+pub fn loads(levels: &[Count], policy: &Locality, past: &[History]) -> Vec<u8> {
+    let lately = past.iter().map(History::worst).collect();
+    let plain = || levels.iter().map(|level| health(*level, policy.spill)).collect();
+    let found = [lately, strict_health(levels, policy), plain()];
+    let health = found.into_iter().find(|health: &Vec<u8>| health.iter().any(|health| *health > 0));
+    health.map_or_else(|| vec![0; levels.len()], |health| shares(&health))
 }
 
-fn shares(levels: &[Count], spill: u32, min_local: u32) -> Vec<u8> {
-    let last = levels.len().saturating_sub(1);
-    let health: Vec<u64> = levels
-        .iter()
-        .enumerate()
-        .map(|(at, level)| if at < last && level.routable < min_local { 0 } else { health(*level, spill) })
-        .collect();
-    let sum = health.iter().sum::<u64>().min(100);
-    if sum == 0 {
-        return vec![0; levels.len()];
-    }
+/// How healthy each level is, in percent: over-provisioned by `spill`, and nothing below `min_local` but for the last
+/// level that has members.
+#[must_use]
+pub fn strict_health(levels: &[Count], policy: &Locality) -> Vec<u8> {
+    let last = levels.iter().rposition(|level| level.total > 0).unwrap_or(0);
+    let few = |at: usize, level: &Count| at < last && level.routable < policy.min_local;
+    levels.iter().enumerate().map(|(at, level)| if few(at, level) { 0 } else { health(*level, policy.spill) }).collect()
+}
+
+fn shares(health: &[u8]) -> Vec<u8> {
+    let sum = health.iter().map(|health| u32::from(*health)).sum::<u32>().clamp(1, 100);
     let mut left = 100;
-    let mut loads: Vec<u64> = health
+    let mut loads: Vec<u32> = health
         .iter()
         .map(|health| {
-            let load = (health * 100 / sum).min(left);
+            let load = (u32::from(*health) * 100 / sum).min(left);
             left -= load;
             load
         })
@@ -94,11 +102,11 @@ fn shares(levels: &[Count], spill: u32, min_local: u32) -> Vec<u8> {
 }
 
 /// A level with somebody routable never rounds down to nobody.
-fn health(level: Count, spill: u32) -> u64 {
+fn health(level: Count, spill: u32) -> u8 {
     if level.total == 0 || level.routable == 0 {
         return 0;
     }
-    (u64::from(spill) * 100 * u64::from(level.routable) / (u64::from(level.total) * 1_000)).clamp(1, 100)
+    (u64::from(spill) * 100 * u64::from(level.routable) / (u64::from(level.total) * 1_000)).clamp(1, 100) as u8
 }
 
 #[cfg(test)]
@@ -109,7 +117,7 @@ mod tests {
     fn shares_at(counts: &[(u32, u32)], min_local: u32) -> Vec<u8> {
         let levels: Vec<Count> =
             counts.iter().map(|(routable, total)| Count { routable: *routable, total: *total }).collect();
-        loads(&levels, &Locality { min_local, ..Locality::default() })
+        loads(&levels, &Locality { min_local, ..Locality::default() }, &[])
     }
 
     #[test]
