@@ -13,12 +13,18 @@ mod drain;
 mod faults;
 #[path = "e2e/fields.rs"]
 mod fields;
+#[path = "e2e/h2_clients.rs"]
+mod h2_clients;
+#[path = "e2e/h2_instances.rs"]
+mod h2_instances;
 #[path = "e2e/harness/mod.rs"]
 mod harness;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/tables.rs"]
 mod tables;
 #[path = "e2e/tunnels.rs"]

@@ -11,6 +11,7 @@ pub mod format;
 pub mod health;
 pub mod instance;
 pub mod label;
+pub mod limit;
 pub mod locality;
 pub mod policy;
 pub mod request;

@@ -21,11 +21,43 @@ pub struct Timeouts {
     pub total: u64,
     /// In place of `idle` for tunnels, server-sent events and gRPC streams. Default 5 min.
     pub stream_idle: u64,
+    /// The age at which a tunnel, an event stream or a gRPC stream is ended. Default none.
+    pub max_stream_age: u64,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: 1_000, first_byte: 15_000, idle: 60_000, total: 0, stream_idle: 300_000 }
+        Self { connect: 1_000, first_byte: 15_000, idle: 60_000, total: 0, stream_idle: 300_000, max_stream_age: 0 }
+    }
+}
+
+/// What an instance is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2; without TLS by prior knowledge.
+    H2,
+}
+
+impl Protocol {
+    /// What the value of an instance's protocol label (`proto` unless configured) means: `h2`, `h2c` and `grpc` are
+    /// HTTP/2, whatever the case; everything else, and none, is HTTP/1.1.
+    #[must_use]
+    pub fn of_label(value: Option<&str>) -> Self {
+        let is_h2 = |value: &str| ["h2", "h2c", "grpc"].iter().any(|word| value.eq_ignore_ascii_case(word));
+        if value.is_some_and(is_h2) { Self::H2 } else { Self::Http1 }
+    }
+
+    /// The word in a rule file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2 => "h2",
+        }
     }
 }
 
@@ -44,11 +76,64 @@ pub struct Retry {
     pub statuses: Vec<u16>,
     /// Retries as a share of requests, parts per million. Default 20 %.
     pub budget: u32,
+    /// For one try, from its connecting to the answer's head, in ms; 0: none. Default none.
+    pub per_try: u64,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, connect: true, reset: true, timeout: false, statuses: vec![502, 503, 504], budget: 200_000 }
+        Self {
+            attempts: 3,
+            connect: true,
+            reset: true,
+            timeout: false,
+            statuses: vec![502, 503, 504],
+            budget: 200_000,
+            per_try: 0,
+        }
+    }
+}
+
+/// A second try beside a slow first one, at another endpoint; the first good answer wins (Dean, Barroso: "The Tail at
+/// Scale", 2013). Idempotent requests without a body only; spends the retry budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hedge {
+    /// After so many milliseconds without an answer.
+    After(u64),
+    /// After the 95th percentile of the pool's latency at this worker; not before 50 answers are known.
+    P95,
+}
+
+/// How much goes on at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Concurrency {
+    /// Without a limit.
+    #[default]
+    Unlimited,
+    /// So much.
+    Fixed(u32),
+    /// As latency allows (`engine::limit::gradient`).
+    Adaptive,
+}
+
+/// What a service and its instances carry at once. Belongs to the service, as health does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Overload {
+    /// Requests at once at one instance, over all workers. Default: no limit.
+    pub instance: Concurrency,
+    /// Requests that wait for a place at one instance. Default 16.
+    pub queue: u32,
+    /// How long they wait, ms. Default 100 ms.
+    pub wait: u64,
+    /// Requests at once in the whole service. Default: no limit.
+    pub service: Concurrency,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self { instance: Concurrency::Unlimited, queue: 16, wait: 100, service: Concurrency::Unlimited }
     }
 }
 

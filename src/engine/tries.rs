@@ -78,6 +78,12 @@ impl<'t> Tries<'t> {
         if last { self.pick(stands, now, false) } else { None }
     }
 
+    /// Another endpoint of the same pool, to be tried beside the one that is being tried.
+    #[must_use]
+    pub fn beside(&self, now: Millis) -> Option<Picked> {
+        self.pick_of(self.choice?, now, false)
+    }
+
     /// A pool whose members are all ejected is never chosen, so it gets its probe from a request that passes it over;
     /// if the probe fails, the request goes on to the pool that was chosen.
     fn probe_passed_over(&mut self, now: Millis) -> Option<Picked> {

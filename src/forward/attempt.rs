@@ -5,14 +5,14 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
-use super::exchange::{Exchange, Peer};
+use super::exchange::Peer;
 use super::headers::is_plain_coding;
 use super::retry::{Cause, Failure};
 use super::survey::Survey;
@@ -21,7 +21,9 @@ use super::wait::{Elapsed, after, until};
 use crate::engine::policy::Timeouts;
 use crate::engine::time::Millis;
 use crate::observe::metrics::WorkerMetrics;
-use crate::upstream::Link;
+use crate::upstream::link::{Fault, Unanswered};
+use crate::upstream::peer::Ask;
+use crate::upstream::{Link, Received};
 
 /// A request on its way out, ready to be sent more than once where that is allowed.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub struct Outbound {
     /// Taken by a try; given back by one that wrote nothing.
     headers: Option<HeaderMap>,
     /// Kept while the request may be repeated after it was written.
-    saved: Option<Vec<(HeaderName, HeaderValue)>>,
+    saved: Option<Rc<[(HeaderName, HeaderValue)]>>,
     upload: Option<Rc<Upload>>,
     /// It asks for a change of protocol.
     upgrade: bool,
@@ -41,11 +43,11 @@ pub struct Outbound {
 #[derive(Debug)]
 pub struct Answered {
     /// The head.
-    pub response: Response<Incoming>,
+    pub response: Response<Received>,
     /// Which fields it has.
     pub seen: Survey,
     /// The connection.
-    pub link: Box<Link<UploadBody>>,
+    pub link: Link<UploadBody>,
 }
 
 /// Limits of one try.
@@ -55,6 +57,20 @@ pub struct Limits {
     pub timeouts: Timeouts,
     /// The end of the whole exchange.
     pub total: Millis,
+    /// For each try, in milliseconds; 0: none.
+    pub per_try: u64,
+}
+
+/// A try that came to its end: an answer's head, or none.
+pub type Ended = Result<Answered, Failure>;
+
+/// How long parts of a try took; microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Connecting; `None`: the connection was pooled.
+    pub connect_us: Option<u64>,
+    /// From its start to the answer's head.
+    pub first_byte_us: Option<u64>,
 }
 
 impl Outbound {
@@ -72,10 +88,30 @@ impl Outbound {
         self.saved.is_some() && self.upload.as_ref().is_none_or(|upload| upload.is_repeatable())
     }
 
+    /// Whether it may be sent twice at the same time.
+    #[must_use]
+    pub fn is_bodiless_and_repeatable(&self) -> bool {
+        self.saved.is_some() && self.upload.is_none()
+    }
+
+    /// The same request once more, to be sent beside this one. Only where it is repeatable and has no body.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            headers: None,
+            saved: self.saved.clone(),
+            upload: None,
+            upgrade: false,
+        }
+    }
+
     /// Whether it can be sent (again) after a try that failed like this.
     #[must_use]
     pub fn can_follow(&self, failure_sent: bool) -> bool {
-        if failure_sent { self.is_repeatable() } else { self.headers.is_some() || self.is_repeatable() }
+        let is_whole = || self.upload.as_ref().is_none_or(|upload| upload.is_repeatable());
+        if failure_sent { self.is_repeatable() } else { self.headers.is_some() && is_whole() || self.is_repeatable() }
     }
 
     /// Lets go of what only another try would need.
@@ -86,8 +122,9 @@ impl Outbound {
         }
     }
 
-    /// The request, once more. `None`: its head is gone.
-    fn request(&mut self, host: Option<HeaderValue>) -> Option<Request<UploadBody>> {
+    /// The request, once more. `None`: its head is gone. `keep`: it stays here too, because the connection does not give
+    /// it back.
+    fn request(&mut self, host: Option<HeaderValue>, keep: bool) -> Option<Request<UploadBody>> {
         let mut headers = match (self.headers.take(), &self.saved) {
             (Some(headers), _) => headers,
             (None, Some(saved)) => {
@@ -99,6 +136,9 @@ impl Outbound {
             }
             (None, None) => return None,
         };
+        if keep && self.saved.is_none() {
+            self.headers = Some(headers.clone());
+        }
         if let Some(host) = host {
             headers.insert(HOST, host);
         }
@@ -110,9 +150,12 @@ impl Outbound {
         Some(request)
     }
 
-    fn give_back(&mut self, request: Option<Request<UploadBody>>) -> bool {
-        let unsent = request.is_some();
-        self.headers = request.map(|request| request.into_parts().0.headers);
+    /// Takes back what was not sent. Whether it was not.
+    fn give_back(&mut self, unanswered: Unanswered<UploadBody>) -> bool {
+        let unsent = unanswered.unprocessed || unanswered.request.is_some();
+        if let Some(request) = unanswered.request {
+            self.headers = Some(request.into_parts().0.headers);
+        }
         unsent
     }
 
@@ -121,41 +164,56 @@ impl Outbound {
     }
 }
 
-/// One try. A pooled connection that proves dead costs nothing: the request is repeated once on a fresh one where that
-/// is safe (nothing was written, or nothing came back and the request is idempotent).
-pub async fn attempt(
-    exchange: &mut Exchange,
+/// One try at an endpoint. A pooled connection that proves dead costs nothing: the request is repeated once on a fresh
+/// one where that is safe (nothing was written, or nothing came back and the request is idempotent).
+pub async fn try_at(
+    connection: &Connection,
+    peer: &Peer,
     outbound: &mut Outbound,
     limits: Limits,
     metrics: &WorkerMetrics,
     host_of_instance: bool,
-) -> Result<Answered, Failure> {
-    let connection = Rc::clone(exchange.connection());
-    let Some(peer) = exchange.peer().cloned() else {
-        return Err(Failure { detail: Detail::Internal, cause: None, sent: false });
-    };
-    let host = if host_of_instance { host_field(&peer) } else { None };
+) -> (Ended, Timing) {
+    let mut timing = Timing::default();
+    let now = connection.clock.now();
+    let limits = Limits { total: after(now, limits.per_try).min(limits.total), ..limits };
+    let host = if host_of_instance { host_field(peer) } else { None };
+    let ended = sent(connection, peer, outbound, limits, metrics, host, &mut timing).await;
+    (ended, timing)
+}
+
+async fn sent(
+    connection: &Connection,
+    peer: &Peer,
+    outbound: &mut Outbound,
+    limits: Limits,
+    metrics: &WorkerMetrics,
+    host: Option<HeaderValue>,
+    timing: &mut Timing,
+) -> Ended {
     let started = connection.clock.micros();
-    let pooled = peer.take(connection.clock.now(), outbound.is_repeatable());
+    let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade };
+    let pooled = peer.take(&ask, connection.clock.now());
     let mut pooled = pooled.inspect(|_| metrics.cells().upstream_reused.add(1));
     loop {
-        let idle = pooled.as_ref().map(|link| connection.clock.now().since(link.idle_since()));
+        let idle = pooled.as_ref().map(|link| link.idle(connection.clock.now()));
         let link = match pooled.take() {
             Some(link) => link,
             None => {
-                let link = connect(&connection, &peer, limits).await?;
+                let link = connect(connection, peer, &ask, limits).await?;
                 metrics.cells().upstream_opened.add(1);
-                exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
+                timing.connect_us = Some(connection.clock.read().saturating_sub(started));
                 link
             }
         };
-        match send(&connection, link, outbound, limits, host.clone()).await {
+        match send(connection, link, outbound, limits, host.clone()).await {
             Ok(answered) => {
-                exchange.first_byte_us = Some(connection.clock.read().saturating_sub(started));
+                timing.first_byte_us = Some(connection.clock.read().saturating_sub(started));
                 return judge_head(answered, outbound.upgrade);
             }
             Err(failure) => {
-                let is_dead = failure.cause == Some(Cause::Reset);
+                // What came back as garbage came from a connection that lives.
+                let is_dead = failure.detail == Detail::UpstreamReset;
                 let Some(idle) = idle.filter(|_| is_dead && outbound.can_follow(failure.sent)) else {
                     return Err(failure);
                 };
@@ -167,12 +225,14 @@ pub async fn attempt(
     }
 }
 
-async fn connect(connection: &Connection, peer: &Peer, limits: Limits) -> Result<Box<Link<UploadBody>>, Failure> {
-    let deadline = after(connection.clock.now(), limits.timeouts.connect).min(limits.total);
+async fn connect(connection: &Connection, peer: &Peer, ask: &Ask, limits: Limits) -> Result<Link<UploadBody>, Failure> {
+    let now = connection.clock.now();
+    let deadline = after(now, limits.timeouts.connect).min(limits.total);
     let failed = |detail| Failure { detail, cause: Some(Cause::Connect), sent: false };
-    match until(connection, deadline, peer.connect()).await {
+    match until(connection, deadline, peer.connect(ask, Duration::from_millis(limits.timeouts.connect), now)).await {
         Ok(Ok(link)) => Ok(link),
         Ok(Err(error)) if is_ours(&error) => Err(Failure { detail: Detail::Overloaded, cause: None, sent: false }),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(failed(Detail::UpstreamTimeout)),
         Ok(Err(_)) => Err(failed(Detail::ConnectFailed)),
         Err(Elapsed) => Err(failed(Detail::UpstreamTimeout)),
     }
@@ -180,17 +240,16 @@ async fn connect(connection: &Connection, peer: &Peer, limits: Limits) -> Result
 
 async fn send(
     connection: &Connection,
-    mut link: Box<Link<UploadBody>>,
+    mut link: Link<UploadBody>,
     outbound: &mut Outbound,
     limits: Limits,
     host: Option<HeaderValue>,
 ) -> Result<Answered, Failure> {
-    let internal = Failure { detail: Detail::Internal, cause: None, sent: false };
-    let request = outbound.request(host).ok_or(internal)?;
+    let request = outbound.request(host, link.keeps_request()).ok_or(Failure::INTERNAL)?;
     let upload = outbound.upload.clone();
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {
-        let mut reply = pin!(link.send(request));
+        let mut reply = pin!(link.send(request, false));
         poll_fn(|cx| {
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));
@@ -215,10 +274,11 @@ async fn send(
             Ok(Answered { response, seen, link })
         }
         Some(Err(unanswered)) => {
-            let sent = !outbound.give_back(unanswered.request);
-            Err(outbound
-                .fault()
-                .map_or_else(|| broken(&unanswered.error, sent), |detail| Failure { detail, cause: None, sent }))
+            let is_malformed = unanswered.fault.is_malformed();
+            let unfit = matches!(unanswered.fault, Fault::Unfit);
+            let sent = !outbound.give_back(unanswered);
+            let fault = outbound.fault().or(unfit.then_some(Detail::BadRequest));
+            Err(fault.map_or_else(|| broken(is_malformed, sent), |detail| Failure { detail, cause: None, sent }))
         }
         None => Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Timeout), sent: true }),
     }
@@ -233,8 +293,8 @@ fn host_field(peer: &Peer) -> Option<HeaderValue> {
 }
 
 /// Why there was no answer on an established connection.
-fn broken(error: &hyper::Error, sent: bool) -> Failure {
-    let detail = if error.is_parse() { Detail::UpstreamMalformed } else { Detail::UpstreamReset };
+fn broken(is_malformed: bool, sent: bool) -> Failure {
+    let detail = if is_malformed { Detail::UpstreamMalformed } else { Detail::UpstreamReset };
     Failure { detail, cause: Some(Cause::Reset), sent }
 }
 

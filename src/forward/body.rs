@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::connection::NEVER;
 use super::error::Detail;
@@ -16,8 +15,8 @@ use super::upgrade::Tunnel;
 use super::upload::UploadBody;
 use super::wait::after;
 use crate::engine::time::Millis;
-use crate::upstream::Link;
 use crate::upstream::link::Raw;
+use crate::upstream::{Link, Received};
 
 /// The body of an answer. When it is dropped the exchange is over, and is accounted for.
 #[derive(Debug)]
@@ -50,9 +49,9 @@ impl Source {
 #[derive(Debug)]
 pub struct Relay {
     /// What comes.
-    pub incoming: Incoming,
+    pub incoming: Received,
     /// Given back when the last byte came; dropped, and so closed, when something is left.
-    pub link: Option<Box<Link<UploadBody>>>,
+    pub link: Option<Link<UploadBody>>,
     /// Milliseconds between two pieces.
     pub idle: u64,
     /// Until when the whole may last.
@@ -91,6 +90,13 @@ impl AnswerBody {
         }
     }
 
+    /// Lets the request's body go on while the client does not take the answer's.
+    pub fn send_more(&mut self, cx: &mut Context<'_>) {
+        if let Source::Instance(Relay { link: Some(link), .. }) = &mut self.source {
+            link.send_more(cx);
+        }
+    }
+
     fn poll_instance(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let (Source::Instance(relay), Some(exchange)) = (&mut self.source, &mut self.exchange) else {
             return Poll::Ready(None);
@@ -109,7 +115,11 @@ impl AnswerBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => cut(relay, exchange, Detail::UpstreamReset, cx),
+            Poll::Ready(Some(Err(_))) => {
+                // The instance is not to blame for what the client did not send.
+                let fault = exchange.upload.as_ref().and_then(|upload| upload.fault());
+                cut(relay, exchange, fault.unwrap_or(Detail::UpstreamReset), cx)
+            }
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)

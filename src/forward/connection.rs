@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use http::HeaderValue;
 
@@ -60,6 +60,8 @@ pub struct Connection {
     pub peer_trusted: bool,
     /// `None`: not encrypted.
     pub tls: Option<Tls>,
+    /// Whether it is one stream of an HTTP/2 connection, and not a connection of HTTP/1.
+    pub is_stream: bool,
     /// What it is doing.
     pub phase: Cell<Phase>,
     /// Since when.
@@ -93,8 +95,31 @@ impl Connection {
             peer_field,
             peer_trusted,
             tls,
+            is_stream: false,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(since),
+            instance_deadline: Cell::new(NEVER),
+            upload_deadline: Cell::new(NEVER),
+            write_blocked: Cell::new(NEVER),
+            lingers: Cell::new(false),
+            closing: Cell::new(false),
+            tunnel: RefCell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// One stream of an HTTP/2 connection: the same client, with deadlines of its own.
+    #[must_use]
+    pub fn stream(&self) -> Self {
+        Self {
+            clock: Rc::clone(&self.clock),
+            peer: self.peer,
+            peer_field: self.peer_field.clone(),
+            peer_trusted: self.peer_trusted,
+            tls: self.tls.clone(),
+            is_stream: true,
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(self.clock.now()),
             instance_deadline: Cell::new(NEVER),
             upload_deadline: Cell::new(NEVER),
             write_blocked: Cell::new(NEVER),
@@ -121,6 +146,14 @@ impl Connection {
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Keeps the task's waker for whoever wants the driver to look.
+    pub fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
     }
 
     /// Wakes the driver, so that it looks at what has changed.

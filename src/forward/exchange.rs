@@ -7,8 +7,10 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::attempt::Timing;
 use super::connection::{Connection, Phase};
 use super::error::Detail;
+use super::limit::Admission;
 use super::traced::Traced;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
@@ -55,6 +57,8 @@ pub struct Exchange {
     log: Option<Box<Head>>,
     /// How it was decided, for who may see it.
     pub traced: RefCell<Option<Box<Traced>>>,
+    /// Its places under limits, and what the client is told of them.
+    pub admission: Admission,
 }
 
 /// Where a request went, without holding the table.
@@ -93,12 +97,20 @@ pub struct Head {
 
 /// Counts a request at its endpoint while it lives.
 #[derive(Debug)]
-struct InFlight(Rc<Peer>);
+pub struct InFlight(Rc<Peer>);
 
 impl InFlight {
-    fn new(peer: Rc<Peer>) -> Self {
+    /// One request more.
+    #[must_use]
+    pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
         Self(peer)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn peer(&self) -> &Rc<Peer> {
+        &self.0
     }
 }
 
@@ -132,6 +144,7 @@ impl Exchange {
             complete: false,
             log: None,
             traced: RefCell::default(),
+            admission: Admission::default(),
         }
     }
 
@@ -165,6 +178,17 @@ impl Exchange {
         self.connect_us = None;
         self.first_byte_us = None;
         self.on = Some(InFlight::new(peer));
+    }
+
+    /// How long parts of the try that counts took.
+    pub fn took(&mut self, timing: Timing) {
+        (self.connect_us, self.first_byte_us) = (timing.connect_us, timing.first_byte_us);
+    }
+
+    /// The try that counts is at another endpoint.
+    pub fn stand_at(&mut self, on: InFlight, level: u8) {
+        self.level = Some(level);
+        self.on = Some(on);
     }
 
     /// Keeps what the access log wants of the head, if it wants anything.
@@ -215,7 +239,7 @@ impl Exchange {
     #[must_use]
     pub fn within_budget(&self, share: u32) -> bool {
         let now = self.connection.clock.now();
-        self.route.as_ref().is_some_and(|route| route.file.budget.take(now, share))
+        self.route.as_ref().is_some_and(|route| route.file.budget.take(route.file.worker, now, share))
     }
 
     /// Bytes of the body went to the client.

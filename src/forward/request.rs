@@ -9,10 +9,9 @@ use std::task::Poll;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::attempt::{Answered, Limits, Outbound, attempt};
+use super::attempt::{Ended, Limits, Outbound};
 use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
@@ -20,9 +19,11 @@ use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::headers::{self, X_REQUEST_ID};
+use super::hedge::{Trying, attempt};
 use super::latency;
+use super::limit;
 use super::respond;
-use super::retry::{Cause, Failure, backoff};
+use super::retry::{Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::traced;
 use super::upload::Upload;
@@ -40,12 +41,13 @@ use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
+use crate::upstream::Received;
 
 /// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
 pub async fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
     let mut json = false;
@@ -80,8 +82,9 @@ pub async fn answer(
     if let Some(traced) = exchange.traced.take() {
         traced.add(response.headers_mut(), &exchange);
     }
+    exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
-    if connection.closing.get() {
+    if connection.closing.get() && !connection.is_stream {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -92,7 +95,7 @@ async fn phases(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     json: &mut bool,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Source>, Refusal> {
     // Limits: what may not be passed on at all.
     let (head, body) = request.into_parts();
@@ -106,6 +109,7 @@ async fn phases(
     let (decision, changes) = decided(worker, &view, exchange, &head, &target, seen);
     note(worker, &view, exchange, &head, &target, &decision);
     let mut changes = changes?;
+    limit::admit(exchange, &view, &decision)?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_)) => file,
         // Nobody is routable, but somebody may wait to prove that he is well again.
@@ -115,8 +119,8 @@ async fn phases(
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
     let policies = in_force(&view.table.router.files[file as usize], &decision);
-    let budget = Rc::clone(&view.file(file).budget);
-    budget.request(exchange.connection().clock.now());
+    let budget = &view.file(file).budget;
+    budget.request(worker.limits.worker, exchange.connection().clock.now());
 
     // The request as instances get it.
     drop(target);
@@ -126,7 +130,9 @@ async fn phases(
     let limits = Limits {
         timeouts: policies.timeouts,
         total: after(exchange.connection().clock.now(), policies.timeouts.total),
+        per_try: policies.retry.per_try,
     };
+    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
     let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
@@ -139,11 +145,12 @@ async fn phases(
         let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(peer, picked.level);
-        let result = attempt(exchange, &mut outbound, limits, &worker.metrics, host_of_instance).await;
+        let result;
+        (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, &policies.retry, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
@@ -161,24 +168,16 @@ async fn phases(
     respond::pass_on(exchange, worker, answered, limits, cookie, changes.as_deref()).await
 }
 
-/// A reason for another try.
-#[derive(Clone, Copy)]
-struct Trouble {
-    cause: Cause,
-    /// Some of the request may have reached the instance.
-    sent: bool,
-}
-
 /// Files, rules and splits, and what the rule changes; nothing is picked yet.
 fn decided(
     worker: &Worker,
     view: &View,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     head: &Parts,
     target: &Target<'_>,
     seen: Survey,
 ) -> (Decision, Result<Option<Box<Changes>>, Detail>) {
-    let connection = exchange.connection();
+    let connection = Rc::clone(exchange.connection());
     let tls = connection.tls.as_ref();
     let router = &*view.table.router;
     let request = RequestView {
@@ -200,6 +199,7 @@ fn decided(
         exchange.traced.replace(traced::begin(worker, &view.table, exchange, &request, now));
     }
     let changes = Changes::of(view, &decision, &request, scratch);
+    exchange.admission.key = limit::key(router, &decision, &request, scratch, worker.limits.book.seeds());
     (decision, changes)
 }
 
@@ -247,7 +247,7 @@ fn outbound(
     worker: &Worker,
     exchange: &mut Exchange,
     head: Parts,
-    body: Incoming,
+    body: Received,
     seen: Survey,
     file: &RouterFile,
     changes: Option<&mut Changes>,
@@ -277,26 +277,16 @@ fn outbound(
 }
 
 /// What a try says about the instance, recorded; and whether it is a reason for another one.
-fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picked, retry: &Retry) -> Option<Trouble> {
-    let (evidence, word, trouble) = match result {
-        Ok(answered) => {
-            let status = answered.response.status().as_u16();
-            let trouble = Trouble { cause: Cause::Status(status), sent: true };
-            (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
-        }
-        Err(failure) => {
-            let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
-            (failure.detail.evidence(), failure.detail.word(), trouble)
-        }
-    };
+fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
+    let Reading { evidence, word, trouble } = Reading::of(ended, retry, picked.probe);
     exchange.timed();
     if let Some(traced) = &mut *exchange.traced.borrow_mut() {
-        traced.tried(exchange, picked, result);
+        traced.tried(exchange, picked, ended);
     }
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
-    latency::observe(exchange, result, evidence);
+    latency::observe(exchange, ended, evidence);
     exchange.count(&names::ATTEMPTS, word);
     if picked.probe {
         let proved = evidence == Some(Evidence::Success);
@@ -305,15 +295,15 @@ fn judged(exchange: &Exchange, result: &Result<Answered, Failure>, picked: Picke
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
     }
-    // A client that was made to try an ejected endpoint is not told of its failure, whatever it is.
-    let failed_probe = picked.probe && evidence.is_some_and(Evidence::is_failure);
-    trouble.filter(|trouble| failed_probe || trouble.cause.is_wanted(retry))
+    trouble
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.
-fn may_follow(exchange: &Exchange, trouble: Trouble, retry: &Retry, outbound: &Outbound) -> bool {
-    let refused = if exchange.attempts >= retry.attempts {
+fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outbound: &Outbound) -> bool {
+    let refused = if exchange.attempts >= trying.policies.retry.attempts {
         "attempts"
+    } else if exchange.connection().clock.now() >= trying.limits.total {
+        "time"
     } else if !outbound.can_follow(trouble.sent) {
         "unsafe"
     } else {
@@ -330,16 +320,6 @@ fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
         exchange.count(&names::RETRIES_REFUSED, "budget");
     }
     affordable
-}
-
-fn class_word(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// The back-off before the next try.

@@ -2,7 +2,6 @@
 
 use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
@@ -12,9 +11,11 @@ use super::error::Detail;
 use super::exchange::Exchange;
 use super::headers::towards_client;
 use super::survey::Survey;
+use super::upload::UploadBody;
 use super::wait::until;
 use super::worker::Worker;
 use crate::engine::policy::Timeouts;
+use crate::upstream::{Link, Received};
 
 const X_RULE: HeaderName = HeaderName::from_static("x-pointsman-rule");
 const X_POOL: HeaderName = HeaderName::from_static("x-pointsman-pool");
@@ -83,12 +84,7 @@ pub async fn pass_on(
     Ok(Response::from_parts(head, source))
 }
 
-fn relay(
-    incoming: Incoming,
-    headers: &HeaderMap,
-    link: Box<crate::upstream::Link<super::upload::UploadBody>>,
-    limits: Limits,
-) -> Relay {
+fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits) -> Relay {
     Relay {
         incoming,
         link: Some(link),

@@ -26,6 +26,8 @@ pub struct Settings {
     pub body_idle: u64,
     /// Protocols that `Upgrade` may name, lower case. Default `websocket`.
     pub upgrades: Vec<String>,
+    /// The key of the label that names an instance's protocol: `h2c`, `h2` and `grpc` are HTTP/2. Default `proto`.
+    pub protocol_label: String,
     /// Bytes of a request's body kept for a second try. Default 64 KiB.
     pub replay_size: usize,
     /// What `Retry-After` says on a 503 for want of instances. Default 1 s.
@@ -45,6 +47,7 @@ impl Default for Settings {
             target_size: 8 * 1024,
             body_idle: 30_000,
             upgrades: vec!["websocket".to_owned()],
+            protocol_label: "proto".to_owned(),
             replay_size: 64 * 1024,
             retry_after: HeaderValue::from_static("1"),
         }

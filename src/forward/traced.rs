@@ -5,9 +5,8 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::attempt::Answered;
+use super::attempt::Ended;
 use super::exchange::Exchange;
-use super::retry::Failure;
 use super::worker::Worker;
 use crate::debug_token::Keys;
 use crate::engine::balance::Picked;
@@ -60,7 +59,7 @@ pub fn begin(
 
 impl Traced {
     /// Notes a try of the exchange as it ended.
-    pub fn tried(&mut self, exchange: &Exchange, picked: Picked, result: &Result<Answered, Failure>) {
+    pub fn tried(&mut self, exchange: &Exchange, picked: Picked, ended: &Ended) {
         let instance = exchange.peer().map(|peer| &peer.instance);
         self.tries.push(Try {
             pool: exchange.route().map_or(String::new(), |route| route.names.pool.to_string()),
@@ -68,7 +67,7 @@ impl Traced {
             address: instance.map_or(String::new(), |instance| instance.addr.to_string()),
             level: picked.level,
             probe: picked.probe,
-            outcome: match result {
+            outcome: match ended {
                 Ok(answered) => answered.response.status().as_u16().to_string(),
                 Err(failure) => failure.detail.word().to_owned(),
             },

@@ -28,6 +28,12 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
+    /// The instance that it leads to, for a log.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        self.exchange.peer().map_or("", |peer| &peer.instance.id)
+    }
+
     /// Passes bytes on. `read`: what the client sent behind its request.
     pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C, read: Bytes, connection: &Connection) {
         let Self { mut raw, mut exchange, idle } = self;

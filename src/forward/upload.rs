@@ -8,17 +8,17 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
 use super::wait::after;
 use crate::engine::time::Millis;
+use crate::upstream::Received;
 
 /// The client's body; shared by the tries of one request.
 #[derive(Debug)]
 pub struct Upload {
-    source: RefCell<Incoming>,
+    source: RefCell<Received>,
     size: SizeHint,
     kept: RefCell<Kept>,
     connection: Rc<Connection>,
@@ -58,7 +58,7 @@ enum KeptFrame {
 impl Upload {
     /// A body that starts to be read when the first try asks for it. `keep`: bytes kept for another try.
     #[must_use]
-    pub fn new(source: Incoming, connection: &Rc<Connection>, idle: u64, keep: usize) -> Rc<Self> {
+    pub fn new(source: Received, connection: &Rc<Connection>, idle: u64, keep: usize) -> Rc<Self> {
         let size = source.size_hint();
         // A body that says it is larger will not fit: nothing of it need be held.
         let limit = if size.lower() > keep as u64 { 0 } else { keep };

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::retry::Budget;
+use super::limit::Limiting;
 use crate::engine::instance::Instance;
 use crate::engine::label::Text;
+use crate::engine::limit::sketch::Sketch;
+use crate::engine::limit::{Budget, Limits, Load};
 use crate::engine::policy::Eject;
-use crate::engine::route::{Decision, PoolSlot, RouterFile};
+use crate::engine::route::{Decision, PoolSlot, RouterFile, RuleIdx};
 use crate::engine::table::Table;
 use crate::observe::metrics::{Names, RouteKey, SeriesCache, WorkerMetrics};
 
@@ -41,7 +43,43 @@ pub struct FileView {
     /// Some pool balances by latency.
     pub watches_latency: bool,
     /// What retries may cost.
-    pub budget: Rc<Budget>,
+    pub budget: Arc<Budget>,
+    /// What the service and its instances carry at once; `None`: no limits.
+    pub load: Option<Arc<Load>>,
+    /// By rule, then the file's own: `limit`.
+    limits: Box<[Option<Limiting>]>,
+    /// Latencies of pools, where a hedge goes by them.
+    latencies: RefCell<FxHashMap<PoolSlot, Box<Sketch>>>,
+    /// This worker.
+    pub worker: usize,
+}
+
+impl FileView {
+    fn new(file: &RouterFile, limits: &Limits) -> Self {
+        let rules = file.rules.iter().map(|rule| &rule.policies);
+        Self {
+            service: Arc::clone(&file.service),
+            eject: file.eject.clone(),
+            watches_latency: file.watches_latency,
+            budget: limits.book.budget(&file.service),
+            load: file.overload.map(|policy| limits.book.load(&file.service, policy)),
+            limits: rules.chain([&file.policies]).map(|policies| Limiting::of(file, policies, &limits.book)).collect(),
+            latencies: RefCell::default(),
+            worker: limits.worker,
+        }
+    }
+
+    /// Reads or feeds what is known of a pool's latency.
+    pub fn latency<T>(&self, pool: PoolSlot, look: impl FnOnce(&mut Sketch) -> T) -> T {
+        look(self.latencies.borrow_mut().entry(pool).or_default())
+    }
+
+    /// The limit in force for a rule; `None`: for requests that no rule matched.
+    #[must_use]
+    pub fn limit(&self, rule: Option<RuleIdx>) -> Option<&Limiting> {
+        let at = rule.map_or(self.limits.len() - 1, |rule| rule as usize);
+        self.limits[at].as_ref()
+    }
 }
 
 /// The names of a route. Empty: none.
@@ -58,10 +96,10 @@ pub struct RouteNames {
 impl View {
     /// A view of `table`. Takes over from the one before what still holds.
     #[must_use]
-    pub fn new(table: Arc<Table>, before: Option<&Self>, metrics: &Rc<WorkerMetrics>, workers: usize) -> Self {
+    pub fn new(table: Arc<Table>, before: Option<&Self>, metrics: &Rc<WorkerMetrics>, limits: &Limits) -> Self {
         let router = match before {
             Some(before) if Arc::ptr_eq(&before.table.router, &table.router) => Rc::clone(&before.router),
-            _ => Rc::new(RouterView::new(&table.router.files, before.map(|view| &*view.router), metrics, workers)),
+            _ => Rc::new(RouterView::new(&table.router.files, metrics, limits)),
         };
         Self { table, router }
     }
@@ -95,20 +133,9 @@ impl View {
 }
 
 impl RouterView {
-    fn new(files: &[Arc<RouterFile>], before: Option<&Self>, metrics: &Rc<WorkerMetrics>, workers: usize) -> Self {
-        let known: FxHashMap<&str, &Rc<Budget>> =
-            before.map_or_else(FxHashMap::default, |b| b.files.iter().map(|f| (&*f.service, &f.budget)).collect());
-        let view = |file: &Arc<RouterFile>| {
-            let budget = known.get(&*file.service).map_or_else(|| Rc::new(Budget::new(workers)), |b| Rc::clone(b));
-            Rc::new(FileView {
-                service: Arc::clone(&file.service),
-                eject: file.eject.clone(),
-                watches_latency: file.watches_latency,
-                budget,
-            })
-        };
+    fn new(files: &[Arc<RouterFile>], metrics: &Rc<WorkerMetrics>, limits: &Limits) -> Self {
         Self {
-            files: files.iter().map(view).collect(),
+            files: files.iter().map(|file| Rc::new(FileView::new(file, limits))).collect(),
             series: Rc::new(SeriesCache::new(metrics)),
             names: RefCell::default(),
         }

@@ -18,6 +18,7 @@ use super::view::View;
 use crate::engine::balance::Memory;
 use crate::engine::health::Evidence;
 use crate::engine::instance::Instance;
+use crate::engine::limit::{Book, Limits};
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
 use crate::engine::snapshot::Endpoint;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub workers: usize,
     /// Who may see how a request was decided; `None`: nobody.
     pub traces: Option<Traces>,
+    /// What limits know; kept by the control plane over every reload.
+    pub book: Arc<Book>,
 }
 
 /// The access log, and what of a head it copies.
@@ -88,7 +91,8 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
-    workers: usize,
+    /// What limits know, and which worker this is.
+    pub limits: Limits,
 }
 
 impl Worker {
@@ -97,11 +101,12 @@ impl Worker {
     pub fn new(shared: Shared, index: usize) -> Rc<Self> {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
-        let view = View::new(Arc::clone(published.load()), None, &metrics, shared.workers);
+        let limits = Limits { book: shared.book, worker: index };
+        let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
+            peers: Peers::new(&shared.settings.protocol_label),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
-            peers: Peers::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
@@ -114,7 +119,7 @@ impl Worker {
             view: RefCell::new(Rc::new(view)),
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
-            workers: shared.workers,
+            limits,
         })
     }
 
@@ -123,7 +128,7 @@ impl Worker {
         let mut published = self.published.borrow_mut();
         let table = published.load();
         if !Arc::ptr_eq(table, &self.view.borrow().table) {
-            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, self.workers);
+            let newer = View::new(Arc::clone(table), Some(&self.view.borrow()), &self.metrics, &self.limits);
             self.view.replace(Rc::new(newer));
         }
         Rc::clone(&self.view.borrow())

@@ -66,6 +66,21 @@ families! {
         "Requests sent to anybody of a pool because nobody was routable.";
     PROBES = Counter "pointsman_probes_total" ["service", "result"]
         "Requests that tried an ejected instance for readmission.";
+    // Limits.
+    LIMITED = Counter "pointsman_limited_total" ["service", "rule", "limit"]
+        "Requests refused by a limit: rate, concurrency (of a rule or file), service, instance.";
+    RETRY_BUDGET = Gauge "pointsman_retry_budget_left" ["service"]
+        "Retries and hedges that the service's budget still allows.";
+    LIMIT_KEYS_EVICTED = Counter "pointsman_limit_keys_evicted_total" ["service", "rule"]
+        "Keys of a rate limit that were forgotten before their bucket was full again.";
+    CONCURRENCY_LIMIT = Gauge "pointsman_concurrency_limit" ["service", "of"]
+        "Requests at once in force: of the service, and of its instances together.";
+    QUEUED = Counter "pointsman_queued_total" ["service", "rule", "result"]
+        "Requests that waited for a place at an instance: served, timeout, full.";
+    WAITING = Gauge "pointsman_queue_waiting" ["service"]
+        "Requests that wait for a place at an instance.";
+    HEDGES = Counter "pointsman_hedges_total" ["service", "rule", "result"]
+        "Second tries beside slow first ones: sent, won, not sent for want of budget.";
     // Connections.
     CONNECTIONS = Gauge "pointsman_connections" ["worker"]
         "Client connections that are open.";
@@ -73,6 +88,14 @@ families! {
         "Client connections accepted.";
     HANDED_OVER = Counter "pointsman_connections_handed_over_total" ["worker"]
         "Client connections given to a worker with fewer.";
+    H2_CONNECTIONS = Counter "pointsman_h2_connections_total" ["worker"]
+        "Client connections that chose HTTP/2.";
+    H2_STREAMS = Counter "pointsman_h2_streams_total" ["worker"]
+        "Streams that clients opened over HTTP/2.";
+    H2_RESETS = Counter "pointsman_h2_resets_total" ["worker"]
+        "Streams that clients took back before the end of the answer.";
+    H2_GOAWAYS = Counter "pointsman_h2_goaways_total" ["worker"]
+        "HTTP/2 connections that were told to leave: idle, too old, draining.";
     ACCEPT_ERRORS = Counter "pointsman_accept_errors_total" ["reason"]
         "Failures to accept, such as no descriptors left.";
     UPSTREAM_OPENED = Counter "pointsman_upstream_connections_opened_total" ["worker"]

@@ -4,6 +4,7 @@ mod control;
 mod doubts;
 mod followers;
 mod handles;
+mod limits;
 mod signals;
 pub mod translate;
 
@@ -24,6 +25,7 @@ use crate::catalog;
 use crate::config::Settings;
 use crate::debug_token::Keys;
 use crate::dry_run::explain::explain;
+use crate::engine::limit::Book;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -127,6 +129,9 @@ impl Serving {
         let (publisher, published) =
             Publisher::new(table, window, grace, clock, Arc::clone(&events), Arc::clone(&metrics));
 
+        let book = Arc::new(Book::new(workers, std::hash::RandomState::new()));
+        let figures = limits::LimitFigures { book: Arc::clone(&book), table: Arc::clone(&published.table), clock };
+        metrics.add_source(Arc::new(figures));
         let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let shared = forward::Shared {
             table: Arc::clone(&published.table),
@@ -141,6 +146,7 @@ impl Serving {
             seed: control::seed(),
             workers,
             traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
+            book: Arc::clone(&book),
         };
         let plane = DataPlane::start(&listeners, &shared, &limits)
             .await

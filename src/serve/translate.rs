@@ -13,7 +13,7 @@ use crate::engine::locality::Place;
 use crate::forward;
 use crate::observe::line_writer::Target;
 use crate::observe::{access_log, metrics};
-use crate::server::Limits;
+use crate::server::{H2Limits, Limits};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -180,7 +180,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         connections,
         memory,
         backlog,
-        h2_streams: _,
+        h2_streams,
     } = *from;
     if let config::Auto::Set(_) = memory {
         let words = "limits.memory: this build keeps no account of memory yet; leave it at auto";
@@ -207,6 +207,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         connection_age,
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
         backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
+        h2: H2Limits { streams: h2_streams, ..H2Limits::default() },
         ..Limits::default()
     })
 }

@@ -7,19 +7,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::io::{Transport, Watched};
+use super::h2;
+use super::io::{PREFACE, Transport, Watched};
 use super::settings::Limits;
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::engine::time::Millis;
-use crate::forward::Connection;
 use crate::forward::connection::{NEVER, Phase};
 use crate::forward::request::answer;
 use crate::forward::wait::after;
+use crate::forward::{Connection, Received};
 use crate::observe::names;
 
 /// How long, and how many bytes, a client that is still sending is listened to after its last answer, so that the
@@ -39,7 +42,8 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
         }
         let forward = Rc::clone(&worker.forward);
         let shared = Rc::clone(&connection);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let request = request.map(Received::Http1);
             let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
             async { Ok::<_, Infallible>(answered.await) }
         });
@@ -50,6 +54,10 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
         match end {
             End::Rested => socket.unread(parts.read_buf),
             End::Finished => return served.finish(socket, parts.read_buf).await,
+            End::Refused(_) if parts.read_buf.starts_with(PREFACE) => {
+                socket.unread(parts.read_buf);
+                return h2::serve(worker, socket, &connection).await;
+            }
             End::Refused(word) => {
                 worker.forward.metrics.word(&names::REFUSALS, word);
                 tracing::info!(peer = %connection.peer, reason = word, "a request was refused before it was one");
@@ -110,7 +118,7 @@ impl Served {
     async fn readable<T: Transport>(&mut self, socket: &Watched<T>) -> bool {
         let expires = self.connection.since.get().plus(self.keep_alive).min(self.last_at);
         poll_fn(|cx| {
-            self.remember(cx);
+            self.connection.remember(cx);
             loop {
                 if let Poll::Ready(readable) = socket.poll_readable(cx) {
                     return Poll::Ready(readable.is_ok());
@@ -131,7 +139,7 @@ impl Served {
     where
         H: Future<Output = hyper::Result<()>> + Graceful,
     {
-        self.remember(cx);
+        self.connection.remember(cx);
         loop {
             if let Poll::Ready(result) = http.as_mut().poll(cx) {
                 return Poll::Ready(result.map_or_else(|error| refusal(&error), |()| End::Finished));
@@ -205,7 +213,7 @@ impl Served {
     }
 
     fn poll_with_timer<F: Future>(&mut self, mut future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.remember(cx);
+        self.connection.remember(cx);
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
@@ -244,14 +252,6 @@ impl Served {
         }));
         poll_fn(|cx| self.poll_with_timer(reading.as_mut(), cx)).await;
     }
-
-    /// Keeps the task's waker for whoever wants the driver to look (a drain).
-    fn remember(&self, cx: &Context<'_>) {
-        let mut waker = self.connection.waker.borrow_mut();
-        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-    }
 }
 
 impl Drop for Served {
@@ -269,7 +269,7 @@ trait Graceful {
 
 impl<I, B, S> Graceful for hyper::server::conn::http1::Connection<I, S>
 where
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     B: hyper::body::Body + 'static,

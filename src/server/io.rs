@@ -25,6 +25,9 @@ impl Transport for TcpStream {
     }
 }
 
+/// What a client says first to speak HTTP/2 without having asked (RFC 9113, 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// A transport that tells its connection what moves.
 #[derive(Debug)]
 pub struct Watched<T> {
@@ -32,13 +35,17 @@ pub struct Watched<T> {
     connection: Rc<Connection>,
     /// Read before, by another owner of the transport; comes first.
     first: Bytes,
+    /// Nothing was read yet that is no beginning of the preface.
+    fresh: bool,
+    /// Until the client has closed its side too, a shutdown is not over.
+    lingers: bool,
 }
 
 impl<T: Transport> Watched<T> {
     /// `first`: bytes that were read already.
     #[must_use]
     pub fn new(transport: T, connection: &Rc<Connection>, first: Bytes) -> Self {
-        Self { transport, connection: Rc::clone(connection), first }
+        Self { transport, connection: Rc::clone(connection), first, fresh: true, lingers: false }
     }
 
     /// Ready when there is something to read.
@@ -50,6 +57,26 @@ impl<T: Transport> Watched<T> {
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.first.is_empty(), "nothing is read past what was given back");
         self.first = bytes;
+    }
+
+    /// A shutdown reads and forgets what the client still sends: closing at once would reset the connection, and the
+    /// last answer might be lost with it. The driver bounds the time.
+    pub fn linger(&mut self) {
+        self.lingers = true;
+    }
+
+    /// Whether what was read so far could be the beginning of the preface: it is then kept until more has come, for
+    /// HTTP/1 would refuse it.
+    fn hold_preface(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
+        let read = &buf.filled()[before..];
+        let held = read.len() < PREFACE.len() && PREFACE.starts_with(read);
+        if held {
+            self.first = Bytes::copy_from_slice(read);
+            buf.set_filled(before);
+        } else {
+            self.fresh = false;
+        }
+        held
     }
 
     fn came(&self) {
@@ -70,8 +97,44 @@ impl<T: Transport> Watched<T> {
     }
 }
 
+impl<T: Transport> Watched<T> {
+    /// Reads until it is known whether the preface came.
+    fn poll_first(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() < PREFACE.len() {
+            self.fresh = false;
+            return Pin::new(self).poll_read(cx, buf);
+        }
+        let before = buf.filled().len();
+        buf.put_slice(&std::mem::take(&mut self.first));
+        loop {
+            let known = buf.filled().len();
+            let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
+            let ended = !matches!(polled, Poll::Pending) && buf.filled().len() == known;
+            if buf.filled().len() > known {
+                self.came();
+            }
+            if ended {
+                self.fresh = false;
+                return polled;
+            }
+            let read = buf.filled().len() > before;
+            if !read || self.hold_preface(buf, before) {
+                match polled {
+                    Poll::Ready(_) => buf.put_slice(&std::mem::take(&mut self.first)),
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
 impl<T: Transport> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.fresh {
+            return self.poll_first(cx, buf);
+        }
         if !self.first.is_empty() {
             let n = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..n]);
@@ -114,6 +177,13 @@ impl<T: Transport> AsyncWrite for Watched<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+        std::task::ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+        let mut scratch = [0u8; 1_024];
+        while self.lingers {
+            let mut buf = ReadBuf::new(&mut scratch);
+            std::task::ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buf))?;
+            self.lingers = !buf.filled().is_empty();
+        }
+        Poll::Ready(Ok(()))
     }
 }

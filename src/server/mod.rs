@@ -1,10 +1,11 @@
 //! Accepting connections and running them: workers, limits, drain.
 //!
 //! In reading order: [`listen`] binds, [`plane`] starts and stops the workers, [`worker`] is one of them, [`accept`] its
-//! acceptors, [`connection`] drives one client connection, [`io`] watches its socket.
+//! acceptors, [`connection`] drives one client connection, [`h2`] one over HTTP/2, [`io`] watches its socket.
 
 pub mod accept;
 pub mod connection;
+pub mod h2;
 pub mod io;
 pub mod listen;
 pub mod placement;
@@ -14,4 +15,4 @@ pub mod timer;
 pub mod worker;
 
 pub use plane::{DataPlane, Drained};
-pub use settings::Limits;
+pub use settings::{H2Limits, Limits};

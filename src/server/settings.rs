@@ -21,6 +21,39 @@ pub struct Limits {
     pub connections: usize,
     /// The listen queue. Default 4,096.
     pub backlog: i32,
+    /// Over HTTP/2.
+    pub h2: H2Limits,
+}
+
+/// Limits on an HTTP/2 connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct H2Limits {
+    /// Streams at once. Default 100.
+    pub streams: u32,
+    /// Bytes that a client may send on a stream before they are taken. Default 64 KiB.
+    pub stream_window: u32,
+    /// The same over all streams. Default 1 MiB.
+    pub connection_window: u32,
+    /// A request's head, decoded. Default 64 KiB; above it 431.
+    pub header_list: u32,
+    /// Bytes of answers that wait for the client, over all streams. Default 64 KiB.
+    pub send_buffer: usize,
+    /// Requests that the client takes back within 10 s, before it is given up if they are also most of what it asked.
+    /// Default 100.
+    pub resets: u32,
+}
+
+impl Default for H2Limits {
+    fn default() -> Self {
+        Self {
+            streams: 100,
+            stream_window: 64 * 1024,
+            connection_window: 1024 * 1024,
+            header_list: 64 * 1024,
+            send_buffer: 64 * 1024,
+            resets: 100,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -35,6 +68,7 @@ impl Default for Limits {
             rest_after: 1_000,
             connections: 65_536,
             backlog: 4_096,
+            h2: H2Limits::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::spawn_local;
 
 use super::accept;
 use super::connection::serve;
+use super::h2::date::Date;
 use super::placement::Placement;
 use super::settings::Limits;
 use crate::forward;
@@ -62,6 +63,10 @@ pub struct Worker {
     pub limits: Rc<Limits>,
     /// How HTTP/1 is served.
     pub http: http1::Builder,
+    /// How HTTP/2 is served.
+    pub h2: h2::server::Builder,
+    /// The Date field of answers over HTTP/2.
+    pub date: Date,
     /// Who has how many.
     pub placement: Placement,
     /// The inboxes of all workers.
@@ -128,8 +133,10 @@ impl Worker {
         Self {
             index,
             forward: forward::Worker::new(shared, index),
-            limits: Rc::new(limits),
             http,
+            h2: super::h2::builder(&limits),
+            date: Date::default(),
+            limits: Rc::new(limits),
             placement,
             outboxes,
             stopping: Cell::new(false),

@@ -1,42 +1,31 @@
-//! One connection to an instance, driven by the request that uses it.
-//!
-//! There is no task behind a link: whoever holds it polls it, so a request costs no wake-up between tasks, and a
-//! request that is dropped takes its connection with it. An idle link is looked at when it is taken out and on each
-//! sweep of the worker.
+//! What a request holds of a connection to an instance: a whole one over HTTP/1, a stream of one over HTTP/2.
 
-use std::cell::Cell;
 use std::error::Error as StdError;
-use std::future::{Future, poll_fn};
-use std::io;
-use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::h2::Stream;
+use super::h2::shared::Slot;
+use super::h2::socket::StreamSocket;
+use super::http1::{Http1, Open};
+use super::received::{Broken, Received};
 use super::wire::Wire;
 use crate::engine::time::Millis;
 
-/// Bytes of an answer's head, and of one read. HARDENING.md argues 16 KiB.
-const READ_BUFFER: usize = 16 * 1024;
-
-/// One connection to an instance.
+/// A way to send one request.
 #[derive(Debug)]
-pub struct Link<B: Body + 'static> {
-    sender: SendRequest<B>,
-    connection: Driven<B>,
-    /// Requests it was given.
-    served: u32,
-    idle_since: Millis,
-    open: Open,
+pub enum Link<B: Body + 'static> {
+    /// A connection of its own.
+    Http1(Box<Http1<B>>),
+    /// A stream of a shared connection.
+    H2(Box<Stream<B>>),
 }
 
 /// A request that got no answer.
@@ -44,156 +33,161 @@ pub struct Link<B: Body + 'static> {
 pub struct Unanswered<B> {
     /// The request, if not a byte of it was written: it is safe to send it elsewhere.
     pub request: Option<Request<B>>,
+    /// The instance, or its connection, says that it has not looked at it: safe as well, if it can be made again.
+    pub unprocessed: bool,
     /// What happened.
-    pub error: hyper::Error,
+    pub fault: Fault,
 }
 
-/// A connection that left HTTP after a 101.
+/// Why there was no answer.
+#[derive(Debug)]
+pub enum Fault {
+    /// Over HTTP/1.
+    Http1(hyper::Error),
+    /// Over HTTP/2.
+    H2(h2::Error),
+    /// The request cannot be said in HTTP/2.
+    Unfit,
+}
+
+/// A connection, or a stream, that left HTTP.
 #[derive(Debug)]
 pub struct Raw {
-    /// The socket.
-    pub stream: TcpStream,
+    /// The instance's side.
+    pub stream: RawStream,
     /// What was read behind the answer's head.
     pub read: Bytes,
-    _open: Open,
+}
+
+/// Bytes to and from an instance.
+#[derive(Debug)]
+pub enum RawStream {
+    /// A socket; counted while it lives.
+    Wire(Wire, Open),
+    /// A stream of HTTP/2, and its place on the connection.
+    H2(StreamSocket, Slot),
 }
 
 impl<B> Link<B>
 where
-    B: Body + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    /// Connects. The caller bounds the time. `open` counts the endpoint's connections while the link lives.
-    pub async fn connect(addr: SocketAddr, open: &Rc<Cell<u32>>) -> io::Result<Box<Self>> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = Builder::new()
-            .read_buf_exact_size(Some(READ_BUFFER))
-            .max_headers(128)
-            .handshake(TokioIo::new(Wire(stream)))
-            .await
-            .map_err(io::Error::other)?;
-        let open = Open::new(open);
-        Ok(Box::new(Self { sender, connection: Driven::new(connection), served: 0, idle_since: Millis(0), open }))
-    }
-
-    /// Requests it was given before; 0 for a fresh one.
+    /// For how long the connection was idle before it was taken; 0 for a shared one, which is looked at all the time.
     #[must_use]
-    pub fn served(&self) -> u32 {
-        self.served
+    pub fn idle(&self, now: Millis) -> u64 {
+        match self {
+            Self::Http1(link) => now.since(link.idle_since()),
+            Self::H2(_) => 0,
+        }
     }
 
-    /// When its last answer ended.
+    /// Whether a request is lost to it once it was given, even if the instance has not looked at it.
     #[must_use]
-    pub fn idle_since(&self) -> Millis {
-        self.idle_since
+    pub fn keeps_request(&self) -> bool {
+        matches!(self, Self::H2(_))
     }
 
-    /// Sends a request and waits for the answer's head, driving the connection meanwhile.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
-        self.served += 1;
-        let mut reply = pin!(self.sender.try_send_request(request));
-        let connection = &mut self.connection;
-        poll_fn(|cx| {
-            // The reply is filled by the connection and by nothing else, so it needs no waker of ours.
-            connection.poll_for(cx, |quiet| reply.as_mut().poll(quiet))
-        })
-        .await
-        .map_err(|mut failed: TrySendError<Request<B>>| Unanswered {
-            request: failed.take_message(),
-            error: failed.into_error(),
-        })
+    /// Sends a request and waits for the answer's head.
+    pub async fn send(&mut self, request: Request<B>, encrypted: bool) -> Result<Response<Received>, Unanswered<B>> {
+        match self {
+            Self::Http1(link) => link.send(request).await.map(|response| response.map(Received::Http1)),
+            Self::H2(stream) => stream.send(request, encrypted).await,
+        }
     }
 
-    /// The next piece of the answer's body, driving the connection meanwhile.
+    /// The next piece of the answer's body.
     pub fn poll_body(
         &mut self,
-        body: &mut Incoming,
+        body: &mut Received,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut quiet = Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
-            return Poll::Ready(frame);
-        }
-        self.connection.poll_for(cx, |quiet| Pin::new(&mut *body).poll_frame(quiet))
-    }
-
-    /// Whether it could take a request now: open, and nothing of an exchange left. Reads what the system has for it.
-    pub fn is_reusable(&mut self) -> bool {
-        self.connection.drive(&mut Context::from_waker(Waker::noop()));
-        !self.connection.ended && self.sender.is_ready()
-    }
-
-    /// Takes the socket out after a 101. `None`: the connection is gone.
-    pub async fn into_raw(mut self: Box<Self>) -> Option<Raw> {
-        poll_fn(|cx| {
-            self.connection.drive(cx);
-            if self.connection.ended { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        let Self { connection, open, sender: _, .. } = *self;
-        let parts = connection.http?.into_parts();
-        Some(Raw { stream: parts.io.into_inner().0, read: parts.read_buf, _open: open })
-    }
-
-    /// Notes that it became idle.
-    pub(super) fn rest(&mut self, now: Millis) {
-        self.idle_since = now;
-    }
-}
-
-/// A connection that its holder polls.
-#[derive(Debug)]
-struct Driven<B: Body + 'static> {
-    /// `None` once it ended with something still waiting for it.
-    http: Option<Connection<TokioIo<Wire>, B>>,
-    ended: bool,
-}
-
-impl<B> Driven<B>
-where
-    B: Body + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
-    fn new(http: Connection<TokioIo<Wire>, B>) -> Self {
-        Self { http: Some(http), ended: false }
-    }
-
-    /// Polls it unless it has ended. Its error goes to the exchange that it serves, or means nothing.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(http) = self.http.as_mut().filter(|_| !self.ended) {
-            self.ended = http.poll_without_shutdown(cx).is_ready();
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match (self, body) {
+            (Self::Http1(link), Received::Http1(body)) => link.poll_body(body, cx).map_err(Broken::Http1),
+            (Self::H2(stream), body) => stream.poll_body(body, cx),
+            (Self::Http1(_), body) => Pin::new(body).poll_frame(cx),
         }
     }
 
-    /// Polls it, then what waits for it. A connection that has ended keeps a request that it never took, so it is
-    /// dropped when something still waits: that gives the request back.
-    fn poll_for<T>(&mut self, cx: &mut Context<'_>, mut waiting: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        let mut quiet = Context::from_waker(Waker::noop());
-        self.drive(cx);
-        let polled = waiting(&mut quiet);
-        if polled.is_pending() && self.ended && self.http.take().is_some() {
-            return waiting(&mut quiet);
+    /// Sends what can be sent of the request's body, while the answer's is not wanted.
+    pub fn send_more(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Http1(link) => link.send_more(cx),
+            // A failure is told when the answer is read.
+            Self::H2(stream) => drop(stream.send_more(cx)),
         }
-        polled
+    }
+
+    /// The instance's side after a 101. `None`: the connection is gone.
+    pub async fn into_raw(self) -> Option<Raw> {
+        match self {
+            Self::Http1(link) => link.into_raw().await,
+            Self::H2(stream) => stream.into_raw(),
+        }
     }
 }
 
-/// Counts one open connection of an endpoint while it lives.
-#[derive(Debug)]
-pub struct Open(Rc<Cell<u32>>);
-
-impl Open {
-    pub(super) fn new(count: &Rc<Cell<u32>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
+impl Fault {
+    /// Whether what came was not HTTP, or too large.
+    #[must_use]
+    pub fn is_malformed(&self) -> bool {
+        match self {
+            Self::Http1(error) => error.is_parse(),
+            Self::H2(error) => error.is_library(),
+            Self::Unfit => false,
+        }
     }
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http1(error) => error.fmt(f),
+            Self::H2(error) => error.fmt(f),
+            Self::Unfit => f.write_str("the request cannot be said in HTTP/2"),
+        }
+    }
+}
+
+impl AsyncRead for RawStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Wire(wire, _) => Pin::new(wire).poll_read(cx, buf),
+            Self::H2(stream, _) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for RawStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Wire(wire, _) => Pin::new(wire).poll_write(cx, buf),
+            Self::H2(stream, _) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Wire(wire, _) => Pin::new(wire).poll_write_vectored(cx, pieces),
+            Self::H2(stream, _) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Wire(wire, _) => Pin::new(wire).poll_flush(cx),
+            Self::H2(stream, _) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Wire(wire, _) => Pin::new(wire).poll_shutdown(cx),
+            Self::H2(stream, _) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

@@ -1,11 +1,16 @@
 //! Connections to instances: each worker has its own, without a lock.
 //!
-//! In reading order: [`link`] is one connection, [`peer`] the worker's side of one endpoint with its idle links,
-//! [`peers`] all of them, [`wire`] the socket; [`checks`] asks instances on its own account, from the control plane.
+//! In reading order: [`link`] is what a request holds of one, [`http1`] a connection of its own, [`h2`] a stream of a
+//! shared one; [`peer`] is the worker's side of one endpoint with its idle and shared connections, [`peers`] all of them;
+//! [`received`] is a body that comes in, [`wire`] the socket; [`checks`] asks instances on its own account, from the
+//! control plane.
 
+pub mod h2;
+pub mod http1;
 pub mod link;
 pub mod peer;
 pub mod peers;
+pub mod received;
 pub mod wire;
 
 pub mod checks;
@@ -13,3 +18,4 @@ pub mod checks;
 pub use link::Link;
 pub use peer::Peer;
 pub use peers::Peers;
+pub use received::Received;

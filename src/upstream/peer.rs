@@ -5,12 +5,17 @@ use std::error::Error as StdError;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http_body::Body;
 
+use super::h2::{Stream, pool::Pool};
+use super::http1::Http1;
 use super::link::Link;
+use super::wire::Wire;
 use crate::engine::instance::Instance;
+use crate::engine::policy::Protocol;
 use crate::engine::snapshot::{Endpoint, Live};
 use crate::engine::time::Millis;
 
@@ -30,14 +35,28 @@ pub struct Peer<B: Body + 'static> {
     pub instance: Arc<Instance>,
     /// What is known. Shared with the other workers and the publisher.
     pub live: Arc<Live>,
+    /// What it speaks, by its label.
+    pub protocol: Protocol,
     /// Survives a change of the instance's labels.
     links: Rc<Links<B>>,
+}
+
+/// What a request wants of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// The request may be sent again when the connection turns out to be dead.
+    pub repeatable: bool,
+    /// It asks for a change of protocol.
+    pub tunnel: bool,
 }
 
 #[derive(Debug)]
 struct Links<B: Body + 'static> {
     #[expect(clippy::vec_box, reason = "a link goes in and out of here with every request; it moves as a pointer")]
-    idle: RefCell<Vec<Box<Link<B>>>>,
+    idle: RefCell<Vec<Box<Http1<B>>>>,
+    shared: Rc<Pool>,
     open: Rc<Cell<u32>>,
     /// How long an idle link is trusted, ms.
     trust: Cell<u64>,
@@ -47,18 +66,28 @@ struct Links<B: Body + 'static> {
 
 impl<B> Peer<B>
 where
-    B: Body + 'static,
-    B::Data: Send,
+    B: Body<Data = bytes::Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    pub(super) fn new(endpoint: &Endpoint, known: Option<&Self>) -> Self {
+    /// `label`: the key of the label that names the protocol.
+    pub(super) fn new(endpoint: &Endpoint, label: &str, known: Option<&Self>) -> Self {
         let links = known.map_or_else(|| Rc::new(Links::new()), |known| Rc::clone(&known.links));
-        Self { instance: Arc::clone(&endpoint.instance), live: Arc::clone(&endpoint.live), links }
+        let protocol = Protocol::of_label(endpoint.instance.labels.value(label));
+        Self { instance: Arc::clone(&endpoint.instance), live: Arc::clone(&endpoint.live), protocol, links }
     }
 
-    /// An idle link, the one used last. `repeatable`: whether the request may be sent again when the link turns out
-    /// to be dead; sending looks at it first and gives the request back if it is.
-    pub fn take(&self, now: Millis, repeatable: bool) -> Option<Box<Link<B>>> {
+    /// A connection that is open already, for what `ask` wants.
+    pub fn take(&self, ask: &Ask, now: Millis) -> Option<Link<B>> {
+        match ask.protocol {
+            Protocol::Http1 => self.take_idle(now, ask.repeatable).map(Link::Http1),
+            // Whether it takes tunnels has to be waited for.
+            Protocol::H2 if ask.tunnel => None,
+            Protocol::H2 => self.links.shared.take().map(|slot| Link::H2(Box::new(Stream::new(slot)))),
+        }
+    }
+
+    /// An idle link, the one used last. One that turns out to be dead gives the request back.
+    fn take_idle(&self, now: Millis, repeatable: bool) -> Option<Box<Http1<B>>> {
         let mut idle = self.links.idle.borrow_mut();
         let age = now.since(idle.last()?.idle_since());
         if age > self.links.trust.get() {
@@ -77,16 +106,31 @@ where
         self.links.learn_close(idle);
     }
 
-    /// A new link. The caller bounds the time.
-    pub async fn connect(&self) -> io::Result<Box<Link<B>>> {
-        Link::connect(self.instance.addr, &self.links.open).await
+    /// A new link, or a place on a shared connection that has room by now. The caller bounds the time; `limit` bounds
+    /// opening a connection that several wait for.
+    pub async fn connect(&self, ask: &Ask, limit: Duration, now: Millis) -> io::Result<Link<B>> {
+        if ask.protocol == Protocol::H2 {
+            let addr = self.instance.addr;
+            let slot = self.links.shared.connect(move || Wire::dial(addr), &self.links.open, limit, now).await?;
+            if !ask.tunnel || slot.on.takes_tunnels() {
+                return Ok(Link::H2(Box::new(Stream::new(slot))));
+            }
+            // Without extended CONNECT a change of protocol is possible over HTTP/1 only.
+        }
+        let wire = Wire::dial(self.instance.addr).await?;
+        Http1::new(wire, &self.links.open).await.map(Link::Http1)
     }
 
     /// Takes a link back after an exchange. One with anything left of the exchange is closed.
-    pub fn give_back(&self, mut link: Box<Link<B>>, now: Millis) {
-        if link.is_reusable() && self.links.idle.borrow().len() < MAX_IDLE {
-            link.rest(now);
-            self.links.idle.borrow_mut().push(link);
+    pub fn give_back(&self, link: Link<B>, now: Millis) {
+        match link {
+            Link::Http1(mut link) => {
+                if link.is_reusable() && self.links.idle.borrow().len() < MAX_IDLE {
+                    link.rest(now);
+                    self.links.idle.borrow_mut().push(link);
+                }
+            }
+            Link::H2(stream) => stream.slot().touch(now),
         }
     }
 
@@ -113,6 +157,7 @@ where
 
     /// Closes what is too old or was closed by the instance. Returns whether any link is left.
     pub(super) fn sweep(&self, now: Millis) -> bool {
+        self.links.shared.sweep(now);
         let trust = self.links.trust.get();
         // What closed connections taught fades (a restart closes them at any age); what the instance says does not.
         self.links.trust.set((trust + trust / 64).min(self.links.told.get()));
@@ -135,6 +180,7 @@ where
     /// Closes every idle link: the instance is no longer in the catalog.
     pub(super) fn dismiss(&self) {
         self.links.idle.borrow_mut().clear();
+        self.links.shared.dismiss();
     }
 }
 
@@ -144,6 +190,7 @@ impl<B: Body + 'static> Links<B> {
     fn new() -> Self {
         Self {
             idle: RefCell::default(),
+            shared: Rc::default(),
             open: Rc::default(),
             trust: Cell::new(UNLEARNT_IDLE_MS),
             told: Cell::new(UNLEARNT_IDLE_MS),

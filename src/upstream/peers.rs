@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http_body::Body;
 use rustc_hash::FxHashMap;
 
@@ -16,26 +17,28 @@ use crate::engine::time::Millis;
 #[derive(Debug)]
 pub struct Peers<B: Body + 'static> {
     known: RefCell<FxHashMap<u64, Rc<Peer<B>>>>,
-}
-
-impl<B: Body + 'static> Default for Peers<B> {
-    fn default() -> Self {
-        Self { known: RefCell::default() }
-    }
+    /// The key of the label that names an instance's protocol.
+    protocol_label: Box<str>,
 }
 
 impl<B> Peers<B>
 where
-    B: Body + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    /// None yet. `protocol_label`: the key of the label that names an instance's protocol.
+    #[must_use]
+    pub fn new(protocol_label: &str) -> Self {
+        Self { known: RefCell::default(), protocol_label: protocol_label.into() }
+    }
+
     /// The worker's side of an endpoint.
     pub fn of(&self, endpoint: &Endpoint) -> Rc<Peer<B>> {
         let mut known = self.known.borrow_mut();
-        let peer = known.entry(endpoint.live.id).or_insert_with(|| Rc::new(Peer::new(endpoint, None)));
+        let peer =
+            known.entry(endpoint.live.id).or_insert_with(|| Rc::new(Peer::new(endpoint, &self.protocol_label, None)));
         if !Arc::ptr_eq(&peer.instance, &endpoint.instance) {
-            *peer = Rc::new(Peer::new(endpoint, Some(peer)));
+            *peer = Rc::new(Peer::new(endpoint, &self.protocol_label, Some(peer)));
         }
         Rc::clone(peer)
     }

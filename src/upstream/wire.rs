@@ -2,6 +2,7 @@
 //! head and a short body does.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -34,6 +35,15 @@ pub fn poll_write_pieces<W: AsyncWrite + Unpin>(
 /// An instance's socket.
 #[derive(Debug)]
 pub struct Wire(pub TcpStream);
+
+impl Wire {
+    /// Connects. The caller bounds the time.
+    pub async fn dial(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+}
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

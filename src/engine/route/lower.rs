@@ -20,7 +20,7 @@ use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
 use crate::engine::expr::pattern;
 use crate::engine::label::Text;
 use crate::engine::policy::Balance;
-use crate::engine::rules::{self, LabelSource, MessagePolicies, Policies, RuleFile};
+use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
 
 /// Above this many texts, `in` is a set.
 const FEW_TEXTS: usize = 16;
@@ -57,6 +57,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         fallback: file.fallback.as_ref().map(|fallback| fallback.value),
         policies: Arc::new(top),
         eject: file.eject.clone().unwrap_or_default(),
+        overload: file.overload,
         check: file.check.clone(),
         slow_start: file.slow_start,
         locality: file.locality.clone().unwrap_or_default(),
@@ -157,10 +158,15 @@ impl<'f, 'o> Lowering<'f, 'o> {
         let none = RulePolicies::default();
         let file = rule.map_or(&none, |(_, file)| file);
         let when = rule.and_then(|(rule, _)| rule.when.as_ref());
+        let own = written.message.limit.as_ref().zip(rule);
+        let key = written.message.limit.as_ref().map(|limit| limit.key.clone());
         RulePolicies {
             timeouts: written.timeout.unwrap_or(file.timeouts),
             retry: written.retry.as_ref().unwrap_or(&file.retry).clone(),
             balance: written.balance.as_ref().unwrap_or(&file.balance).clone(),
+            hedge: written.hedge.or(file.hedge),
+            limit_of: own.map_or_else(|| "".into(), |(_, (rule, _))| Text::clone(&rule.name.value)),
+            limit_key: key.map_or(file.limit_key, |key| key.map(|field| self.slot(&field, span))),
             message: self.messages(&written.message, &file.message, when, span),
         }
     }
@@ -300,11 +306,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
         let span = file.service.span;
         let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
         for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
-            let MessagePolicies { mirror, limit, .. } = message;
-            for (written, what) in [(mirror.is_some(), "`mirror`"), (limit.is_some(), "`limit`")] {
-                if written {
-                    self.unsupported(span, what);
-                }
+            if message.mirror.is_some() {
+                self.unsupported(span, "`mirror`");
             }
         }
     }

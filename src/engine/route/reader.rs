@@ -69,6 +69,11 @@ impl<'r, 's> Reader<'r, 's> {
         Self { request, fields, scratch }
     }
 
+    /// Goes on with a request that was begun (and decided) with the same scratch.
+    pub fn resume(request: &'r RequestView<'r>, fields: &'r Fields, scratch: &'s mut Scratch) -> Self {
+        Self { request, fields, scratch }
+    }
+
     /// The value of a field; `None`: the request does not have it. Of a list, its first element.
     pub fn value(&mut self, slot: u32) -> Option<&[u8]> {
         let fields: &'r Fields = self.fields;

@@ -14,7 +14,7 @@ use super::propagate::{Propagated, remove_member};
 use super::reader::Fields;
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Check, Eject, Locality, Min, Panic, Retry, Timeouts};
+use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
 use crate::engine::rules::{Else, Lanes, RuleFile};
 
 /// Index of a file in [`Router::files`].
@@ -52,6 +52,8 @@ pub struct RouterFile {
     pub policies: Arc<RulePolicies>,
     /// Passive ejection of the service (from this file or from another one of the same service).
     pub eject: Eject,
+    /// What the service and its instances carry at once; `None`: no limits.
+    pub overload: Option<Overload>,
     /// The active check of the service.
     pub check: Option<Check>,
     /// Slow start of the service in ms; 0: off.
@@ -197,6 +199,12 @@ pub struct RulePolicies {
     pub retry: Retry,
     /// The algorithm of pools that name none; already resolved into [`RouterPool::balance`].
     pub balance: Balance,
+    /// Second tries beside slow first ones; `None`: none.
+    pub hedge: Option<Hedge>,
+    /// Where `message.limit` stands: the rule's name, empty at the file's top.
+    pub limit_of: Text,
+    /// The field slot that `message.limit` counts by.
+    pub limit_key: Option<u32>,
     /// Header edits, rewriting, limits.
     pub message: Messages,
 }

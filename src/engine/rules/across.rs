@@ -38,7 +38,7 @@ pub(super) fn pairs(files: &[(Parsed, bool)], out: &mut Diagnostics) {
     }
 }
 
-/// Files for one service agree on `check`, `eject` and `slow_start`, or one of them has it (E018). What one has
+/// Files for one service agree on `check`, `eject`, `overload` and `slow_start`, or one of them has it (E018). What one has
 /// then holds for all of them.
 pub(super) fn health(files: &mut [(Parsed, bool)], out: &mut Diagnostics) {
     let mut services: HashMap<Text, Vec<usize>> = HashMap::new();
@@ -50,6 +50,7 @@ pub(super) fn health(files: &mut [(Parsed, bool)], out: &mut Diagnostics) {
     for group in groups {
         agree(files, &group, out, "check", |p| (p.check_at, p.file.check.clone()), |p, v| p.file.check = v);
         agree(files, &group, out, "eject", |p| (p.eject_at, p.file.eject.clone()), |p, v| p.file.eject = v);
+        agree(files, &group, out, "overload", |p| (p.overload_at, p.file.overload), |p, v| p.file.overload = v);
         let slow_start = |p: &Parsed| (p.slow_start_at, p.slow_start_at.map(|_| p.file.slow_start));
         agree(files, &group, out, "slow_start", slow_start, |p, v| p.file.slow_start = v.unwrap_or(0));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::read::Reader;
 use super::ruleset::{Else, RuleFile};
-use super::{cases, health, labels, places, policies, pools, rule};
+use super::{cases, health, labels, overload, places, policies, pools, rule};
 use crate::engine::diagnostic::{Diagnostics, Source, Span, Spanned, nearest};
 use crate::engine::label::Text;
 use crate::engine::yaml::{self, Node};
@@ -15,6 +15,7 @@ pub(super) struct Parsed {
     pub(super) check_at: Option<Span>,
     pub(super) eject_at: Option<Span>,
     pub(super) slow_start_at: Option<Span>,
+    pub(super) overload_at: Option<Span>,
     /// Whether hosts and paths could be read, so that they can be compared with other files'.
     pub(super) claims: bool,
 }
@@ -54,6 +55,7 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
     let rules = top.take("rules").map_or_else(Vec::new, |node| rule::rules(r, node, &names));
     let fallback = top.take("else").and_then(|node| fallback(r, node));
     let eject = top.take("eject").map(|node| health::eject(r, node));
+    let overload = top.take("overload").map(|node| overload::overload(r, node));
     let check = top.take("check").and_then(|node| health::check(r, node));
     let slow_start = top.take("slow_start").and_then(|node| r.duration(node, 0..=86_400_000)).unwrap_or(0);
     let tests = top.take("tests").map_or_else(Vec::new, |node| {
@@ -62,6 +64,7 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
     });
     let at = |key| top.key_span(key);
     let (check_at, eject_at, slow_start_at) = (at("check"), at("eject"), at("slow_start"));
+    let overload_at = at("overload");
     r.close(top);
 
     let file = RuleFile {
@@ -79,11 +82,12 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
         fallback,
         policies,
         eject,
+        overload,
         check,
         slow_start,
         tests,
     };
-    Some(Parsed { file, check_at, eject_at, slow_start_at, claims })
+    Some(Parsed { file, check_at, eject_at, slow_start_at, overload_at, claims })
 }
 
 /// `else: any` or `else: 503`.

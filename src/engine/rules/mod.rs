@@ -8,6 +8,7 @@ mod labels;
 pub mod lint;
 mod lists;
 mod messages;
+mod overload;
 mod places;
 mod policies;
 mod pools;

@@ -2,6 +2,7 @@
 
 use super::file::Names;
 use super::messages;
+use super::overload;
 use super::read::Reader;
 use super::rule;
 use super::ruleset::Policies;
@@ -18,19 +19,24 @@ pub(super) fn policies(r: &mut Reader<'_>, fields: &mut Fields<'_>, names: &Name
         timeout: fields.take("timeout").map(|node| timeouts(r, node)),
         retry: fields.take("retry").map(|node| retry(r, node)),
         balance: fields.take("balance").and_then(|node| balance(r, node, names)),
+        hedge: fields.take("hedge").and_then(|node| overload::hedge(r, node)),
         message: messages::messages(r, fields, names),
     }
 }
 
-/// `timeout: {connect, first_byte, idle, total, stream_idle}`; `none` where there may be no limit.
+/// `timeout: {connect, first_byte, idle, total, stream_idle, max_stream_age}`; `none` where there may be no limit.
 fn timeouts(r: &mut Reader<'_>, node: &Node) -> Timeouts {
     let mut found = Timeouts::default();
     let Some(mut fields) = r.fields(node, "`timeout`") else { return found };
     for (key, slot) in [("connect", &mut found.connect), ("first_byte", &mut found.first_byte)] {
         set(slot, fields.take(key).and_then(|node| r.duration(node, 1..=DAY)));
     }
-    for (key, slot) in [("idle", &mut found.idle), ("total", &mut found.total), ("stream_idle", &mut found.stream_idle)]
-    {
+    for (key, slot) in [
+        ("idle", &mut found.idle),
+        ("total", &mut found.total),
+        ("stream_idle", &mut found.stream_idle),
+        ("max_stream_age", &mut found.max_stream_age),
+    ] {
         let value = fields.take(key).and_then(|node| match node.text() {
             Some("none") => Some(0),
             _ => r.duration(node, 1..=7 * DAY),
@@ -41,12 +47,15 @@ fn timeouts(r: &mut Reader<'_>, node: &Node) -> Timeouts {
     found
 }
 
-/// `retry: {attempts, on: […], budget: 20%}`.
+/// `retry: {attempts, on: […], budget: 20%, per_try: 2s}`. Whoever bounds a try wants another one after it, so
+/// `per_try` adds `timeout` to the default of `on`.
 fn retry(r: &mut Reader<'_>, node: &Node) -> Retry {
     let mut found = Retry::default();
     let Some(mut fields) = r.fields(node, "`retry`") else { return found };
     set(&mut found.attempts, fields.take("attempts").and_then(|node| r.integer(node, 1..=10)));
     set(&mut found.budget, fields.take("budget").and_then(|node| r.share(node)));
+    set(&mut found.per_try, fields.take("per_try").and_then(|node| r.duration(node, 1..=DAY)));
+    found.timeout = found.per_try > 0;
     if let Some(node) = fields.take("on") {
         let none = Retry { connect: false, reset: false, timeout: false, statuses: Vec::new(), ..found };
         found = none;

@@ -9,7 +9,7 @@ use super::template::Template;
 use crate::engine::diagnostic::{Source, Span, Spanned};
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Check, Eject, Locality, Min, Panic, Retry, Timeouts};
+use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
 
 /// All rule files that are in force together, sorted by name.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,8 @@ pub struct RuleFile {
     pub policies: Policies,
     /// Passive ejection; `None`: the defaults.
     pub eject: Option<Eject>,
+    /// What the service and its instances carry at once.
+    pub overload: Option<Overload>,
     /// Active check; `None`: none.
     pub check: Option<Check>,
     /// Slow start in ms; 0: off.
@@ -155,6 +157,8 @@ pub struct Policies {
     pub retry: Option<Retry>,
     /// The algorithm.
     pub balance: Option<Balance>,
+    /// Second tries beside slow first ones.
+    pub hedge: Option<Hedge>,
     /// The parts of the language that change messages, not routes.
     pub message: MessagePolicies,
 }
@@ -210,13 +214,15 @@ pub struct Mirror {
     pub share: u32,
 }
 
-/// `limit: {concurrency, rate}`.
-#[derive(Clone, Debug, Default)]
+/// `limit: {concurrency, rate, burst, key}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limit {
     /// Requests at once; 0: none.
     pub concurrency: u32,
     /// Requests a second, in thousandths; 0: none.
     pub rate_milli: u64,
+    /// Requests that may come at once after a pause; 0: a second's worth, at least 1.
+    pub burst: u32,
     /// Per value of this field; `None`: one bucket.
     pub key: Option<Field>,
 }

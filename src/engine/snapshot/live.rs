@@ -14,6 +14,7 @@ use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
 use crate::engine::health::check::{self, CheckState, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
+use crate::engine::limit::gradient::Adaptive;
 use crate::engine::policy::{Check, Eject};
 use crate::engine::time::{Draw, Millis};
 
@@ -39,6 +40,10 @@ pub struct Live {
     /// When it first became routable, plus 1; 0: never yet.
     routable_since: AtomicU64,
     window: Window,
+    /// How much it carries at once, by its latency. Fed where a service asks for it.
+    pub adaptive: Adaptive,
+    /// Requests that wait for a place.
+    waiting: AtomicU32,
     /// There once somebody asked for it: most services have no limit on latency.
     times: OnceLock<Box<AnswerTimes>>,
 }
@@ -66,6 +71,8 @@ impl Live {
             latency: AtomicU64::new(0),
             routable_since: AtomicU64::new(0),
             window: Window::default(),
+            adaptive: Adaptive::default(),
+            waiting: AtomicU32::new(0),
             times: OnceLock::new(),
         }
     }
@@ -79,6 +86,35 @@ impl Live {
     /// A request goes to it. Each `begin` has one `end`.
     pub fn begin(&self) {
         self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// A request goes to it, if fewer than `limit` do already. `queued`: it has waited for its turn; another one stands
+    /// back while somebody waits. As [`Live::begin`] when true.
+    #[must_use]
+    pub fn try_begin(&self, limit: u32, queued: bool) -> bool {
+        if !queued && self.waiting.load(Relaxed) > 0 {
+            return false;
+        }
+        let one_more = |word: u64| ((word as u32) < limit).then(|| word.wrapping_add(1));
+        self.requests.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    /// Requests that wait for a place.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Joins those who wait, if fewer than `most` do. Each true is followed by one [`Live::leave`].
+    #[must_use]
+    pub fn join(&self, most: u32) -> bool {
+        let one_more = |waiting: u32| (waiting < most).then_some(waiting + 1);
+        self.waiting.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    /// Waits no longer.
+    pub fn leave(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
     }
 
     /// A request to it ended, after its evidence was recorded.

@@ -107,6 +107,14 @@ pub struct WorkerCells {
     pub accepted: Tally,
     /// Client connections given to another worker.
     pub handed_over: Tally,
+    /// Client connections that chose HTTP/2.
+    pub h2_connections: Tally,
+    /// Streams that clients opened.
+    pub h2_streams: Tally,
+    /// Streams that clients took back before the answer's end.
+    pub h2_resets: Tally,
+    /// Client connections that were told to leave.
+    pub h2_goaways: Tally,
     /// Connections to instances opened.
     pub upstream_opened: Tally,
     /// Pooled connections taken.

@@ -168,6 +168,10 @@ impl Metrics {
             for (family, cell) in [
                 (&names::ACCEPTED, &cells.accepted),
                 (&names::HANDED_OVER, &cells.handed_over),
+                (&names::H2_CONNECTIONS, &cells.h2_connections),
+                (&names::H2_STREAMS, &cells.h2_streams),
+                (&names::H2_RESETS, &cells.h2_resets),
+                (&names::H2_GOAWAYS, &cells.h2_goaways),
                 (&names::UPSTREAM_OPENED, &cells.upstream_opened),
                 (&names::UPSTREAM_REUSED, &cells.upstream_reused),
             ] {

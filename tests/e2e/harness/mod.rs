@@ -1,9 +1,11 @@
 //! A data plane on loopback, clients that write raw bytes, and instances with any manners.
 
 mod client;
+pub mod h2;
 mod scripted;
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -13,6 +15,7 @@ use arc_swap::ArcSwap;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::health::Transition;
 use pointsman::engine::instance::{Instance, Status, Weights};
+use pointsman::engine::limit::Book;
 use pointsman::engine::locality::Place;
 use pointsman::engine::route::Router;
 use pointsman::engine::rules;
@@ -140,6 +143,7 @@ impl Setup {
             seed: 7,
             workers: self.workers,
             traces: None,
+            book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();

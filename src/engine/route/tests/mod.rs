@@ -155,6 +155,7 @@ pub(super) fn web() -> RuleFile {
         fallback: None,
         policies: Policies::default(),
         eject: None,
+        overload: None,
         check: None,
         slow_start: 0,
         tests: Vec::new(),

@@ -1,0 +1,191 @@
+//! HTTP/2 towards clients: one task drives the connection, and each stream is a request in a task of its own.
+//!
+//! In reading order: [`serve`] is the connection; [`streams`] what it knows of its streams, [`inbound`] a request as the
+//! rest of the proxy wants it, [`stream`] one request and its answer, [`tunnel`] a WebSocket on a stream, [`date`] a field.
+
+pub mod date;
+pub mod inbound;
+pub mod stream;
+pub mod streams;
+pub mod tunnel;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection as Http, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::task::spawn_local;
+
+use super::io::{Transport, Watched};
+use super::settings::Limits;
+use super::timer::Timer;
+use super::worker::Worker;
+use crate::engine::time::Millis;
+use crate::forward::Connection;
+use crate::forward::connection::{NEVER, Phase};
+use crate::forward::wait::after;
+use crate::observe::names;
+use streams::Streams;
+
+/// How long a client may take to close a connection that it was told to leave, when it has no stream left.
+const LEAVE_MS: u64 = 1_000;
+/// Streams that the library resets for a client's errors before it gives the client up (MadeYouReset).
+const LOCAL_RESETS: usize = 256;
+
+/// How connections are served.
+#[must_use]
+pub fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.h2.streams)
+        .initial_window_size(limits.h2.stream_window)
+        .initial_connection_window_size(limits.h2.connection_window)
+        .max_header_list_size(limits.h2.header_list)
+        .max_send_buffer_size(limits.h2.send_buffer)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .enable_connect_protocol();
+    builder
+}
+
+/// Serves a connection whose client has chosen HTTP/2 until it ends.
+pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, mut socket: Watched<T>, connection: &Rc<Connection>) {
+    connection.enter(Phase::Busy);
+    socket.linger();
+    worker.forward.metrics.cells().h2_connections.add(1);
+    let mut served = Served::new(worker, connection);
+    let Some(mut http) = served.handshake(socket).await else { return };
+    let end = poll_fn(|cx| served.poll(&mut http, cx)).await;
+    if let End::Refused(error) = end {
+        worker.forward.metrics.word(&names::REFUSALS, "h2");
+        tracing::info!(peer = %connection.peer, %error, "an HTTP/2 connection was given up");
+    }
+}
+
+/// Why a connection ended.
+enum End {
+    /// Both sides are done, or the client left.
+    Finished,
+    /// The client broke the protocol, or did too much of what it allows.
+    Refused(h2::Error),
+    /// Stuck: nothing moves any more.
+    Cut,
+}
+
+/// A connection's driver: its limits and its one timer.
+struct Served {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    streams: Rc<Streams>,
+    timer: Timer,
+    keep_alive: u64,
+    last_at: Millis,
+    /// Since when the client knows that it should leave.
+    told: Option<Millis>,
+}
+
+impl Served {
+    fn new(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Self {
+        let limits = &worker.limits;
+        let mut luck = worker.forward.draw();
+        let mut jittered = |limit: u64| limit - luck.below(limit / 10 + 1);
+        Self {
+            worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
+            streams: Rc::new(Streams::new(connection, limits.h2.resets)),
+            timer: Timer::new(&connection.clock),
+            keep_alive: jittered(limits.keep_alive),
+            last_at: after(connection.clock.now(), jittered(limits.connection_age)),
+            told: None,
+        }
+    }
+
+    /// The exchange of settings, within the time of a head. `None`: there was none.
+    async fn handshake<T: Transport>(&mut self, socket: Watched<T>) -> Option<Http<Watched<T>, Bytes>> {
+        let deadline = after(self.connection.clock.now(), self.worker.limits.head);
+        let mut shaking = pin!(self.worker.h2.handshake(socket));
+        poll_fn(|cx| {
+            self.connection.remember(cx);
+            loop {
+                if let Poll::Ready(http) = shaking.as_mut().poll(cx) {
+                    return Poll::Ready(http.ok());
+                }
+                if self.connection.clock.now() >= deadline {
+                    self.worker.forward.metrics.word(&names::REFUSALS, "client_timeout");
+                    return Poll::Ready(None);
+                }
+                if self.timer.poll(&self.connection.clock, deadline, cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Takes what came, then looks at what has come due.
+    fn poll<T: Transport>(&mut self, http: &mut Http<Watched<T>, Bytes>, cx: &mut Context<'_>) -> Poll<End> {
+        self.connection.remember(cx);
+        loop {
+            while let Poll::Ready(next) = http.poll_accept(cx) {
+                match next {
+                    Some(Ok((request, respond))) => self.begin(request, respond),
+                    Some(Err(error)) if error.is_io() || error.is_remote() => return Poll::Ready(End::Finished),
+                    Some(Err(error)) => return Poll::Ready(End::Refused(error)),
+                    None => return Poll::Ready(End::Finished),
+                }
+            }
+            let now = self.connection.clock.now();
+            if self.streams.are_reset_too_often() {
+                http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            if self.is_over(now) {
+                return Poll::Ready(End::Cut);
+            }
+            if self.connection.closing.get() && self.told.is_none() {
+                self.told = Some(now);
+                self.worker.forward.metrics.cells().h2_goaways.add(1);
+                http.graceful_shutdown();
+                continue;
+            }
+            self.streams.wake_due(now);
+            if self.timer.poll(&self.connection.clock, self.due(now), cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let stream = Rc::new(self.connection.stream());
+        let open = self.streams.open(&stream);
+        spawn_local(stream::run(Rc::clone(&self.worker), open, stream, request, respond));
+    }
+
+    /// Whether nothing more is to be expected. Also tells the client to leave when it is time.
+    fn is_over(&mut self, now: Millis) -> bool {
+        let stuck = now >= after(self.connection.write_blocked.get(), self.worker.limits.write_idle);
+        let idle_since = self.streams.idle_since();
+        if now >= self.last_at || now >= after(idle_since, self.keep_alive) {
+            self.connection.closing.set(true);
+        }
+        let left = self.told.is_some_and(|told| now >= told.max(idle_since).plus(LEAVE_MS) && idle_since != NEVER);
+        stuck || left
+    }
+
+    /// When to look again.
+    fn due(&self, now: Millis) -> Millis {
+        let idle_since = self.streams.idle_since();
+        let leave = match self.told {
+            Some(told) if idle_since != NEVER => told.max(idle_since).plus(LEAVE_MS),
+            Some(_) => NEVER,
+            None => after(idle_since, self.keep_alive).min(self.last_at),
+        };
+        let stuck = after(self.connection.write_blocked.get(), self.worker.limits.write_idle);
+        // What is due already has just been looked at, and waits for something else.
+        let later = |at: Millis| if at <= now { now.plus(LEAVE_MS) } else { at };
+        later(leave).min(later(stuck)).min(later(self.streams.next_due()))
+    }
+}

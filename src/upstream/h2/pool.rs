@@ -1,0 +1,129 @@
+//! A worker's connections over HTTP/2 to one endpoint. Requests that come while one is being opened wait for it.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+use super::super::http1::Open;
+use super::super::wire::Wire;
+use super::shared::{Shared, Slot};
+use crate::engine::time::Millis;
+
+/// Connections to one endpoint.
+#[derive(Debug, Default)]
+pub struct Pool {
+    open: RefCell<Vec<Rc<Shared>>>,
+    dialing: RefCell<Option<Rc<Dial>>>,
+}
+
+/// A connection that is being opened.
+#[derive(Debug, Default)]
+struct Dial {
+    /// Why there is none; set before `done` is told.
+    failed: RefCell<Option<Failed>>,
+    over: Cell<bool>,
+    done: Notify,
+}
+
+/// An error that several requests are told.
+#[derive(Clone, Debug)]
+struct Failed {
+    kind: io::ErrorKind,
+    code: Option<i32>,
+    text: String,
+}
+
+impl Pool {
+    /// A place on an open connection: of those with room, the oldest, so that the others can rest.
+    pub fn take(&self) -> Option<Slot> {
+        let mut open = self.open.borrow_mut();
+        let mut closed = false;
+        let slot = open.iter().find_map(|shared| {
+            let slot = shared.slot();
+            closed |= slot.is_none() && shared.is_closed();
+            slot
+        });
+        if closed {
+            open.retain(|shared| !shared.is_closed());
+        }
+        slot
+    }
+
+    /// A place on a connection with room; opened if there is none. `dial` makes a socket; it may take `limit`.
+    pub async fn connect<D>(
+        self: &Rc<Self>,
+        dial: impl Fn() -> D,
+        count: &Rc<Cell<u32>>,
+        limit: Duration,
+        now: Millis,
+    ) -> io::Result<Slot>
+    where
+        D: Future<Output = io::Result<Wire>> + 'static,
+    {
+        loop {
+            if let Some(slot) = self.take() {
+                return Ok(slot);
+            }
+            let dialing = self.dialing.borrow().clone();
+            let dialing = dialing.unwrap_or_else(|| self.start(dial(), Open::new(count), limit, now));
+            let mut done = pin!(dialing.done.notified());
+            done.as_mut().enable();
+            if !dialing.over.get() {
+                done.await;
+            }
+            if let Some(failed) = &*dialing.failed.borrow() {
+                return Err(failed.error());
+            }
+        }
+    }
+
+    /// Opens a connection in a task of its own: a request that goes away does not take it from those that wait too.
+    fn start<D>(self: &Rc<Self>, socket: D, open: Open, limit: Duration, now: Millis) -> Rc<Dial>
+    where
+        D: Future<Output = io::Result<Wire>> + 'static,
+    {
+        let dial = Rc::new(Dial::default());
+        self.dialing.replace(Some(Rc::clone(&dial)));
+        let (pool, told) = (Rc::clone(self), Rc::clone(&dial));
+        spawn_local(async move {
+            let opened = async { Shared::start(socket.await?, open, now).await };
+            let opened = tokio::time::timeout(limit, opened).await;
+            match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(shared) => pool.open.borrow_mut().push(shared),
+                Err(error) => {
+                    told.failed.replace(Some(Failed::of(&error)));
+                }
+            }
+            pool.dialing.replace(None);
+            told.over.set(true);
+            told.done.notify_waiters();
+        });
+        dial
+    }
+
+    /// Lets go of what is closed, dead or idle for long. Once a second.
+    pub fn sweep(&self, now: Millis) {
+        self.open.borrow_mut().retain(|shared| shared.sweep(now));
+    }
+
+    /// Takes no new streams on what is open: the instance is no longer in the catalog.
+    pub fn dismiss(&self) {
+        self.open.borrow_mut().drain(..).for_each(|shared| shared.retire());
+    }
+}
+
+impl Failed {
+    fn of(error: &io::Error) -> Self {
+        Self { kind: error.kind(), code: error.raw_os_error(), text: error.to_string() }
+    }
+
+    fn error(&self) -> io::Error {
+        self.code.map_or_else(|| io::Error::new(self.kind, self.text.clone()), io::Error::from_raw_os_error)
+    }
+}

@@ -1,0 +1,260 @@
+//! One connection over HTTP/2, shared by the requests of a worker. A task drives it; the requests and the pool hold it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::{AbortHandle, spawn_local};
+
+use super::super::http1::Open;
+use super::super::wire::Wire;
+use crate::engine::time::Millis;
+
+/// Streams at once on one connection, whatever the instance allows. Above it another connection is opened.
+pub const MAX_STREAMS: u32 = 100;
+/// A stream's window. The connection's is as large as those of all streams together, so that a client that does not
+/// read holds up nobody else.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes that a stream may hand over before the socket takes them.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Of an answer's head.
+const HEADER_LIST: u32 = 64 * 1024;
+/// Silence with streams open after which the instance is asked for a sign of life.
+const SILENCE_MS: u64 = 10_000;
+/// How long it may take to give one.
+const PONG_MS: u64 = 10_000;
+/// Between two questions in one silence. Servers of gRPC close a connection that asks more often.
+const ASK_AGAIN_MS: u64 = 300_000;
+/// How long a connection without a stream is kept.
+const IDLE_MS: u64 = 60_000;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Shared {
+    sender: SendRequest<Bytes>,
+    driver: AbortHandle,
+    state: Rc<State>,
+    life: RefCell<Life>,
+    _open: Open,
+}
+
+/// What the driving task, the pool and the streams know of a connection.
+#[derive(Debug, Default)]
+struct State {
+    /// The task has ended, or the instance takes no more streams.
+    closed: Cell<bool>,
+    active: Cell<u32>,
+    /// Reads that brought something.
+    reads: Cell<u64>,
+    idle_since: Cell<Millis>,
+}
+
+/// Signs of life.
+#[derive(Debug)]
+struct Life {
+    ping: PingPong,
+    /// When a question was asked that is not answered yet.
+    asked: Option<Millis>,
+    /// `State::reads` when last looked at.
+    reads: u64,
+    /// When to ask next in this silence.
+    ask_at: Millis,
+}
+
+impl Shared {
+    /// Starts a connection on an open socket. Waits for the answer to a first question, for the instance's settings come
+    /// before it: how many streams it allows, and whether it speaks HTTP/2 at all. The caller bounds the time.
+    pub async fn start(wire: Wire, open: Open, now: Millis) -> io::Result<Rc<Self>> {
+        let state = Rc::new(State::default());
+        state.idle_since.set(now);
+        let counted = Counted { wire, state: Rc::clone(&state) };
+        let (sender, mut connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(HEADER_LIST)
+            .handshake::<_, Bytes>(counted)
+            .await
+            .map_err(io::Error::other)?;
+        let mut ping = connection.ping_pong().ok_or_else(|| io::Error::other("the connection gave its pings away"))?;
+        ping.send_ping(Ping::opaque()).map_err(io::Error::other)?;
+        let told = Rc::clone(&state);
+        let task = spawn_local(async move {
+            // Its streams get the error; without a stream it concerns nobody.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to an instance ended");
+            }
+            told.closed.set(true);
+        });
+        let started = Starting(Some(task.abort_handle()));
+        poll_fn(|cx| ping.poll_pong(cx)).await.map_err(io::Error::other)?;
+        let life = Life { ping, asked: None, reads: state.reads.get(), ask_at: now.plus(SILENCE_MS) };
+        let driver = started.keep();
+        Ok(Rc::new(Self { sender, driver, state, life: RefCell::new(life), _open: open }))
+    }
+
+    /// A place for one stream, if there is room and the instance takes new ones.
+    pub fn slot(self: &Rc<Self>) -> Option<Slot> {
+        let allowed = (self.sender.current_max_send_streams() as u64).min(u64::from(MAX_STREAMS));
+        if self.is_closed() || u64::from(self.state.active.get()) >= allowed {
+            return None;
+        }
+        self.state.active.set(self.state.active.get() + 1);
+        Some(Slot { on: Rc::clone(self) })
+    }
+
+    /// Whether it takes no new streams any more.
+    pub fn is_closed(&self) -> bool {
+        if self.state.closed.get() {
+            return true;
+        }
+        let ready = self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        let refused = matches!(ready, Poll::Ready(Err(_)));
+        if refused {
+            self.state.closed.set(true);
+        }
+        refused
+    }
+
+    /// Takes no new streams from here on; those that are open go on.
+    pub fn retire(&self) {
+        self.state.closed.set(true);
+    }
+
+    /// What sends requests on it.
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.sender.clone()
+    }
+
+    /// Whether the instance takes tunnels (RFC 8441).
+    pub fn takes_tunnels(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
+    /// Once a second: asks a silent instance for a sign of life, and cuts the connection where none comes. Returns
+    /// whether the connection is still of use.
+    pub fn sweep(&self, now: Millis) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        let active = self.state.active.get() > 0;
+        if !active && now.since(self.state.idle_since.get()) >= IDLE_MS {
+            return false;
+        }
+        let dead = self.life.borrow_mut().is_dead(self.state.reads.get(), active, now);
+        if dead {
+            self.driver.abort();
+            self.state.closed.set(true);
+        }
+        !dead
+    }
+}
+
+impl Life {
+    fn is_dead(&mut self, reads: u64, active: bool, now: Millis) -> bool {
+        if std::mem::replace(&mut self.reads, reads) != reads {
+            self.ask_at = now.plus(SILENCE_MS);
+        }
+        if let Some(asked) = self.asked {
+            if self.ping.poll_pong(&mut Context::from_waker(Waker::noop())).is_pending() {
+                return now >= asked.plus(PONG_MS);
+            }
+            self.asked = None;
+            self.ask_at = now.plus(ASK_AGAIN_MS);
+        } else if active && now >= self.ask_at {
+            // An error means that the connection is ending, which its task tells.
+            self.asked = self.ping.send_ping(Ping::opaque()).is_ok().then_some(now);
+        }
+        false
+    }
+}
+
+/// Ends the task of a connection that did not come about.
+struct Starting(Option<AbortHandle>);
+
+impl Starting {
+    fn keep(mut self) -> AbortHandle {
+        self.0.take().expect("kept once, by value")
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// One stream's place on a connection.
+#[derive(Debug)]
+pub struct Slot {
+    /// The connection.
+    pub on: Rc<Shared>,
+}
+
+impl Slot {
+    /// Notes when the stream ended, for the connection's idle time.
+    pub fn touch(&self, now: Millis) {
+        self.on.state.idle_since.set(now);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let active = &self.on.state.active;
+        active.set(active.get().saturating_sub(1));
+    }
+}
+
+/// A socket that counts the reads that brought something.
+#[derive(Debug)]
+struct Counted {
+    wire: Wire,
+    state: Rc<State>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.wire).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.state.reads.set(self.state.reads.get() + 1);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
