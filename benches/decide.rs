@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method};
-use pointsman::engine::balance::{Tried, pick};
+use pointsman::engine::balance::{Asking, Tried, pick};
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::format::catalog_file;
 use pointsman::engine::locality::Place;
@@ -120,7 +120,7 @@ fn benches(criterion: &mut Criterion) {
                 let decision = decided(&table, black_box(&request), draw, &mut scratch);
                 let Outcome::Pool(choice) = decision.outcome else { panic!("{decision:?}") };
                 let (pool, endpoints) = (table.pool(0, choice.slot), table.endpoints(0));
-                pick(pool, endpoints, Millis(1), draw.fork(Draw::PICK), &Tried::default(), true, &mut NoTrace)
+                pick(pool, endpoints, &Asking::new(Millis(1), draw.fork(Draw::PICK), &Tried::default()), &mut NoTrace)
             });
         });
     }

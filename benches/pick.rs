@@ -31,7 +31,15 @@ fn picks(c: &mut Criterion) {
                         seed += 1;
                         let mut draw = Draw(seed);
                         let (key, memory) = (Some(draw.advance()), Some(&memory));
-                        let asking = Asking { now: Millis(5), draw, tried: &tried, may_probe: true, key, memory };
+                        let asking = Asking {
+                            now: Millis(5),
+                            draw,
+                            tried: &tried,
+                            may_probe: true,
+                            key,
+                            memory,
+                            ..Asking::new(Millis(5), draw, &tried)
+                        };
                         pick(pool, endpoints, black_box(&asking), &mut NoTrace)
                     });
                 });

@@ -69,7 +69,15 @@ fn no_algorithm_allocates_once_its_level_is_known() {
                     let mut draw = Draw(seed);
                     let (key, tried) = (Some(draw.advance()), Tried::default());
                     let (now, memory) = (Millis(seed), Some(&memory));
-                    let asking = Asking { now, draw, tried: &tried, may_probe: true, key, memory };
+                    let asking = Asking {
+                        now,
+                        draw,
+                        tried: &tried,
+                        may_probe: true,
+                        key,
+                        memory,
+                        ..Asking::new(now, draw, &tried)
+                    };
                     let chosen = pick(pool, endpoints, &asking, &mut NoTrace).expect("all are routable");
                     let live = &endpoints[chosen.endpoint as usize].live;
                     live.begin();

@@ -13,8 +13,8 @@ use crate::engine::format::explanation::{Explanation, Kind};
 use crate::engine::format::traffic::TrafficLine;
 use crate::engine::locality::Place;
 use crate::engine::route::Router;
-use crate::engine::rules::RuleSet;
 use crate::engine::rules::lint::{Against, Ask, Catalog, Expect, Finding, lint_all};
+use crate::engine::rules::{RuleFile, RuleSet};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 
@@ -56,13 +56,32 @@ pub fn check_against(rules: &RuleSet, mut parsed: Diagnostics, against: Against<
             Err(mut more) => parsed.0.append(&mut more.0),
         }
     }
-    for finding in lint_all(rules, against) {
-        parsed.0.extend(confirmed(finding, table.as_ref(), rules, named));
+    for found in linted(rules, against, table.as_ref(), named) {
+        parsed.0.extend(found);
     }
     let [errors, warnings, notes] =
         [Severity::Error, Severity::Warning, Severity::Note].map(|severity| parsed.count(severity));
     Verdict { diagnostics: parsed, errors, warnings, notes }
 }
+
+/// The lints of every file, confirmed, in the files' order. A file's findings are its own, so the files are shared out
+/// over the cores.
+fn linted(rules: &RuleSet, against: Against<'_>, table: Option<&Table>, named: Named<'_>) -> Vec<Vec<Diagnostic>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts = rules.files.chunks(rules.files.len().div_ceil(cores).max(FEW_FILES));
+    let part = |files: &[Arc<RuleFile>]| {
+        let found = lint_all(&RuleSet { files: files.to_vec() }, against);
+        found.into_iter().filter_map(|finding| confirmed(finding, table, rules, named)).collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = parts.map(|files| scope.spawn(move || part(files))).collect();
+        let ended = running.into_iter().map(|thread| thread.join());
+        ended.map(|found| found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// Fewer are not worth a thread.
+const FEW_FILES: usize = 16;
 
 impl Verdict {
     /// Whether the rules may be used, with warnings counted as errors where they are denied.

@@ -271,6 +271,7 @@ impl<'t> Told<'t> {
         let why = match why {
             PassedOver::Tried => "tried already".into(),
             PassedOver::NotRoutable => "not routable any more".into(),
+            PassedOver::Failing => "its last answer was a failure".into(),
             PassedOver::Overloaded => "over 125% of the mean load".into(),
             PassedOver::SlowStart(chance) => format!("slow start, kept with {}%", chance / 10_000),
         };

@@ -1,6 +1,6 @@
 //! Whom to try, and whom next: the order of resort for the first try, the retry's walk for the others.
 
-use super::balance::{Asking, Memory, Picked, Tried, pick, pick_any, probe};
+use super::balance::{Asking, Memory, Picked, Tried, last_resort, pick, pick_any, probe};
 use super::route::{Choice, Decision, Detail, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
 use super::table::Table;
 use super::time::{Draw, Millis};
@@ -17,6 +17,8 @@ pub struct Tries<'t> {
     /// The pool of the last pick, as compiled.
     pub pool: PoolSlot,
     tried: Tried,
+    /// The locality level of the last try.
+    level: Option<u8>,
     draw: Draw,
     memory: Option<&'t Memory>,
 }
@@ -35,7 +37,7 @@ impl<'t> Tries<'t> {
             Outcome::Pool(choice) => Some(choice),
             Outcome::Refuse { .. } | Outcome::Redirect | Outcome::Respond => None,
         };
-        Self { table, file, decision, choice, pool: 0, tried: Tried::default(), draw, memory }
+        Self { table, file, decision, choice, pool: 0, tried: Tried::default(), level: None, draw, memory }
     }
 
     /// The first endpoint: one that waits for its probe in a pool that was passed over, or one of the chosen pool. A
@@ -62,7 +64,9 @@ impl<'t> Tries<'t> {
         Err((503, Detail::NoRoutableInstance))
     }
 
-    /// Another endpoint: of the same pool, or for the last permitted try of the next pool where there is one.
+    /// Another endpoint: of the same pool, or for the last permitted try of the next pool where there is one, else of
+    /// another locality level. Those whose last answer was a failure come after the others; when nobody is left, one
+    /// that is ejected.
     pub fn next(&mut self, now: Millis, last: bool) -> Option<Picked> {
         let stands = self.choice?;
         if !last && let Some(picked) = self.pick(stands, now, false) {
@@ -75,7 +79,18 @@ impl<'t> Tries<'t> {
             }
             at = next_choice(self.table, self.decision, choice);
         }
-        if last { self.pick(stands, now, false) } else { None }
+        let same = if last { self.pick_elsewhere(stands, now) } else { None };
+        same.or_else(|| self.last_resort())
+    }
+
+    /// An ejected endpoint of the pools that the request may go to.
+    fn last_resort(&mut self) -> Option<Picked> {
+        let (table, draw) = (self.table, self.draw.fork(Draw::PICK + self.tried.len() as u64));
+        reached(table, self.decision, None).find_map(|slot| {
+            let picked = last_resort(table.pool(self.file, slot), table.endpoints(self.file), draw, &self.tried)?;
+            self.pool = table.files[self.file as usize].compiled(slot);
+            Some(picked)
+        })
     }
 
     /// Another endpoint of the same pool, to be tried beside the one that is being tried.
@@ -95,13 +110,14 @@ impl<'t> Tries<'t> {
         reached(table, self.decision, self.choice).find_map(|slot| {
             let endpoint = probe(table.pool(self.file, slot), endpoints, now)?;
             self.pool = table.files[self.file as usize].compiled(slot);
-            Some(Picked { endpoint, level: 0, probe: true, panic: false })
+            Some(Picked { endpoint, level: 0, probe: true, panic: false, last_resort: false })
         })
     }
 
     /// Notes that an endpoint gets a try.
     pub fn note(&mut self, picked: Picked) {
         self.tried.add(picked.endpoint);
+        self.level = Some(picked.level);
     }
 
     fn pick(&mut self, choice: Choice, now: Millis, may_probe: bool) -> Option<Picked> {
@@ -110,7 +126,17 @@ impl<'t> Tries<'t> {
         Some(picked)
     }
 
+    fn pick_elsewhere(&mut self, choice: Choice, now: Millis) -> Option<Picked> {
+        let picked = self.pick_from(choice, now, false, self.level)?;
+        (self.choice, self.pool) = (Some(choice), choice.pool);
+        Some(picked)
+    }
+
     fn pick_of(&self, choice: Choice, now: Millis, may_probe: bool) -> Option<Picked> {
+        self.pick_from(choice, now, may_probe, None)
+    }
+
+    fn pick_from(&self, choice: Choice, now: Millis, may_probe: bool, elsewhere: Option<u8>) -> Option<Picked> {
         let pool = self.table.pool(self.file, choice.slot);
         let endpoints = self.table.endpoints(self.file);
         let draw = self.draw.fork(Draw::PICK + self.tried.len() as u64);
@@ -118,6 +144,9 @@ impl<'t> Tries<'t> {
             return pick_any(pool, endpoints, draw, &self.tried, &mut NoTrace);
         }
         let (tried, key, memory) = (&self.tried, self.decision.hash_of(pool), self.memory);
-        pick(pool, endpoints, &Asking { now, draw, tried, may_probe, key, memory }, &mut NoTrace)
+        let proven = !tried.is_empty();
+        let asking = Asking { now, draw, tried, may_probe, key, memory, proven, elsewhere };
+        let first = pick(pool, endpoints, &asking, &mut NoTrace);
+        first.or_else(|| proven.then(|| pick(pool, endpoints, &Asking { proven: false, ..asking }, &mut NoTrace))?)
     }
 }

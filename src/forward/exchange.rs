@@ -219,6 +219,13 @@ impl Exchange {
         }
     }
 
+    /// The endpoint of the last try served it although it is ejected.
+    pub fn proved(&self) {
+        if let Some(on) = &self.on {
+            self.worker.proved(&on.0);
+        }
+    }
+
     /// Feeds the time that the last try's answer took, where the service judges its instances by it.
     pub fn timed(&self) {
         if let (Some(on), Some(route), Some(micros)) = (&self.on, &self.route, self.first_byte_us)

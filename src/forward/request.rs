@@ -292,6 +292,13 @@ fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> 
         let proved = evidence == Some(Evidence::Success);
         exchange.count(&names::PROBES, if proved { "success" } else { "failure" });
     }
+    if picked.last_resort {
+        let proved = evidence == Some(Evidence::Success);
+        exchange.count(&names::LAST_RESORTS, if proved { "success" } else { "failure" });
+        if proved {
+            exchange.proved();
+        }
+    }
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
     }

@@ -16,7 +16,7 @@ use super::traced::Traces;
 use super::upload::UploadBody;
 use super::view::View;
 use crate::engine::balance::Memory;
-use crate::engine::health::Evidence;
+use crate::engine::health::{Evidence, Transition};
 use crate::engine::instance::Instance;
 use crate::engine::limit::{Book, Limits};
 use crate::engine::policy::Eject;
@@ -152,9 +152,20 @@ impl Worker {
     pub fn evidence(&self, peer: &Peer, evidence: Evidence, policy: &Eject) {
         let jitter = Draw(self.luck.get() ^ peer.live.id);
         if let Some(transition) = peer.live.record(evidence, self.clock.now(), policy, jitter) {
-            let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
-            self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
+            self.tell(peer, transition);
         }
+    }
+
+    /// An ejected endpoint served a request before its time: it is readmitted.
+    pub fn proved(&self, peer: &Peer) {
+        if let Some(transition) = peer.live.prove(self.clock.now()) {
+            self.tell(peer, transition);
+        }
+    }
+
+    fn tell(&self, peer: &Peer, transition: Transition) {
+        let (instance, live) = (Arc::clone(&peer.instance), Arc::clone(&peer.live));
+        self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
     }
 
     /// Counts a request that no file claimed.

@@ -66,6 +66,8 @@ families! {
         "Requests sent to anybody of a pool because nobody was routable.";
     PROBES = Counter "pointsman_probes_total" ["service", "result"]
         "Requests that tried an ejected instance for readmission.";
+    LAST_RESORTS = Counter "pointsman_last_resorts_total" ["service", "result"]
+        "Retries that found nobody but an ejected instance, and tried it.";
     // Limits.
     LIMITED = Counter "pointsman_limited_total" ["service", "rule", "limit"]
         "Requests refused by a limit: rate, concurrency (of a rule or file), service, instance.";

@@ -15,6 +15,7 @@ mod debug_token;
 mod demo;
 mod drain;
 mod faults;
+mod gray_release;
 mod killed_instance;
 mod operators;
 mod outliers;

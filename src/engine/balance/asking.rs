@@ -22,13 +22,17 @@ pub struct Asking<'a> {
     /// The worker's memory. `None` (a dry run): `round_robin` draws by weight, which gives the same shares, and the mean
     /// load of a hashed level is counted anew.
     pub memory: Option<&'a Memory>,
+    /// Endpoints whose last answer was a failure are passed over: what a retry wants, while there are others.
+    pub proven: bool,
+    /// Endpoints of this level come last: what the last try wants, after one of the level failed.
+    pub elsewhere: Option<u8>,
 }
 
 impl<'a> Asking<'a> {
     /// A pick without probing, key and memory.
     #[must_use]
     pub fn new(now: Millis, draw: Draw, tried: &'a Tried) -> Self {
-        Self { now, draw, tried, may_probe: false, key: None, memory: None }
+        Self { now, draw, tried, may_probe: false, key: None, memory: None, proven: false, elsewhere: None }
     }
 }
 
@@ -72,6 +76,8 @@ pub struct Picked {
     pub probe: bool,
     /// Taken whatever its health.
     pub panic: bool,
+    /// Ejected, and its time not over: a retry found nobody else.
+    pub last_resort: bool,
 }
 
 /// Why an endpoint that was drawn did not get the request.
@@ -81,6 +87,8 @@ pub enum PassedOver {
     Tried,
     /// Not routable any more.
     NotRoutable,
+    /// Its last answer was a failure.
+    Failing,
     /// Of a key's endpoints: over 125 % of the mean load.
     Overloaded,
     /// It starts slowly and was kept with this chance only, in parts per million.

@@ -69,6 +69,9 @@ impl Choosing<'_> {
         if !open {
             return Some(PassedOver::NotRoutable);
         }
+        if self.asking.proven && live.is_failing() {
+            return Some(PassedOver::Failing);
+        }
         self.asking.tried.contains(endpoint).then_some(PassedOver::Tried)
     }
 

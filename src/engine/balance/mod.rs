@@ -36,7 +36,13 @@ pub fn pick(pool: &Pool, endpoints: &[Endpoint], asking: &Asking<'_>, trace: &mu
         && let Some(endpoint) = probe(pool, endpoints, asking.now)
     {
         trace.probe(endpoint);
-        return Some(Picked { endpoint, level: level_of(pool, endpoint), probe: true, panic: false });
+        return Some(Picked {
+            endpoint,
+            level: level_of(pool, endpoint),
+            probe: true,
+            panic: false,
+            last_resort: false,
+        });
     }
     let mut draw = asking.draw;
     let key = asking.key.filter(|_| pool.key.is_some());
@@ -46,12 +52,14 @@ pub fn pick(pool: &Pool, endpoints: &[Endpoint], asking: &Asking<'_>, trace: &mu
         None => draw_level(&pool.levels, &mut draw),
     };
     let others = (0..pool.levels.len()).filter(|at| Some(*at) != first);
-    for level in first.into_iter().chain(others).map(|at| &pool.levels[at]) {
+    let order = || first.into_iter().chain(others.clone()).map(|at| &pool.levels[at]);
+    let left = |level: &&Level| Some(level.rank) == asking.elsewhere;
+    for level in order().filter(|level| !left(level)).chain(order().filter(left)) {
         trace.level(level);
         let choice = Choosing { level, endpoints, asking, warming };
         if let Some(at) = in_level(pool, &choice, key, &mut draw, trace) {
             let endpoint = level.candidates[at].endpoint;
-            return Some(Picked { endpoint, level: level.rank, probe: false, panic: false });
+            return Some(Picked { endpoint, level: level.rank, probe: false, panic: false, last_resort: false });
         }
     }
     None
@@ -91,13 +99,24 @@ pub fn pick_any(
     let endpoint = (0..count)
         .map(|step| pool.members[(start + step) % count])
         .find(|at| endpoints[*at as usize].is_open() && !tried.contains(*at))?;
-    Some(Picked { endpoint, level: level_of(pool, endpoint), probe: false, panic: true })
+    Some(Picked { endpoint, level: level_of(pool, endpoint), probe: false, panic: true, last_resort: false })
 }
 
 /// Takes the permit of an ejected member whose time is over; the request must go there. `None`: nobody waits.
 #[must_use]
 pub fn probe(pool: &Pool, endpoints: &[Endpoint], now: Millis) -> Option<EndpointIdx> {
     pool.ejected.iter().copied().find(|at| endpoints[*at as usize].live.take_probe_permit(now, pool.permit_ms))
+}
+
+/// An ejected member whose time is not over yet, for a retry that found nobody else: the client has nothing to lose.
+/// Members that a check, an operator or the catalog keeps out are no last resort.
+#[must_use]
+pub fn last_resort(pool: &Pool, endpoints: &[Endpoint], mut draw: Draw, tried: &Tried) -> Option<Picked> {
+    let count = pool.ejected.len();
+    let start = draw.below(count as u64) as usize;
+    let is_left = |at: &EndpointIdx| endpoints[*at as usize].live.available_but_for_ejection() && !tried.contains(*at);
+    let endpoint = (0..count).map(|step| pool.ejected[(start + step) % count]).find(is_left)?;
+    Some(Picked { endpoint, level: level_of(pool, endpoint), probe: false, panic: false, last_resort: true })
 }
 
 /// A level by its load; `None` when no level has any.

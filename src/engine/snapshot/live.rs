@@ -135,6 +135,12 @@ impl Live {
         self.word.load(Relaxed) & (UNAVAILABLE & !OUT) == 0
     }
 
+    /// Whether the last answer that counts was a failure.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.streak.load(Relaxed) != 0
+    }
+
     /// An unpacked copy, without the window: see [`Live::recent`].
     #[must_use]
     pub fn health(&self) -> Health {
@@ -250,6 +256,13 @@ impl Live {
     /// An operator readmits it. `None` when it was in.
     pub fn readmit(&self, now: Millis) -> Option<Transition> {
         self.change(|word| health::readmit(word.health(Streak::default(), Tally::default()), Reason::Operator, now))
+    }
+
+    /// It served a request before its ejection was over (a last resort): back into traffic. `None`: it was in.
+    pub fn prove(&self, now: Millis) -> Option<Transition> {
+        self.change(|word| {
+            health::readmit(word.health(Streak::default(), Tally::default()), Reason::ProbeSucceeded, now)
+        })
     }
 
     /// Whether a request may prove it: out by evidence, its time over, no permit out, and nothing else against it.

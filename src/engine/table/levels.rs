@@ -71,7 +71,9 @@ impl Leveling<'_, '_> {
             return Box::default();
         }
         let health = locality::strict_health(counts, self.locality);
-        let before = self.before.map(|pool| &*pool.past).filter(|past| past.len() == counts.len());
+        // Who had no members had no health to lose: at the start every pool is empty.
+        let before = self.before.filter(|pool| !pool.members.is_empty());
+        let before = before.map(|pool| &*pool.past).filter(|past| past.len() == counts.len());
         match before {
             Some(past) => past
                 .iter()

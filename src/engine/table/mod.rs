@@ -175,4 +175,6 @@ impl Resolved for Table {
 }
 
 #[cfg(test)]
+mod failback_tests;
+#[cfg(test)]
 mod tests;
