@@ -29,6 +29,14 @@ consul() {
     echo "CONSUL_FOR_TESTS=$CONSUL_FOR_TESTS"
 }
 
+# The tests against other people's Python packages get an interpreter that has them in PYTHON_FOR_TESTS.
+python() {
+    PYTHON_FOR_TESTS=${PYTHON_FOR_TESTS:-$(scripts/python.sh | tail -n 1)} || return
+    [ -x "$PYTHON_FOR_TESTS" ] || { echo "scripts/python.sh gave no program: '$PYTHON_FOR_TESTS'" >&2; return 1; }
+    export PYTHON_FOR_TESTS
+    echo "PYTHON_FOR_TESTS=$PYTHON_FOR_TESTS"
+}
+
 tests() {
     "$CARGO" test --locked --no-fail-fast 2>&1 | tee "$log"
 }
@@ -55,6 +63,7 @@ done
 
 step "dependencies" "$CARGO" fetch --locked || exit 1
 step "consul" consul
+step "python" python
 step "format" "$CARGO" fmt --check
 step "clippy" "$CARGO" clippy --locked --all-targets --quiet -- -D warnings
 step "tests" tests

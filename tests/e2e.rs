@@ -19,6 +19,8 @@ mod h2_clients;
 mod h2_instances;
 #[path = "e2e/harness/mod.rs"]
 mod harness;
+#[path = "e2e/hedging.rs"]
+mod hedging;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/messages.rs"]

@@ -10,8 +10,12 @@ use std::sync::Arc;
 
 use allocation_counter::measure;
 use pointsman::engine::balance::{Asking, Memory, Tried, pick, pick_any};
+use pointsman::engine::expr::ast::Field;
 use pointsman::engine::health::Evidence;
+use pointsman::engine::limit::gradient::Adaptive;
+use pointsman::engine::limit::{Budget, Limiter};
 use pointsman::engine::policy::Eject;
+use pointsman::engine::rules::Limit;
 use pointsman::engine::snapshot::ServiceSnapshot;
 use pointsman::engine::time::{Draw, Millis};
 use pointsman::engine::trace::NoTrace;
@@ -140,4 +144,23 @@ fn counting_a_request_allocates_nothing_once_its_series_is_known() {
     assert!(measure(count).count_total > 0, "the first time makes the series");
     assert_eq!(measure(|| (0..1_000).for_each(|_| count())).count_total, 0);
     assert!(metrics.render().contains("pointsman_refusals_total{reason=\"client_timeout\"} 4004"));
+}
+
+#[test]
+fn limits_and_budgets_allocate_nothing() {
+    let limit = Limit { concurrency: 100, rate_milli: 1_000_000, burst: 10, key: Some(Field::ClientIp) };
+    let (limiter, budget, adaptive) = (Limiter::new(&limit), Budget::new(2), Adaptive::default());
+    let mut passed = 0;
+    let counted = measure(|| {
+        for at in 0..10_000u64 {
+            let entered = limiter.enter(Draw(at % 300).fork(0).0, at * 10_000);
+            passed += u32::from(entered.is_ok());
+            budget.request(at as usize % 2, Millis(at));
+            black_box(budget.take(at as usize % 2, Millis(at), 200_000));
+            adaptive.observe(1_000 + at % 7, 20, Millis(at));
+            black_box(entered.is_ok());
+        }
+    });
+    assert!(passed > 5_000, "{passed}");
+    assert_eq!(counted.count_total, 0);
 }

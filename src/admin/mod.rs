@@ -31,6 +31,7 @@ use crate::debug_token::Keys;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
 
@@ -62,6 +63,8 @@ pub struct Admin {
     pub table: Arc<ArcSwap<Table>>,
     /// The process's clock.
     pub clock: Clock,
+    /// What limits know.
+    pub book: Arc<Book>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// All events.

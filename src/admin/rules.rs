@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 
 use crate::dry_run;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics};
+use crate::engine::format::limits::LimitsNote;
 use crate::engine::format::traffic::TrafficLine;
+use crate::engine::limit::rate::SECOND;
 use crate::engine::rules::{HostPattern, PoolSpec, Rule, RuleFile};
-use crate::engine::time::Draw;
+use crate::engine::time::{Draw, Millis};
+use crate::observe::limit_book::Book;
 use crate::observe::reloads::Reload;
 use crate::observe::timestamp;
 
@@ -36,7 +39,31 @@ pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
     };
     let trusted = table.router.trusts(&request.host, &request.path, request.client);
     let draw = request.draw.unwrap_or_else(|| Draw(RandomState::new().hash_one(table.generation)));
-    Json(dry_run::explain::explain(&table, &request.view(trusted), draw, admin.clock.now())).into_response()
+    let now = admin.clock.now();
+    let mut told = dry_run::explain::explain(&table, &request.view(trusted), draw, now);
+    if let (Some(file), Some(policies)) = (&told.file, &mut told.policies) {
+        live(&mut policies.limits, &admin.book, &file.service, &file.name, policies.retry.budget, now);
+    }
+    Json(told).into_response()
+}
+
+/// Adds to limits in force what is left of them. `share`: of the retry budget.
+fn live(limits: &mut LimitsNote, book: &Book, service: &str, file: &str, share: u32, now: Millis) {
+    let budgets = book.budgets();
+    limits.budget_left = budgets.iter().find(|(of, _)| &**of == service).map(|(_, budget)| budget.left(now, share));
+    if let Some(note) = &mut limits.limit {
+        let limiters = book.limiters();
+        let here = limiters
+            .iter()
+            .find(|((of, name, rule, _), _)| (&**of, &**name, &**rule) == (service, file, note.of.as_str()));
+        if let Some((_, limiter)) = here {
+            note.held = (note.concurrency > 0).then(|| limiter.places().0);
+            note.left = limiter.left(now.0 * (SECOND / 1_000));
+        }
+    }
+    let loads = book.loads();
+    let load = loads.iter().find(|(of, _)| &**of == service);
+    limits.service = load.and_then(|(_, load)| Some((load.held(), load.limit()?)));
 }
 
 fn written(file: &RuleFile) -> Value {

@@ -132,6 +132,7 @@ fn instance(endpoint: &Endpoint, recent: Recent) -> Value {
         "health": health(live.state(), recent.now),
         "recent": live.recent(recent.now, recent.window),
         "check": live.verdict(),
+        "check_failure": live.check_failure().map(|failure| failure.to_string()),
         "drained": live.drained(),
         "in_flight": live.in_flight(),
     })

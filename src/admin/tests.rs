@@ -82,6 +82,7 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
     let events = Events::new(Arc::clone(&metrics));
     let parts = Arc::new(Parts::default());
     let admin = Admin {
+        book: Arc::new(Book::new(1, std::hash::RandomState::new())),
         table: Arc::new(ArcSwap::from_pointee(table())),
         clock: Clock::start(),
         reloads: Reloads::new(Arc::clone(&events), Arc::clone(&metrics)),

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::config::{self, Flags, LogFormat, Settings};
 use crate::engine::diagnostic::Severity;
 use crate::observe::log;
-use crate::publish::rules::{self, RulesError};
+use crate::publish::rules::{self, Permits, RulesError};
 use crate::serve::{RuleSource, Serving, Signal, Signals};
 
 /// Ended in order.
@@ -74,7 +74,8 @@ fn read_rules(settings: &Settings) -> Option<RuleSource> {
         return None;
     };
     let paths = vec![path.into()];
-    match rules::read(&paths) {
+    let config::Checks { allow_commands } = settings.checks;
+    match rules::read(&paths, Permits { commands: allow_commands }) {
         Ok(loaded) => Some(RuleSource { paths, loaded }),
         Err(RulesError::Wrong(found)) => {
             eprint!("{}", found.render());

@@ -20,7 +20,7 @@ pub use consul::{Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscrip
 pub use flags::Flags;
 pub use report::{Origin, Report};
 pub use settings::{
-    AccessLog, Admin, Auto, Catalog, CatalogSource, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log,
+    AccessLog, Admin, Auto, Catalog, CatalogSource, Checks, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log,
     LogFormat, Metrics, PathText, Secret, Settings, Upstream,
 };
 

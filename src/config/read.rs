@@ -9,8 +9,8 @@ use super::layers::Layer;
 use super::report::{Origin, Report};
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
-    Metrics, Settings, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, Checks, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log,
+    LogFormat, Metrics, Overload, Settings, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 
@@ -28,6 +28,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         workers: at.value("workers", "auto", auto(|text| whole(1, 1_024)(text).map(|n| n as usize)), cx),
         limits: limits(at.map("limits", cx), cx),
         upstream: upstream(at.map("upstream", cx), cx),
+        checks: checks(at.map("checks", cx), cx),
         drain: drain(at.map("drain", cx), cx),
         trusted_proxies: at.list("trusted_proxies", "", network, cx),
         request_id: at.value("request_id", "true", flag, cx),
@@ -45,6 +46,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         debug_token: debug_token(at.map("debug_token", cx), cx),
         log: log(at.map("log", cx), cx),
         metrics: metrics(at.map("metrics", cx), cx),
+        overload: overload(at.map("overload", cx), cx),
     };
     at.finish(cx);
     (settings, std::mem::take(&mut cx.report))
@@ -182,6 +184,12 @@ fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
     upstream
 }
 
+fn checks(mut at: Scope<'_>, cx: &mut Context<'_>) -> Checks {
+    let checks = Checks { allow_commands: at.value("allow_commands", "false", flag, cx) };
+    at.finish(cx);
+    checks
+}
+
 fn drain(mut at: Scope<'_>, cx: &mut Context<'_>) -> Drain {
     let drain =
         Drain { delay: at.value("delay", "5s", duration, cx), timeout: at.value("timeout", "30s", duration, cx) };
@@ -251,4 +259,17 @@ fn metrics(mut at: Scope<'_>, cx: &mut Context<'_>) -> Metrics {
     };
     at.finish(cx);
     metrics
+}
+
+fn overload(mut at: Scope<'_>, cx: &mut Context<'_>) -> Overload {
+    let path = |text: &str| match text.starts_with('/') && !text.contains(['?', '#']) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is no path: it begins with `/` and has no query")),
+    };
+    let overload = Overload {
+        requests: at.value("requests", "0", |text| whole(0, 10_000_000)(text).map(|n| n as u32), cx),
+        exempt_paths: at.list("exempt_paths", "", path, cx),
+    };
+    at.finish(cx);
+    overload
 }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Towards instances.
     pub upstream: Upstream,
+    /// Active checks.
+    pub checks: Checks,
     /// Stopping.
     pub drain: Drain,
     /// Who may send X-Forwarded-*, Forwarded and PROXY protocol.
@@ -75,6 +77,8 @@ pub struct Settings {
     pub log: Log,
     /// Bounds on metrics.
     pub metrics: Metrics,
+    /// What the whole process carries.
+    pub overload: Overload,
 }
 
 /// Tokens for the trace of a request.
@@ -170,6 +174,15 @@ pub struct Limits {
     pub h2_streams: u32,
 }
 
+/// What the whole process carries, over all listeners and workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overload {
+    /// Requests at once; those above it get 503 before they are decided. Default 0: no limit.
+    pub requests: u32,
+    /// Paths, by segment, that go past every limit: those by which others judge our health. Default none.
+    pub exempt_paths: Vec<String>,
+}
+
 /// Towards instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -177,6 +190,13 @@ pub struct Upstream {
     pub idle: Auto<u64>,
     /// Connections to one endpoint, over all workers; 0: no limit.
     pub max_connections: u32,
+}
+
+/// Active checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Whether rule files may have programs of this machine run (`check: {command: […]}`). Default false.
+    pub allow_commands: bool,
 }
 
 /// Stopping.

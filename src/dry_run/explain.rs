@@ -8,6 +8,7 @@ use crate::engine::format::explanation::{
     CandidateNote, Explanation, FileNote, HashNote, Kind, LeftOutNote, LevelNote, PassedOverNote, PickNote,
     PoliciesNote, PoolNote, RequestNote, ResortNote, ResultNote,
 };
+use crate::engine::format::limits::LimitsNote;
 use crate::engine::format::traffic::shown_draw;
 use crate::engine::request::RequestView;
 use crate::engine::route::visited::{Visited, lists, visited};
@@ -226,8 +227,10 @@ impl<'t> Told<'t> {
             LeftOut::Status { status } => status.word().into(),
             LeftOut::Weight => "weight 0".into(),
             LeftOut::Drained => "drained".into(),
-            LeftOut::CheckFailing => "its check fails".into(),
-            LeftOut::AwaitsCheck => "waits for its first passing check".into(),
+            LeftOut::CheckFailing { last: None } => "its check fails".into(),
+            LeftOut::CheckFailing { last: Some(last) } => format!("its check fails: {last}"),
+            LeftOut::AwaitsCheck { last: None } => "waits for its first passing check".into(),
+            LeftOut::AwaitsCheck { last: Some(last) } => format!("waits for its first passing check: {last}"),
             LeftOut::Ejected { until } if until.0 > self.now.0 => {
                 format!("ejected for another {} ms", until.since(self.now))
             }
@@ -292,6 +295,7 @@ impl<'t> Told<'t> {
             prefer: file.locality.prefer.iter().map(ToString::to_string).collect(),
             spill: file.locality.spill,
             failback: file.locality.failback,
+            limits: LimitsNote::of(file, policies),
         })
     }
 }

@@ -242,7 +242,24 @@ pub enum Probe {
         body: Option<String>,
     },
     /// A connection that must open.
-    Tcp,
+    Tcp {
+        /// Sent once it is open. Default nothing.
+        send: Option<String>,
+        /// Text that the first 64 KiB of what comes must contain. Default none: the open connection is enough.
+        expect: Option<String>,
+    },
+    /// The gRPC health checking protocol v1 (`grpc.health.v1.Health/Check`): SERVING passes.
+    Grpc {
+        /// The service whose health is asked. Default "": the server's as a whole.
+        service: String,
+        /// The `:authority`; default the instance's address.
+        authority: Option<String>,
+    },
+    /// A program on the proxy's own machine: exit status 0 passes.
+    Command {
+        /// Program and arguments, given as they are, without a shell; `{address}` and `{port}` are the instance's.
+        argv: Vec<String>,
+    },
 }
 
 /// An active check. Durations in milliseconds.
@@ -252,6 +269,8 @@ pub struct Check {
     pub probe: Probe,
     /// Between checks. Default 5 s, jitter 20 %.
     pub interval: u64,
+    /// Between checks of a passing endpoint that had no request for this long. Default 60 s; at least `interval`.
+    pub idle_interval: u64,
     /// For one check. Default 2 s.
     pub timeout: u64,
     /// Passes in a row that make it healthy. Default 2 (the very first verdict needs one).
@@ -262,6 +281,26 @@ pub struct Check {
     pub hold_new: bool,
     /// A pass ends a passive ejection before its time. Default off.
     pub check_readmits: bool,
+}
+
+impl Check {
+    /// A check with the defaults of everything else.
+    #[must_use]
+    pub const fn new(probe: Probe) -> Self {
+        Self {
+            probe,
+            interval: 5_000,
+            idle_interval: 60_000,
+            timeout: 2_000,
+            rise: 2,
+            fall: 3,
+            hold_new: false,
+            check_readmits: false,
+        }
+    }
+
+    /// An open connection is all that is asked.
+    pub const CONNECTS: Probe = Probe::Tcp { send: None, expect: None };
 }
 
 /// Region- and zone-local routing.

@@ -1,7 +1,8 @@
 //! Whom to try, and whom next: the order of resort for the first try, the retry's walk for the others.
 
-use super::balance::{Asking, Memory, Picked, Tried, last_resort, pick, pick_any, probe};
+use super::balance::{Asking, Memory, Picked, Tried, last_resort, pick, pick_any, probe, probe_open};
 use super::route::{Choice, Decision, Detail, FileIdx, Outcome, PoolSlot, Step, after_empty, next_choice, reached};
+use super::snapshot::EndpointIdx;
 use super::table::Table;
 use super::time::{Draw, Millis};
 use super::trace::NoTrace;
@@ -47,6 +48,9 @@ impl<'t> Tries<'t> {
         if may_probe && let Some(picked) = self.probe_passed_over(now) {
             return Ok(picked);
         }
+        if !may_probe && let Some(picked) = self.probe_open(now) {
+            return Ok(picked);
+        }
         let mut outcome = self.decision.outcome;
         // Each turn takes a later step, so this ends; the bound is for a table that would break that promise.
         for _ in 0..64 {
@@ -65,22 +69,31 @@ impl<'t> Tries<'t> {
     }
 
     /// Another endpoint: of the same pool, or for the last permitted try of the next pool where there is one, else of
-    /// another locality level. Those whose last answer was a failure come after the others; when nobody is left, one
-    /// that is ejected.
-    pub fn next(&mut self, now: Millis, last: bool) -> Option<Picked> {
+    /// another locality level (at once when the last endpoint was `unreachable`: its neighbours may be cut off with it).
+    /// Those whose last answer was a failure come after the others; when nobody is left, one that is ejected.
+    pub fn next(&mut self, now: Millis, last: bool, unreachable: bool) -> Option<Picked> {
         let stands = self.choice?;
-        if !last && let Some(picked) = self.pick(stands, now, false) {
+        if !last && let Some(picked) = self.pick_again(stands, now, unreachable) {
             return Some(picked);
         }
-        let mut at = next_choice(self.table, self.decision, stands);
+        if let Some(picked) = self.next_pool(now) {
+            return Some(picked);
+        }
+        let same = if last { self.pick_again(stands, now, true) } else { None };
+        same.or_else(|| self.last_resort())
+    }
+
+    /// An endpoint of the next pool of the list, or of the next arm, that has somebody: for a request that the pool at
+    /// hand has no room for.
+    pub fn next_pool(&mut self, now: Millis) -> Option<Picked> {
+        let mut at = next_choice(self.table, self.decision, self.choice?);
         while let Some(choice) = at {
             if let Some(picked) = self.pick(choice, now, false) {
                 return Some(picked);
             }
             at = next_choice(self.table, self.decision, choice);
         }
-        let same = if last { self.pick_elsewhere(stands, now) } else { None };
-        same.or_else(|| self.last_resort())
+        None
     }
 
     /// An ejected endpoint of the pools that the request may go to.
@@ -93,10 +106,13 @@ impl<'t> Tries<'t> {
         })
     }
 
-    /// Another endpoint of the same pool, to be tried beside the one that is being tried.
+    /// Another endpoint of the same pool that was not tried: instead of these, which have no room, or beside the one
+    /// that is being tried.
     #[must_use]
-    pub fn beside(&self, now: Millis) -> Option<Picked> {
-        self.pick_of(self.choice?, now, false)
+    pub fn instead(&self, now: Millis, full: &[EndpointIdx]) -> Option<Picked> {
+        let mut tried = self.tried.clone();
+        full.iter().for_each(|endpoint| tried.add(*endpoint));
+        Self { tried, ..*self }.pick_of(self.choice?, now, false)
     }
 
     /// A pool whose members are all ejected is never chosen, so it gets its probe from a request that passes it over;
@@ -114,6 +130,21 @@ impl<'t> Tries<'t> {
         })
     }
 
+    /// A service whose requests cannot be repeated would never take an instance back: one that has waited for long, and
+    /// whose address accepts connections (`upstream::checks` has asked), gets one of them.
+    fn probe_open(&mut self, now: Millis) -> Option<Picked> {
+        let table = self.table;
+        let endpoints = table.endpoints(self.file);
+        let chosen = self.choice.map(|choice| choice.slot);
+        let passed_over = self.choice.is_none_or(|choice| choice.passes_over());
+        let reached = passed_over.then(|| reached(table, self.decision, self.choice)).into_iter().flatten();
+        reached.chain(chosen).find_map(|slot| {
+            let endpoint = probe_open(table.pool(self.file, slot), endpoints, now)?;
+            self.pool = table.files[self.file as usize].compiled(slot);
+            Some(Picked { endpoint, level: 0, probe: true, panic: false, last_resort: false })
+        })
+    }
+
     /// Notes that an endpoint gets a try.
     pub fn note(&mut self, picked: Picked) {
         self.tried.add(picked.endpoint);
@@ -126,8 +157,8 @@ impl<'t> Tries<'t> {
         Some(picked)
     }
 
-    fn pick_elsewhere(&mut self, choice: Choice, now: Millis) -> Option<Picked> {
-        let picked = self.pick_from(choice, now, false, self.level)?;
+    fn pick_again(&mut self, choice: Choice, now: Millis, elsewhere: bool) -> Option<Picked> {
+        let picked = self.pick_from(choice, now, false, self.level.filter(|_| elsewhere))?;
         (self.choice, self.pool) = (Some(choice), choice.pool);
         Some(picked)
     }

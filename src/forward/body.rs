@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::connection::NEVER;
 use super::error::Detail;
 use super::exchange::Exchange;
-use super::upgrade::Tunnel;
+use super::upgrade::{Lasting, Tunnel};
 use super::upload::UploadBody;
 use super::wait::after;
 use crate::engine::time::Millis;
@@ -33,8 +33,8 @@ pub enum Source {
     Own(Option<Bytes>),
     /// An instance.
     Instance(Relay),
-    /// None: the connection leaves HTTP. The instance's side, and how long it may be silent (ms).
-    Tunnel(Raw, u64),
+    /// None: the connection leaves HTTP. The instance's side, and how long that may last.
+    Tunnel(Raw, Lasting),
 }
 
 impl Source {
@@ -56,6 +56,8 @@ pub struct Relay {
     pub idle: u64,
     /// Until when the whole may last.
     pub total: Millis,
+    /// When it has the age at which a stream is ended.
+    pub aged: Millis,
     /// Since when the next piece is waited for.
     pub waiting: Option<Millis>,
     /// It failed; told in the next turn, so that what came before goes out first.
@@ -72,9 +74,9 @@ impl AnswerBody {
     #[must_use]
     pub fn new(source: Source, exchange: Exchange) -> Self {
         match source {
-            Source::Tunnel(raw, idle) => {
+            Source::Tunnel(raw, lasting) => {
                 let connection = Rc::clone(exchange.connection());
-                connection.tunnel.replace(Some(Tunnel { raw, exchange, idle }));
+                connection.tunnel.replace(Some(Tunnel { raw, exchange, lasting }));
                 Self { source: Source::Own(None), exchange: None }
             }
             Source::Own(_) | Source::Instance(_) => Self { source, exchange: Some(exchange) },
@@ -106,6 +108,9 @@ impl AnswerBody {
         }
         let Some(link) = &mut relay.link else { return Poll::Ready(None) };
         let clock = &exchange.connection().clock;
+        if clock.now() >= relay.aged {
+            return cut(relay, exchange, Detail::MaxStreamAge, cx);
+        }
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = None;
@@ -130,7 +135,7 @@ impl AnswerBody {
                 if clock.now() >= deadline {
                     return cut(relay, exchange, Detail::UpstreamTimeout, cx);
                 }
-                exchange.connection().instance_deadline.set(deadline);
+                exchange.connection().instance_deadline.set(deadline.min(relay.aged));
                 Poll::Pending
             }
         }

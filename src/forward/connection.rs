@@ -76,6 +76,8 @@ pub struct Connection {
     pub lingers: Cell<bool>,
     /// The answer under way is the last one.
     pub closing: Cell<bool>,
+    /// The drain's time is over: a tunnel says goodbye where its protocol has a word for it.
+    pub going_away: Cell<bool>,
     /// Set with a 101; the driver takes it when HTTP has ended.
     pub tunnel: RefCell<Option<Tunnel>>,
     /// Wakes the driver's task.
@@ -103,6 +105,7 @@ impl Connection {
             write_blocked: Cell::new(NEVER),
             lingers: Cell::new(false),
             closing: Cell::new(false),
+            going_away: Cell::new(false),
             tunnel: RefCell::new(None),
             waker: RefCell::new(None),
         }
@@ -125,6 +128,7 @@ impl Connection {
             write_blocked: Cell::new(NEVER),
             lingers: Cell::new(false),
             closing: Cell::new(false),
+            going_away: Cell::new(false),
             tunnel: RefCell::new(None),
             waker: RefCell::new(None),
         }

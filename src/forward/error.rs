@@ -28,6 +28,8 @@ pub enum Detail {
     UpstreamMalformed,
     /// No head in time, or the whole took too long.
     UpstreamTimeout,
+    /// A stream reached the age at which it is ended.
+    MaxStreamAge,
     /// Over a rate limit.
     RateLimited,
     /// Over a concurrency or memory limit.
@@ -66,7 +68,7 @@ impl Detail {
             Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamTls | Self::UpstreamMalformed => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout | Self::MaxStreamAge => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::BadRequest | Self::ClientBody => StatusCode::BAD_REQUEST,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -94,6 +96,7 @@ impl Detail {
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamMalformed => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::MaxStreamAge => "max_stream_age",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::BadRequest => "bad_request",
@@ -131,6 +134,7 @@ impl Detail {
             | Self::UpstreamTls
             | Self::UpstreamMalformed
             | Self::UpstreamTimeout
+            | Self::MaxStreamAge
             | Self::RateLimited
             | Self::Overloaded
             | Self::Misdirected
@@ -151,6 +155,7 @@ impl Detail {
             | Self::NoRoutableInstance
             | Self::NotReady
             | Self::Draining
+            | Self::MaxStreamAge
             | Self::RateLimited
             | Self::Overloaded
             | Self::BadRequest

@@ -3,9 +3,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
+use tokio::sync::Notify;
 
 use super::attempt::Timing;
 use super::connection::{Connection, Phase};
@@ -97,14 +99,20 @@ pub struct Head {
 
 /// Counts a request at its endpoint while it lives.
 #[derive(Debug)]
-pub struct InFlight(Rc<Peer>);
+pub struct InFlight(Rc<Peer>, Option<Arc<Notify>>);
 
 impl InFlight {
     /// One request more.
     #[must_use]
     pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
-        Self(peer)
+        Self(peer, None)
+    }
+
+    /// One that was begun within a limit; its end calls the next one of this line.
+    #[must_use]
+    pub fn begun(peer: Rc<Peer>, line: Arc<Notify>) -> Self {
+        Self(peer, Some(line))
     }
 
     /// Where it is.
@@ -117,6 +125,11 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.live.end();
+        if let Some(line) = &self.1
+            && self.0.live.waiting() > 0
+        {
+            line.notify_one();
+        }
     }
 }
 
@@ -172,12 +185,12 @@ impl Exchange {
     }
 
     /// A try begins.
-    pub fn trying(&mut self, peer: Rc<Peer>, level: u8) {
+    pub fn trying(&mut self, on: InFlight, level: u8) {
         self.attempts += 1;
         self.level = Some(level);
         self.connect_us = None;
         self.first_byte_us = None;
-        self.on = Some(InFlight::new(peer));
+        self.on = Some(on);
     }
 
     /// How long parts of the try that counts took.

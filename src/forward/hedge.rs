@@ -8,7 +8,9 @@ use std::task::Poll;
 
 use super::attempt::{Ended, Limits, Outbound, Timing, try_at};
 use super::connection::{Connection, NEVER};
-use super::exchange::{Exchange, InFlight};
+use super::error::Detail;
+use super::exchange::{Exchange, InFlight, Peer};
+use super::queue;
 use super::retry::{Failure, Reading};
 use super::view::View;
 use super::worker::Worker;
@@ -36,6 +38,14 @@ pub struct Trying<'p> {
     pub host_of_instance: bool,
 }
 
+impl Trying<'_> {
+    /// The worker's side of an endpoint.
+    #[must_use]
+    pub fn peer(&self, picked: Picked) -> Rc<Peer> {
+        self.worker.peers.of(self.view.table.endpoint(self.file, picked.endpoint))
+    }
+}
+
 /// One try at the exchange's endpoint, and beside it another one at another endpoint of the pool where the rule wants
 /// that, the first is slow, the request is safe to repeat and the budget allows it. The result is that of the try that
 /// won, with its endpoint; the exchange stands at it.
@@ -57,9 +67,13 @@ pub async fn attempt(
         None => (alone(trying, exchange, outbound).await, picked),
         Some(delay) => beside(trying, exchange, outbound, picked, delay.max(1), tries).await,
     };
-    if trying.policies.hedge == Some(Hedge::P95) && ended.0.is_ok() {
+    let is_late = matches!(&ended.0, Err(failure) if failure.detail == Detail::UpstreamTimeout);
+    if ended.0.is_ok() || is_late {
         let micros = exchange.connection().clock.micros().saturating_sub(started);
-        file.latency(tries.pool, |sketch| sketch.observe(micros));
+        queue::learn(trying, exchange, micros);
+        if trying.policies.hedge == Some(Hedge::P95) {
+            file.latency(tries.pool, |sketch| sketch.observe(micros));
+        }
     }
     ended
 }
@@ -149,7 +163,8 @@ async fn beside(
 
 /// Whom to try beside, if there is somebody and the budget allows it.
 fn second(trying: Trying<'_>, exchange: &mut Exchange, tries: &mut Tries<'_>) -> Option<(Picked, InFlight)> {
-    let picked = tries.beside(exchange.connection().clock.now())?;
+    let picked = tries.instead(exchange.connection().clock.now(), &[])?;
+    let on = queue::beside(trying, picked)?;
     if !exchange.within_budget(trying.policies.retry.budget) {
         exchange.count(&names::HEDGES, "budget");
         return None;
@@ -157,8 +172,7 @@ fn second(trying: Trying<'_>, exchange: &mut Exchange, tries: &mut Tries<'_>) ->
     tries.note(picked);
     exchange.attempts += 1;
     exchange.count(&names::HEDGES, "sent");
-    let peer = trying.worker.peers.of(trying.view.table.endpoint(trying.file, picked.endpoint));
-    Some((picked, InFlight::new(peer)))
+    Some((picked, on))
 }
 
 /// The end of a try, if it comes before `due`.

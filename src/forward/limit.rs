@@ -10,11 +10,12 @@ use super::answer::Refusal;
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::view::View;
-use crate::engine::limit::book::Book;
+use super::worker::Worker;
 use crate::engine::limit::rate::{Rate, SECOND};
 use crate::engine::limit::{Limiter, Over, Place};
 use crate::engine::request::RequestView;
 use crate::engine::route::{Decision, Reader, Router, RouterFile, RulePolicies, Scratch};
+use crate::observe::limit_book::Book;
 use crate::observe::names;
 
 /// draft-ietf-httpapi-ratelimit-headers-10: what is left now.
@@ -37,7 +38,7 @@ pub struct Admission {
     pub key: u64,
     /// It goes past every limit: a path that is always let in.
     pub exempt: bool,
-    places: [Option<Place>; 2],
+    places: [Option<Place>; 3],
     told: Option<Box<Told>>,
 }
 
@@ -48,6 +49,31 @@ struct Told {
     left: HeaderValue,
     /// Seconds; `None`: it was let in.
     retry_after: Option<u64>,
+}
+
+/// Sheds what the whole process does not carry, before any work on it. Notes whether the path is always let in.
+///
+/// # Errors
+/// Over the number of requests at once: 503.
+pub fn enter(worker: &Worker, exchange: &mut Exchange, path: &str) -> Result<(), Refusal> {
+    let settings = &worker.settings;
+    exchange.admission.exempt = settings.exempt_paths.iter().any(|exempt| is_under(path, exempt));
+    if settings.requests == 0 || exchange.admission.exempt {
+        return Ok(());
+    }
+    let place = worker.limits.book.process().take(settings.requests);
+    if place.is_none() {
+        worker.metrics.word(&names::SHED, "requests");
+        return Err(Detail::Overloaded.into());
+    }
+    exchange.admission.places[2] = place;
+    Ok(())
+}
+
+/// By segment: `/health` and `/health/…`, never `/healthy`.
+fn is_under(path: &str, prefix: &str) -> bool {
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Lets a request in, or says why not. One branch where there are no limits.

@@ -22,8 +22,9 @@ use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::latency;
 use super::limit;
+use super::queue::place;
 use super::respond;
-use super::retry::{Reading, Trouble, backoff};
+use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::traced;
 use super::upload::Upload;
@@ -103,6 +104,7 @@ async fn phases(
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
+    limit::enter(worker, exchange, &target.path)?;
 
     // Decide: file, rule, pool.
     let view = worker.view();
@@ -141,16 +143,25 @@ async fn phases(
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
-        tries.note(picked);
-        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint));
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(peer, picked.level);
+        let on = match place(trying, exchange, &mut picked, &tries).await {
+            Ok(on) => on,
+            // The whole pool is full: the next one may have room.
+            Err(full) => {
+                picked = tries.next_pool(exchange.connection().clock.now()).ok_or(full)?;
+                continue;
+            }
+        };
+        tries.note(picked);
+        exchange.trying(on, picked.level);
         let result;
         (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, trying, &outbound).then(|| tries.next(now, last)).flatten();
+        let again = may_follow(exchange, trouble, trying, &outbound)
+            .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
+            .flatten();
         let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);

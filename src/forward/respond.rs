@@ -6,15 +6,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
 use super::body::{Relay, Source};
+use super::connection::NEVER;
 use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::headers::towards_client;
 use super::survey::Survey;
+use super::upgrade::Lasting;
 use super::upload::UploadBody;
-use super::wait::until;
+use super::wait::{after, until};
 use super::worker::Worker;
 use crate::engine::policy::Timeouts;
+use crate::engine::time::Millis;
 use crate::upstream::{Link, Received};
 
 const X_RULE: HeaderName = HeaderName::from_static("x-pointsman-rule");
@@ -62,7 +65,7 @@ pub async fn pass_on(
     towards_client(&mut head.headers, seen, &worker.settings);
     head.version = http::Version::HTTP_11;
     let source = match protocol {
-        None => Source::Instance(relay(incoming, &head.headers, link, limits)),
+        None => Source::Instance(relay(incoming, &head.headers, link, limits, exchange.connection().clock.now())),
         Some(protocol) => {
             let connection = std::rc::Rc::clone(exchange.connection());
             let raw = until(&connection, limits.total, link.into_raw()).await;
@@ -72,7 +75,10 @@ pub async fn pass_on(
             if let Some(protocol) = protocol {
                 head.headers.insert(UPGRADE, protocol);
             }
-            Source::Tunnel(raw, limits.timeouts.stream_idle)
+            let websocket =
+                head.headers.get(UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+            let aged = after(connection.clock.now(), limits.timeouts.max_stream_age);
+            Source::Tunnel(raw, Lasting { idle: limits.timeouts.stream_idle, aged, websocket })
         }
     };
     if let Some(changes) = changes {
@@ -84,22 +90,24 @@ pub async fn pass_on(
     Ok(Response::from_parts(head, source))
 }
 
-fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits) -> Relay {
+fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits, now: Millis) -> Relay {
+    let streams = is_stream(headers);
+    let Timeouts { idle, stream_idle, max_stream_age, .. } = limits.timeouts;
     Relay {
         incoming,
         link: Some(link),
-        idle: idle_limit(headers, &limits.timeouts),
+        idle: if streams { stream_idle } else { idle },
         total: limits.total,
+        aged: if streams { after(now, max_stream_age) } else { NEVER },
         waiting: None,
         failed: None,
     }
 }
 
-/// Server-sent events and gRPC streams may be silent for longer.
-fn idle_limit(headers: &HeaderMap, timeouts: &Timeouts) -> u64 {
-    let streams = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+/// Server-sent events and gRPC streams may be silent for longer, and have an age.
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.as_bytes();
         kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
-    });
-    if streams { timeouts.stream_idle } else { timeouts.idle }
+    })
 }

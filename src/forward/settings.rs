@@ -30,6 +30,10 @@ pub struct Settings {
     pub protocol_label: String,
     /// Bytes of a request's body kept for a second try. Default 64 KiB.
     pub replay_size: usize,
+    /// Requests at once in the whole process; those above it get 503 before they are decided. Default 0: no limit.
+    pub requests: u32,
+    /// Paths, by segment, that go past every limit. Default none.
+    pub exempt_paths: Vec<String>,
     /// What `Retry-After` says on a 503 for want of instances. Default 1 s.
     pub retry_after: HeaderValue,
 }
@@ -49,6 +53,8 @@ impl Default for Settings {
             upgrades: vec!["websocket".to_owned()],
             protocol_label: "proto".to_owned(),
             replay_size: 64 * 1024,
+            requests: 0,
+            exempt_paths: Vec::new(),
             retry_after: HeaderValue::from_static("1"),
         }
     }

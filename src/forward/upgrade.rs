@@ -1,4 +1,5 @@
-//! After a 101: bytes both ways, until one side ends or nothing moves for `stream_idle`.
+//! After a 101: bytes both ways, until one side ends, nothing moves for `stream_idle`, or it has reached its age. A
+//! WebSocket is then told with a close frame.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +9,9 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{Connection, NEVER};
+use super::error::Detail;
 use super::exchange::Exchange;
+use super::frames::{Frames, going_away};
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::upstream::link::Raw;
@@ -23,9 +26,23 @@ pub struct Tunnel {
     pub raw: Raw,
     /// The request that led to it.
     pub exchange: Exchange,
+    /// How long it may last.
+    pub lasting: Lasting,
+}
+
+/// How long a tunnel may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting {
     /// Milliseconds without a byte in either direction.
     pub idle: u64,
+    /// When it has the age at which it is ended.
+    pub aged: Millis,
+    /// It carries WebSocket frames, so it can be ended with a word.
+    pub websocket: bool,
 }
+
+/// How long both sides have to take the goodbye, and to close.
+const GOODBYE_MS: u64 = 1_000;
 
 impl Tunnel {
     /// The instance that it leads to, for a log.
@@ -36,11 +53,20 @@ impl Tunnel {
 
     /// Passes bytes on. `read`: what the client sent behind its request.
     pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C, read: Bytes, connection: &Connection) {
-        let Self { mut raw, mut exchange, idle } = self;
-        let mut up = Flow::new(read);
-        let mut down = Flow::new(std::mem::take(&mut raw.read));
+        let Self { mut raw, mut exchange, lasting } = self;
+        let mut up = Flow::new(read, lasting.websocket);
+        let mut down = Flow::new(std::mem::take(&mut raw.read), lasting.websocket);
+        let mask = (exchange.draw.fork(GOODBYE_MS).0 as u32).to_be_bytes();
         let mut moved = connection.clock.now();
+        let mut cut_at = NEVER;
         std::future::poll_fn(|cx| {
+            let now = connection.clock.now();
+            let leaves = lasting.websocket && connection.going_away.get();
+            if cut_at == NEVER && (now >= lasting.aged || leaves) {
+                cut_at = now.plus(if lasting.websocket { GOODBYE_MS } else { 0 });
+                up.say_goodbye(going_away(Some(mask)));
+                down.say_goodbye(going_away(None));
+            }
             let mut progress = false;
             let there = up.poll(&mut client, &mut raw.stream, cx, &mut progress);
             let back = down.poll(&mut raw.stream, &mut client, cx, &mut progress);
@@ -52,25 +78,34 @@ impl Tunnel {
             if over {
                 return Poll::Ready(());
             }
-            poll_idle(connection, progress, idle, &mut moved)
+            poll_until(connection, progress, lasting, cut_at, &mut moved)
         })
         .await;
         connection.instance_deadline.set(NEVER);
         exchange.tunnelled(down.passed);
+        if cut_at != NEVER {
+            exchange.detail = Some(if connection.going_away.get() { Detail::Draining } else { Detail::MaxStreamAge });
+        }
         exchange.complete();
     }
 }
 
-/// Ready when nothing has moved for too long.
-fn poll_idle(connection: &Connection, progress: bool, idle: u64, moved: &mut Millis) -> Poll<()> {
+/// Ready when nothing has moved for too long, or the time for the goodbye is over.
+fn poll_until(
+    connection: &Connection,
+    progress: bool,
+    lasting: Lasting,
+    cut_at: Millis,
+    moved: &mut Millis,
+) -> Poll<()> {
     if progress {
         *moved = connection.clock.read_millis();
     }
-    let deadline = after(*moved, idle);
+    let deadline = after(*moved, lasting.idle).min(cut_at);
     if connection.clock.now() >= deadline {
         return Poll::Ready(());
     }
-    connection.instance_deadline.set(deadline);
+    connection.instance_deadline.set(if cut_at == NEVER { deadline.min(lasting.aged) } else { deadline });
     Poll::Pending
 }
 
@@ -83,19 +118,60 @@ struct Flow {
     end: usize,
     passed: u64,
     state: State,
+    /// Follows a WebSocket's frames; `None`: any bytes.
+    frames: Option<Frames>,
+    /// What is said where the frame under way ends.
+    goodbye: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
+    /// The goodbye is being said; what still comes is not passed on.
+    Leaving,
+    /// It was said, and the writing side closed; the reading side is heard out, so that nothing is lost to a reset.
+    Left,
     /// The reading side ended; the writing side is to be told.
     Ending,
     Ended,
 }
 
 impl Flow {
-    fn new(first: Bytes) -> Self {
-        Self { first, buffer: vec![0; BUFFER].into(), start: 0, end: 0, passed: 0, state: State::Open }
+    fn new(first: Bytes, websocket: bool) -> Self {
+        Self {
+            first,
+            buffer: vec![0; BUFFER].into(),
+            start: 0,
+            end: 0,
+            passed: 0,
+            state: State::Open,
+            frames: websocket.then(Frames::default),
+            goodbye: None,
+        }
+    }
+
+    /// Ends it with these bytes, once the frame under way is whole. Nothing is said where the protocol has no word, or
+    /// where the sender has taken its leave already.
+    fn say_goodbye(&mut self, words: Vec<u8>) {
+        if self.frames.is_some_and(|frames| !frames.closed()) && self.state == State::Open {
+            self.goodbye = Some(words);
+        }
+    }
+
+    /// How many of the pending bytes may go: all, or the rest of the frame under way.
+    fn sendable(&self) -> usize {
+        match (&self.frames, &self.goodbye) {
+            (Some(frames), Some(_)) => frames.rest_of(self.pending()),
+            _ => self.pending().len(),
+        }
+    }
+
+    /// Puts the goodbye in place of what is pending.
+    fn leave(&mut self) {
+        if let Some(words) = self.goodbye.take() {
+            (self.first, self.start, self.end, self.frames) = (words.into(), 0, 0, None);
+            self.state = State::Leaving;
+        }
     }
 
     /// Moves what can be moved. Ready when the reading side has ended and the writing side knows.
@@ -105,8 +181,12 @@ impl Flow {
         W: AsyncWrite + Unpin,
     {
         loop {
-            while !self.pending().is_empty() {
-                match Pin::new(&mut *to).poll_write(cx, self.pending()) {
+            if self.goodbye.is_some() && self.frames.is_some_and(|frames| frames.at_boundary()) {
+                self.leave();
+            }
+            while self.sendable() > 0 {
+                let most = self.sendable();
+                match Pin::new(&mut *to).poll_write(cx, &self.pending()[..most]) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => {
                         self.written(n);
@@ -116,7 +196,20 @@ impl Flow {
                     Poll::Pending => return Poll::Pending,
                 }
             }
+            if self.goodbye.is_some() && self.frames.is_some_and(|frames| frames.at_boundary()) {
+                continue;
+            }
             match self.state {
+                State::Leaving => {
+                    std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.state = State::Left;
+                }
+                State::Left => {
+                    if std::task::ready!(self.poll_fill(from, cx))? == 0 {
+                        self.state = State::Ended;
+                    }
+                    (self.start, self.end) = (0, 0);
+                }
                 State::Ended => return Poll::Ready(Ok(())),
                 State::Ending => {
                     std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
@@ -145,6 +238,10 @@ impl Flow {
 
     fn written(&mut self, n: usize) {
         self.passed += n as u64;
+        if let Some(mut frames) = self.frames.take() {
+            frames.advance(&self.pending()[..n]);
+            self.frames = Some(frames);
+        }
         if self.first.is_empty() {
             self.start += n;
         } else {
@@ -162,7 +259,7 @@ mod tests {
     async fn what_was_read_early_goes_first_and_an_end_is_passed_on() {
         let (mut left, mut inner_left) = tokio::io::duplex(8);
         let (mut inner_right, mut right) = tokio::io::duplex(8);
-        let mut flow = Flow::new(Bytes::from_static(b"early "));
+        let mut flow = Flow::new(Bytes::from_static(b"early "), false);
         let passing = tokio::spawn(async move {
             let mut moved = false;
             std::future::poll_fn(|cx| flow.poll(&mut inner_left, &mut inner_right, cx, &mut moved)).await.unwrap();

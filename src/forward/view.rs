@@ -10,10 +10,11 @@ use super::limit::Limiting;
 use crate::engine::instance::Instance;
 use crate::engine::label::Text;
 use crate::engine::limit::sketch::Sketch;
-use crate::engine::limit::{Budget, Limits, Load};
+use crate::engine::limit::{Budget, Load};
 use crate::engine::policy::Eject;
 use crate::engine::route::{Decision, PoolSlot, RouterFile, RuleIdx};
 use crate::engine::table::Table;
+use crate::observe::limit_book::Limits;
 use crate::observe::metrics::{Names, RouteKey, SeriesCache, WorkerMetrics};
 
 /// A generation of the table, as one worker sees it.

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::clock::Clock;
 use super::exchange::Peer;
+use super::queue::Queues;
 use super::settings::Settings;
 use super::traced::Traces;
 use super::upload::UploadBody;
@@ -18,13 +19,14 @@ use super::view::View;
 use crate::engine::balance::Memory;
 use crate::engine::health::{Evidence, Transition};
 use crate::engine::instance::Instance;
-use crate::engine::limit::{Book, Limits};
 use crate::engine::policy::Eject;
 use crate::engine::route::Scratch;
 use crate::engine::snapshot::Endpoint;
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
+use crate::observe::limit_book::{Book, Limits};
+use crate::observe::lines::Lines;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
 use crate::upstream::Peers;
@@ -52,6 +54,8 @@ pub struct Shared {
     pub workers: usize,
     /// Who may see how a request was decided; `None`: nobody.
     pub traces: Option<Traces>,
+    /// Who waits for a place at an instance.
+    pub lines: Arc<Lines>,
     /// What limits know; kept by the control plane over every reload.
     pub book: Arc<Book>,
 }
@@ -91,6 +95,8 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
+    /// Who waits for a place at an instance.
+    pub queues: Queues,
     /// What limits know, and which worker this is.
     pub limits: Limits,
 }
@@ -120,6 +126,7 @@ impl Worker {
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
             limits,
+            queues: Queues::new(shared.lines),
         })
     }
 

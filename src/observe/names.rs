@@ -71,6 +71,8 @@ families! {
     // Limits.
     LIMITED = Counter "pointsman_limited_total" ["service", "rule", "limit"]
         "Requests refused by a limit: rate, concurrency (of a rule or file), service, instance.";
+    SHED = Counter "pointsman_shed_total" ["limit"]
+        "Requests refused before they were decided, because the process carries no more.";
     RETRY_BUDGET = Gauge "pointsman_retry_budget_left" ["service"]
         "Retries and hedges that the service's budget still allows.";
     LIMIT_KEYS_EVICTED = Counter "pointsman_limit_keys_evicted_total" ["service", "rule"]

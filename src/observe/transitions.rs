@@ -116,7 +116,8 @@ pub fn words(reason: &Reason) -> String {
         }
         Reason::ProbeFailed { last } => format!("the trial request failed: {}", evidence(*last)),
         Reason::ProbeSucceeded => "the trial request succeeded".to_owned(),
-        Reason::Check { count } => format!("{count} active checks in a row"),
+        Reason::Check { count, failure: None } => format!("{count} active checks in a row passed"),
+        Reason::Check { count, failure: Some(failure) } => format!("{count} active checks in a row failed: {failure}"),
         Reason::Changed => "its address or version changed".to_owned(),
         Reason::Operator => "an operator asked".to_owned(),
     }

@@ -7,9 +7,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::publisher::NewRules;
 use crate::dry_run::load;
-use crate::engine::diagnostic::{Diagnostics, Severity, Source};
+use crate::engine::diagnostic::{Diagnostic, Diagnostics, Severity, Source};
+use crate::engine::policy::{Check, Probe};
 use crate::engine::route::Router;
-use crate::engine::rules::RuleSet;
+use crate::engine::rules::{RuleFile, RuleSet};
 use crate::files::FileWatch;
 use crate::observe::reloads::Reloads;
 
@@ -29,6 +30,13 @@ pub struct Loaded {
     pub lists: Vec<PathBuf>,
     /// What `check` would warn of.
     pub warnings: Diagnostics,
+}
+
+/// What rule files may ask of the machine that they do not run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// Programs may be run as checks (`checks.allow_commands`).
+    pub commands: bool,
 }
 
 /// Why rule files are not used.
@@ -56,14 +64,17 @@ fn count(diagnostics: &Diagnostics) -> String {
 ///
 /// # Errors
 /// Every problem of every file.
-pub fn read(paths: &[PathBuf]) -> Result<Loaded, RulesError> {
-    compile(load::rules(paths))
+pub fn read(paths: &[PathBuf], permits: Permits) -> Result<Loaded, RulesError> {
+    compile(load::rules(paths), permits)
 }
 
-fn compile(read: load::Loaded) -> Result<Loaded, RulesError> {
+fn compile(read: load::Loaded, permits: Permits) -> Result<Loaded, RulesError> {
     let load::Loaded { sources, rules: set, diagnostics: mut found, unreadable, lists } = read;
     if !unreadable.is_empty() {
         return Err(RulesError::Unreadable(unreadable));
+    }
+    if !permits.commands {
+        found.0.extend(set.files.iter().filter_map(forbidden));
     }
     if found.has_errors() {
         return Err(RulesError::Wrong(found));
@@ -75,6 +86,14 @@ fn compile(read: load::Loaded) -> Result<Loaded, RulesError> {
             Err(RulesError::Wrong(found))
         }
     }
+}
+
+/// Rule files may be written by others than those who run the proxy: only the configuration lets them run programs.
+fn forbidden(file: &Arc<RuleFile>) -> Option<Diagnostic> {
+    let Some(Check { probe: Probe::Command { .. }, .. }) = file.check else { return None };
+    let message = "checks by `command` are not allowed here";
+    let problem = Diagnostic::error("E904", &file.source, file.service.span, message);
+    Some(problem.help("`checks: {allow_commands: true}` in the proxy's configuration allows them"))
 }
 
 /// What else follows the rules: who must know the services before they are routed to, and the rules after.
@@ -89,6 +108,7 @@ pub trait Followers: Send + 'static {
 /// The rules' loader.
 pub struct RuleFiles<F> {
     paths: Vec<PathBuf>,
+    permits: Permits,
     /// The texts that were read last, in force or not: the same ones again are no news.
     last: Vec<Arc<Source>>,
     /// The list files that the rules read last name.
@@ -100,8 +120,8 @@ pub struct RuleFiles<F> {
 impl<F: Followers> RuleFiles<F> {
     /// Starts from rules that are in force.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>, loaded: &Loaded, reloads: Arc<Reloads>, followers: F) -> Self {
-        Self { paths, last: loaded.sources.clone(), lists: loaded.lists.clone(), reloads, followers }
+    pub fn new(paths: Vec<PathBuf>, permits: Permits, loaded: &Loaded, reloads: Arc<Reloads>, followers: F) -> Self {
+        Self { paths, permits, last: loaded.sources.clone(), lists: loaded.lists.clone(), reloads, followers }
     }
 
     /// Follows the files for as long as the publisher lives; `again` forces a look (SIGHUP).
@@ -150,7 +170,8 @@ impl<F: Followers> RuleFiles<F> {
         }
         self.last.clone_from(&read.sources);
         self.lists.clone_from(&read.lists);
-        let loaded = blocking(move || compile(read)).await??;
+        let permits = self.permits;
+        let loaded = blocking(move || compile(read, permits)).await??;
         self.followers.prepare(&loaded.router).await;
         apply(publisher, &loaded).await?;
         self.followers.applied(&loaded);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::engine::limit::Book;
 use crate::engine::policy::Concurrency;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
+use crate::observe::limit_book::Book;
 use crate::observe::metrics::{Samples, Source};
 use crate::observe::names;
 

@@ -25,7 +25,6 @@ use crate::catalog;
 use crate::config::Settings;
 use crate::debug_token::Keys;
 use crate::dry_run::explain::explain;
-use crate::engine::limit::Book;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -33,11 +32,12 @@ use crate::forward::traced::Traces;
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
+use crate::observe::limit_book::Book;
 use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
-use crate::publish::rules::{Loaded, RuleFiles};
+use crate::publish::rules::{Loaded, Permits, RuleFiles};
 use crate::publish::{self, Inputs, Published, Publisher};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
@@ -106,7 +106,9 @@ impl Serving {
         translate::upstream(settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
         let debug_key = control::debug_key(settings.debug_token.clone())?;
-        let Settings { admin, catalog, region, zone, workers, drain, access_log, label_keys, metrics, .. } = settings;
+        let Settings { admin, catalog, region, zone, workers, drain, checks, access_log, label_keys, metrics, .. } =
+            settings;
+        let permits = Permits { commands: checks.allow_commands };
         let workers = control::workers(workers);
 
         let clock = Clock::start();
@@ -147,6 +149,7 @@ impl Serving {
             workers,
             traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
             book: Arc::clone(&book),
+            lines: Arc::default(),
         };
         let plane = DataPlane::start(&listeners, &shared, &limits)
             .await
@@ -169,7 +172,7 @@ impl Serving {
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
         let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
-        let files = RuleFiles::new(rules.paths, &rules.loaded, Arc::clone(&reloads), followers);
+        let files = RuleFiles::new(rules.paths, permits, &rules.loaded, Arc::clone(&reloads), followers);
         tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
         tasks.spawn(
             Checks::new(
@@ -194,6 +197,7 @@ impl Serving {
         let (stop_admin, stop) = oneshot::channel();
         let parts = AdminParts {
             published,
+            book,
             clock,
             metrics,
             events,
@@ -262,6 +266,7 @@ const LOG_CLOSE: Duration = Duration::from_secs(2);
 
 struct AdminParts {
     published: Published,
+    book: Arc<Book>,
     clock: Clock,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
@@ -293,12 +298,13 @@ async fn start_admin(
         let read = move |path: &Path| control::read_token(path, &kept);
         tasks.spawn(control::follow_secret(path, "admin_token", read, again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, clock, metrics, events, reloads, readiness, transitions, handle, keys } = parts;
+    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle, keys } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
         table: Arc::clone(&published.table),
         clock,
+        book,
         metrics,
         events,
         reloads,

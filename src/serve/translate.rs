@@ -158,6 +158,8 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         host_of_instance: settings.host_header == config::HostHeader::Instance,
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
         body_idle: settings.limits.body_idle,
+        requests: settings.overload.requests,
+        exempt_paths: settings.overload.exempt_paths.clone(),
         ..forward::Settings::default()
     }
 }

@@ -20,6 +20,7 @@ use super::placement::Placement;
 use super::settings::Limits;
 use crate::forward;
 use crate::forward::Connection;
+use crate::forward::connection::Phase;
 
 /// What a worker's thread is started with.
 pub struct Seed {
@@ -52,6 +53,9 @@ pub struct Drain {
     /// Told how many had to be cut.
     pub cut: oneshot::Sender<usize>,
 }
+
+/// The most that is kept of a drain's time for tunnels to end with a word.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A worker's connections and what they share.
 pub struct Worker {
@@ -175,13 +179,25 @@ impl Worker {
             connection.closing.set(true);
             connection.wake();
         }
-        let all_ended = async {
+        let all_ended = || async {
             while !self.open.borrow().is_empty() {
                 self.ended.notified().await;
             }
         };
-        let _ = tokio::time::timeout(timeout, all_ended).await;
-        self.open.borrow().len()
+        // The last of the time is for tunnels to say goodbye.
+        let goodbye = (timeout / 10).min(GOODBYE);
+        if tokio::time::timeout(timeout - goodbye, all_ended()).await.is_ok() {
+            return 0;
+        }
+        let mut told = 0;
+        for connection in self.open.borrow().values().filter(|open| open.phase.get() == Phase::Tunnel) {
+            connection.going_away.set(true);
+            connection.wake();
+            told += 1;
+        }
+        let _ = tokio::time::timeout(goodbye, all_ended()).await;
+        let open = self.open.borrow();
+        told + open.values().filter(|open| !open.going_away.get()).count()
     }
 }
 

@@ -166,3 +166,198 @@ async fn an_instance_that_asks_for_a_pause_is_not_asked_again_and_its_wish_is_pa
         assert_eq!(proxy.get("/").await.text(), "well");
     }
 }
+
+/// Carries four requests at once, 40 ms each; what comes above that waits, as in a program with four threads.
+async fn four_at_once() -> Scripted {
+    let threads = Arc::new(tokio::sync::Semaphore::new(4));
+    Scripted::raw(move |mut stream, _| {
+        let threads = Arc::clone(&threads);
+        async move {
+            use tokio::io::AsyncWriteExt;
+            let mut read = Vec::new();
+            while crate::harness::read_request(&mut stream, &mut read, 0, 0).await.is_some() {
+                let thread = threads.acquire().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(40)).await;
+                drop(thread);
+                if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn twice_what_it_carries_costs_no_goodput_and_the_rest_is_told_at_once() {
+    let instance = four_at_once().await;
+    let rules = format!("{ONE_POOL}overload: {{instance: 4, queue: 8, wait: 150ms}}\n");
+    let proxy = Setup { workers: 2, ..Setup::to(&[instance.address]).rules(&rules) }.start().await;
+    let time = Duration::from_secs(3);
+    let good = |all: &[(u16, Duration)]| all.iter().filter(|(status, _)| *status == 200).count();
+    // Four clients, one after the other each: the peak.
+    let peak = good(&offer(proxy.address, 4, time, Duration::ZERO).await);
+    // 20 clients that ask every 100 ms: 200 a second, twice what four threads of 40 ms carry.
+    let all = offer(proxy.address, 20, time, Duration::from_millis(100)).await;
+    let served = good(&all);
+    assert!(served * 10 >= peak * 9, "{served} served of {} offered, {peak} at the peak", all.len());
+    let mut refused: Vec<Duration> = all.iter().filter(|(status, _)| *status == 503).map(|(_, took)| *took).collect();
+    assert!(refused.len() * 4 > all.len(), "{} refused of {}", refused.len(), all.len());
+    refused.sort_unstable();
+    assert!(refused[refused.len() / 2] < Duration::from_millis(200), "{:?}", refused[refused.len() / 2]);
+    assert!(all.iter().all(|(status, _)| matches!(status, 200 | 503)));
+    for result in ["served", "full"] {
+        let start = format!("pointsman_queued_total{{service=\"web\",rule=\"all\",result=\"{result}\"}}");
+        assert!(proxy.metric(&start).is_some(), "{result}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_served_in_turn_and_not_for_ever() {
+    let (go, told) = tokio::sync::watch::channel(false);
+    let instance = held(told).await;
+    let rules = format!("{ONE_POOL}overload: {{instance: 1, queue: 2, wait: 5s}}\n");
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let mut busy = proxy.client().await;
+    busy.send(GET).await;
+    soon("the request", async {
+        while instance.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut waiting = Vec::new();
+    for at in 1..=2 {
+        let mut client = proxy.client().await;
+        client.send(GET).await;
+        soon("a place in the line", async {
+            while proxy.waiting() < at {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        waiting.push(client);
+    }
+    let refused = proxy.get("/").await;
+    assert_eq!((refused.status, refused.field("x-pointsman-error").as_deref()), (503, Some("overloaded")));
+    go.send_replace(true);
+    assert_eq!(busy.reply().await.status, 200);
+    for client in &mut waiting {
+        assert_eq!(client.reply().await.status, 200);
+    }
+    assert_eq!(proxy.waiting(), 0);
+
+    let (_stuck, told) = tokio::sync::watch::channel(false);
+    let instance = held(told).await;
+    let rules = format!("{ONE_POOL}overload: {{instance: 1, queue: 2, wait: 100ms}}\n");
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let mut busy = proxy.client().await;
+    busy.send(GET).await;
+    soon("the request", async {
+        while instance.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let asked = Instant::now();
+    assert_eq!(proxy.get("/").await.status, 503);
+    assert!(asked.elapsed() >= Duration::from_millis(80), "{:?}", asked.elapsed());
+    assert_eq!(proxy.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_full_instance_is_passed_over_for_one_with_room() {
+    let (_stuck, told) = tokio::sync::watch::channel(false);
+    let (full, free) = (held(told).await, Scripted::echo().await);
+    let rules = format!("{ONE_POOL}balance: random\noverload: {{instance: 1}}\n");
+    let proxy = Setup::to(&[full.address, free.address]).rules(&rules).start().await;
+    let mut stuck = Vec::new();
+    while full.connections() == 0 {
+        let mut client = proxy.client().await;
+        client.send(GET).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        stuck.push(client);
+    }
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").await.status, 200);
+    }
+    assert_eq!(full.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_full_pool_hands_over_to_the_next_one_of_the_rule() {
+    let (_stuck, told) = tokio::sync::watch::channel(false);
+    let (full, free) = (held(told).await, Scripted::echo().await);
+    let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\n\
+                 overload: {instance: 1, queue: 0}\nrules: [{name: all, to: [first, other]}]\n";
+    let proxy = Setup::to(&[full.address, free.address]).rules(rules).start().await;
+    let mut stuck = proxy.client().await;
+    stuck.send(GET).await;
+    soon("the request", async {
+        while full.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").await.status, 200);
+    }
+    assert_eq!(full.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_process_sheds_what_it_does_not_carry_but_for_health_paths() {
+    let (go, told) = tokio::sync::watch::channel(false);
+    let instance = held(told).await;
+    let proxy = Setup { workers: 2, ..Setup::to(&[instance.address]) }
+        .settings(|settings| {
+            settings.requests = 1;
+            settings.exempt_paths = vec!["/healthz".into()];
+        })
+        .start()
+        .await;
+    let mut busy = proxy.client().await;
+    busy.send(GET).await;
+    soon("the request", async {
+        while instance.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let shed = proxy.get("/").await;
+    assert_eq!((shed.status, shed.field("retry-after").as_deref()), (503, Some("1")));
+    assert_eq!(proxy.get("/healthzz").await.status, 503);
+    let mut health = proxy.client().await;
+    health.send("GET /healthz/deep HTTP/1.1\r\nhost: shop\r\n\r\n").await;
+    go.send_replace(true);
+    assert_eq!((busy.reply().await.status, health.reply().await.status), (200, 200));
+    assert!(proxy.metric("pointsman_shed_total{limit=\"requests\"}").is_some_and(|line| line.ends_with(" 2")));
+}
+
+#[tokio::test]
+async fn an_adaptive_limit_falls_with_a_slow_instance_and_sheds() {
+    let slow = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = Arc::clone(&slow);
+    let instance = Scripted::raw(move |mut stream, _| {
+        let flag = Arc::clone(&flag);
+        async move {
+            use tokio::io::AsyncWriteExt;
+            let mut read = Vec::new();
+            while crate::harness::read_request(&mut stream, &mut read, 0, 0).await.is_some() {
+                let slow = flag.load(std::sync::atomic::Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(if slow { 200 } else { 10 })).await;
+                if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let rules = format!("{ONE_POOL}overload: {{instance: adaptive, queue: 0}}\n");
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let before = offer(proxy.address, 16, Duration::from_secs(1), Duration::from_millis(5)).await;
+    assert!(before.iter().all(|(status, _)| *status == 200), "16 at once are below what it starts with");
+    slow.store(true, std::sync::atomic::Ordering::SeqCst);
+    let after = offer(proxy.address, 16, Duration::from_secs(3), Duration::from_millis(20)).await;
+    assert!(after.iter().any(|(status, _)| *status == 503), "twenty times as slow, it is given less at once");
+}

@@ -93,3 +93,90 @@ async fn protocols_that_are_not_allowed_are_not_asked_for() {
     let seen = &instance.requests()[0];
     assert_eq!((seen.field("upgrade"), seen.field("http2-settings")), (None, None));
 }
+
+/// Accepts the change, then echoes frames; what it got is told at its end.
+async fn frames() -> (Scripted, tokio::sync::mpsc::Receiver<Vec<u8>>) {
+    let (tell, told) = tokio::sync::mpsc::channel(8);
+    let instance = Scripted::raw(move |mut stream, _| {
+        let tell = tell.clone();
+        async move {
+            read_request(&mut stream, &mut Vec::new(), 0, 0).await.unwrap();
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // The first half of a message of four bytes; the other half comes when the client has said something.
+            stream.write_all(&[0x82, 4, 1, 2]).await.unwrap();
+            let mut got = Vec::new();
+            let mut some = [0u8; 256];
+            while let Ok(n @ 1..) = stream.read(&mut some).await {
+                if got.is_empty() {
+                    stream.write_all(&[3, 4]).await.unwrap();
+                }
+                got.extend(&some[..n]);
+            }
+            let _ = tell.send(got).await;
+        }
+    })
+    .await;
+    (instance, told)
+}
+
+/// "Going away" to the client is unmasked; to the instance it is masked.
+fn is_masked_goodbye(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x88, 0x82, a, b, _, _, x, y] if (a ^ x, b ^ y) == (0x03, 0xE9))
+}
+
+#[tokio::test]
+async fn a_websocket_of_its_age_is_told_between_two_frames() {
+    let (instance, mut told) = frames().await;
+    let rules = format!("{}timeout: {{max_stream_age: 300ms}}\n", crate::harness::ONE_POOL);
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let mut client = proxy.client().await;
+    client.send(UPGRADE).await;
+    assert_eq!(client.reply().await.status, 101);
+    assert_eq!(client.raw(4).await, [0x82, 4, 1, 2]);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    // The age is over, and still nothing was put into the message that is under way. The client's own frame ends it:
+    // the instance is told before it, so it is not passed on; its goodbye makes the instance send the rest.
+    assert_eq!(client.raw(6).await, [3, 4, 0x88, 2, 0x03, 0xE9]);
+    assert!(client.is_closed().await);
+    drop(client);
+    let got = soon("what the instance got", told.recv()).await.unwrap();
+    assert!(is_masked_goodbye(&got), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_drain_that_is_over_says_goodbye_to_websockets() {
+    let (instance, mut told) = frames().await;
+    let proxy = Proxy::to(&[instance.address]).await;
+    let mut client = proxy.client().await;
+    client.send(UPGRADE).await;
+    assert_eq!(client.reply().await.status, 101);
+    client.send([0x81, 0x81, 0, 0, 0, 0, b'x']).await;
+    assert_eq!(client.raw(6).await, [0x82, 4, 1, 2, 3, 4]);
+    let draining = tokio::spawn(proxy.drain(Duration::from_secs(3)));
+    assert_eq!(client.raw(4).await, [0x88, 2, 0x03, 0xE9]);
+    drop(client);
+    assert_eq!(draining.await.unwrap().cut, 1);
+    let got = soon("what the instance got", told.recv()).await.unwrap();
+    assert!(got.starts_with(&[0x81, 0x81]) && is_masked_goodbye(&got[7..]), "{got:?}");
+}
+
+#[tokio::test]
+async fn an_event_stream_of_its_age_is_cut_and_its_instance_is_not_blamed() {
+    let instance = Scripted::raw(|mut stream, _| async move {
+        read_request(&mut stream, &mut Vec::new(), 0, 0).await;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        while stream.write_all(b"8\r\ndata: 1\n\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let rules =
+        format!("{}timeout: {{max_stream_age: 300ms}}\neject: {{consecutive_5xx: 1}}\n", crate::harness::ONE_POOL);
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let reply = proxy.get("/events").await;
+    assert_eq!((reply.status, reply.whole), (200, false));
+    assert!(!reply.body.is_empty() && proxy.transitions.all().is_empty());
+    assert!(proxy.metric("pointsman_errors_total{service=\"web\",detail=\"max_stream_age\"}").is_some());
+}

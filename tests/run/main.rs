@@ -16,6 +16,7 @@ mod demo;
 mod drain;
 mod faults;
 mod gray_release;
+mod grpc_checks;
 mod killed_instance;
 mod operators;
 mod outliers;

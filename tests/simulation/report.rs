@@ -36,19 +36,27 @@ pub fn rows() -> Vec<Row> {
     })
 }
 
-/// As it stands in docs/HEALTH.md: failed requests · mean extra time · p99 · time to react · tries a hundred requests.
-pub fn table(rows: &[Row]) -> String {
-    let mut out = format!("| fault | of | {} |\n|---|---|{}\n", ALL.join(" | "), "---|".repeat(ALL.len()));
+/// As they stand in docs/HEALTH.md: a table a figure.
+pub fn tables(rows: &[Row]) -> String {
+    let failed = table(rows, "Failed requests", |figures| format!("{} of {}", figures.failed, figures.requests));
+    let extra = table(rows, "Mean extra time, a failure counted as 15 s", |figures| span(figures.extra));
+    let p99 = table(rows, "99th percentile of the requests served", |figures| span(figures.p99));
+    let reacted = table(rows, "Time to react", |figures| match figures.reacted {
+        Some(after) => format!("{} s", tenths(after / MS)),
+        None => "–".to_owned(),
+    });
+    let tries = table(rows, "Tries for a hundred requests", |figures| figures.tries.to_string());
+    [failed, extra, p99, reacted, tries].join("\n")
+}
+
+fn table(rows: &[Row], title: &str, cell: impl Fn(&Figures) -> String) -> String {
+    let mut out =
+        format!("### {title}\n\n| fault | of | {} |\n|---|---|{}\n", ALL.join(" | "), "---|".repeat(ALL.len()));
     for row in rows {
-        let cells: Vec<String> = row.figures.iter().map(cell).collect();
+        let cells: Vec<String> = row.figures.iter().map(&cell).collect();
         let _ = writeln!(out, "| {} | {} | {} |", row.fault.name(), row.size, cells.join(" | "));
     }
     out
-}
-
-fn cell(figures: &Figures) -> String {
-    let react = figures.reacted.map_or("–".to_owned(), |at| format!("{} s", tenths(at / MS)));
-    format!("{} · {} · {} · {react}", figures.failed, span(figures.extra), span(figures.p99))
 }
 
 fn span(micros: Micros) -> String {

@@ -18,6 +18,7 @@ pub enum Fault {
     OneFlapping,
     Fast500,
     ZoneLost,
+    OwnZoneLost,
     CanaryBad,
     RollingRestart,
     AllBad,
@@ -25,12 +26,13 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OneDead,
         Self::OneSlow,
         Self::OneFlapping,
         Self::Fast500,
         Self::ZoneLost,
+        Self::OwnZoneLost,
         Self::CanaryBad,
         Self::RollingRestart,
         Self::AllBad,
@@ -43,7 +45,8 @@ impl Fault {
             Self::OneSlow => "one 20 × slower",
             Self::OneFlapping => "one flapping (2 s dead, 2 s well)",
             Self::Fast500 => "one answering 500 at once",
-            Self::ZoneLost => "own zone lost (nothing comes back)",
+            Self::ZoneLost => "one of two zones lost (nothing comes back)",
+            Self::OwnZoneLost => "the preferred zone lost (nothing comes back)",
             Self::CanaryBad => "whole canary answering 503, split 50/50",
             Self::RollingRestart => "rolling restart (each dead for 1 s)",
             Self::AllBad => "all answering 503",
@@ -59,7 +62,7 @@ impl Fault {
     pub fn hits(self, instance: usize, size: usize) -> bool {
         match self {
             Self::OneDead | Self::OneSlow | Self::OneFlapping | Self::Fast500 => instance == 0,
-            Self::ZoneLost => in_own_zone(instance, size),
+            Self::ZoneLost | Self::OwnZoneLost => in_own_zone(instance, size),
             Self::CanaryBad => is_canary(instance),
             Self::RollingRestart | Self::AllBad => true,
         }
@@ -74,10 +77,10 @@ impl Fault {
         match self {
             Self::OneDead => Mode::Dead,
             Self::OneSlow => Mode::Slow(20),
-            Self::OneFlapping if since / (2 * SECOND) % 2 == 0 => Mode::Dead,
+            Self::OneFlapping if (since / (2 * SECOND)).is_multiple_of(2) => Mode::Dead,
             Self::OneFlapping => Mode::Well,
             Self::Fast500 => Mode::Fails(500),
-            Self::ZoneLost => Mode::Lost,
+            Self::ZoneLost | Self::OwnZoneLost => Mode::Lost,
             Self::CanaryBad | Self::AllBad => Mode::Fails(503),
             Self::RollingRestart => {
                 let turn = instance as u64 * (ENDS - BEGINS - SECOND) / size.max(2) as u64;
@@ -89,7 +92,7 @@ impl Fault {
 
 /// The even ones are the canary.
 pub fn is_canary(instance: usize) -> bool {
-    instance % 2 == 0
+    instance.is_multiple_of(2)
 }
 
 /// Two zones; the first half stands in the proxy's own.

@@ -192,7 +192,7 @@ async fn demo(port: u16) -> Result<(), Box<dyn std::error::Error>> {
     let mut settings = config::load(&flags, []).map_err(|found| found.render())?.settings;
     settings.drain = config::Drain { delay: 0, timeout: 1_000 };
     let paths = vec![sample.rules.clone()];
-    let loaded = rules::read(&paths)?;
+    let loaded = rules::read(&paths, rules::Permits::default())?;
     let serving = Serving::start(settings, RuleSource { paths, loaded }).await?;
     let admin = serving.admin.unwrap_or(admin);
     let binary = std::env::current_exe().map_or_else(|_| "pointsman".to_owned(), |path| path.display().to_string());

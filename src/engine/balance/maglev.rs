@@ -104,7 +104,7 @@ fn size_class(members: usize) -> usize {
 }
 
 fn prime_from(least: usize) -> usize {
-    let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
     (least.max(3)..).find(is_prime).unwrap_or(least)
 }
 

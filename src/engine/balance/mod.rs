@@ -119,6 +119,13 @@ pub fn last_resort(pool: &Pool, endpoints: &[Endpoint], mut draw: Draw, tried: &
     Some(Picked { endpoint, level: level_of(pool, endpoint), probe: false, panic: false, last_resort: true })
 }
 
+/// As [`probe`] for a request that cannot be repeated: only of a member that has waited for long and is open to any
+/// request (`Live::open_trial`).
+#[must_use]
+pub fn probe_open(pool: &Pool, endpoints: &[Endpoint], now: Millis) -> Option<EndpointIdx> {
+    pool.ejected.iter().copied().find(|at| endpoints[*at as usize].live.take_open_permit(now, pool.permit_ms))
+}
+
 /// A level by its load; `None` when no level has any.
 fn draw_level(levels: &[Level], draw: &mut Draw) -> Option<usize> {
     if let [only] = levels {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::limits::LimitsNote;
 use crate::engine::policy::{Balance, Eject, Retry, Timeouts};
 
 /// How one request is decided.
@@ -368,6 +369,9 @@ pub struct PoliciesNote {
     pub spill: u32,
     /// How long a level must be well again before it takes more.
     pub failback: u64,
+    /// Limits, hedging, overload.
+    #[serde(flatten)]
+    pub limits: LimitsNote,
 }
 
 /// What a rule changes in the messages of a request.

@@ -166,14 +166,18 @@ impl Explanation {
         on.extend(retry.statuses.iter().map(u16::to_string));
         writeln!(
             out,
-            "limits   connect {}, first_byte {}, idle {}, total {}, stream_idle {}",
+            "limits   connect {}, first_byte {}, idle {}, total {}, stream_idle {}, max_stream_age {}",
             Time(time.connect),
             Time(time.first_byte),
             Time(time.idle),
             Time(time.total),
-            Time(time.stream_idle)
+            Time(time.stream_idle),
+            Time(time.max_stream_age)
         )?;
-        writeln!(out, "retry    {} attempts on {}; budget {}", retry.attempts, on.join(", "), Percent(retry.budget))?;
+        let per_try = if retry.per_try > 0 { format!(", {} each", Time(retry.per_try)) } else { String::new() };
+        let budget = Percent(retry.budget);
+        writeln!(out, "retry    {} attempts{per_try} on {}; budget {budget}", retry.attempts, on.join(", "))?;
+        policies.limits.write(out)?;
         writeln!(
             out,
             "eject    after {} failures in a row, or below {} of {}; for {} to {}{}",

@@ -3,5 +3,6 @@
 pub mod catalog_file;
 pub mod explanation;
 mod explanation_text;
+pub mod limits;
 pub mod trace_line;
 pub mod traffic;

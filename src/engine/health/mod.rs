@@ -185,6 +185,8 @@ pub enum Reason {
     Check {
         /// In a row.
         count: u32,
+        /// Why the last one failed; `None`: it passed.
+        failure: Option<check::Failure>,
     },
     /// Its address or version changed.
     Changed,

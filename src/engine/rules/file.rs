@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::read::Reader;
 use super::ruleset::{Else, RuleFile};
-use super::{cases, health, labels, overload, places, policies, pools, rule};
+use super::{cases, check, health, labels, overload, places, policies, pools, rule};
 use crate::engine::diagnostic::{Diagnostics, Source, Span, Spanned, nearest};
 use crate::engine::label::Text;
 use crate::engine::yaml::{self, Node};
@@ -56,7 +56,7 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
     let fallback = top.take("else").and_then(|node| fallback(r, node));
     let eject = top.take("eject").map(|node| health::eject(r, node));
     let overload = top.take("overload").map(|node| overload::overload(r, node));
-    let check = top.take("check").and_then(|node| health::check(r, node));
+    let check = top.take("check").and_then(|node| check::check(r, node));
     let slow_start = top.take("slow_start").and_then(|node| r.duration(node, 0..=86_400_000)).unwrap_or(0);
     let tests = top.take("tests").map_or_else(Vec::new, |node| {
         let rules: Vec<Text> = rules.iter().map(|rule| Text::clone(&rule.name.value)).collect();

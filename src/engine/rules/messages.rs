@@ -136,6 +136,14 @@ fn limit(r: &mut Reader<'_>, node: &Node, names: &Names) -> Option<Limit> {
     set(&mut found.rate_milli, rate);
     set(&mut found.burst, fields.take("burst").and_then(|node| r.integer(node, 1..=1_000_000)));
     found.key = fields.take("key").and_then(|node| rule::key(r, node, names)).map(|key| key.value);
+    if fields.key_span("rate").is_none() && fields.key_span("concurrency").is_some() {
+        for key in ["burst", "key"] {
+            if let Some(at) = fields.key_span(key) {
+                let problem = r.error("E006", at, format!("`{key}` means nothing without `rate`"));
+                r.push(problem.label("`concurrency` counts all requests together"));
+            }
+        }
+    }
     if fields.key_span("concurrency").is_none() && fields.key_span("rate").is_none() {
         r.missing(node.span, "`limit`", "concurrency` or `rate");
     }

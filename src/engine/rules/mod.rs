@@ -2,6 +2,7 @@
 
 mod across;
 mod cases;
+mod check;
 mod file;
 mod health;
 mod labels;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::answer_times::{AnswerCounts, AnswerTimes};
 use super::latency::Cost;
 use super::window::Window;
-use super::word::{AWAITING, CHECK_FAILING, DRAINED, OUT, UNAVAILABLE, Word};
-use crate::engine::health::check::{self, CheckState, Verdict};
+use super::word::{AWAITING, CHECK_FAILING, DRAINED, OPEN, OUT, UNAVAILABLE, Word};
+use crate::engine::health::check::{self, CheckState, Failure, Verdict};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
 use crate::engine::limit::gradient::Adaptive;
@@ -34,6 +34,8 @@ pub struct Live {
     changed: AtomicU64,
     /// Answers of the active check in a row against its verdict.
     check_against: AtomicU32,
+    /// Why the active check failed last, packed; 0: it passed since.
+    check_failure: AtomicU32,
     dirty: AtomicBool,
     /// A [`Cost`].
     latency: AtomicU64,
@@ -67,6 +69,7 @@ impl Live {
             streak: AtomicU64::new(0),
             changed: AtomicU64::new(now.0),
             check_against: AtomicU32::new(0),
+            check_failure: AtomicU32::new(0),
             dirty: AtomicBool::new(false),
             latency: AtomicU64::new(0),
             routable_since: AtomicU64::new(0),
@@ -182,6 +185,12 @@ impl Live {
         self.word().verdict()
     }
 
+    /// Why the active check failed last; `None`: it passed since, or there is none.
+    #[must_use]
+    pub fn check_failure(&self) -> Option<Failure> {
+        Failure::unpack(self.check_failure.load(Relaxed))
+    }
+
     /// Whether it waits for its first passing check (`hold_new`).
     #[must_use]
     pub fn awaits_check(&self) -> bool {
@@ -216,15 +225,17 @@ impl Live {
     /// change comes first.
     pub fn record_check(
         &self,
-        passed: bool,
+        answer: Result<(), Failure>,
         now: Millis,
         check: &Check,
         policy: &Eject,
         jitter: Draw,
     ) -> Option<Transition> {
-        let turned = self.turn_verdict(passed, now, check);
+        let (passed, failure) = (answer.is_ok(), answer.err());
+        self.check_failure.store(failure.map_or(0, Failure::pack), Relaxed);
+        let turned = self.turn_verdict(failure, now, check);
         let count = if passed { check.rise } else { check.fall };
-        let reason = Reason::Check { count };
+        let reason = Reason::Check { count, failure };
         let judged = self.change(|word| {
             let health = word.health(Streak::default(), Tally::default());
             match health.state {
@@ -277,6 +288,40 @@ impl Live {
         let word = self.word();
         let probing = State::Probing { permit_until: now.plus(lapse_ms.max(1)) };
         word.wants_probe(now) && self.swap(word, word.with_state(probing, word.times()))
+    }
+
+    /// How long it has waited for a request that may prove it, in milliseconds; 0 where it does not wait.
+    #[must_use]
+    pub fn waits_for_trial(&self, now: Millis) -> u64 {
+        match self.state() {
+            _ if !self.wants_probe(now) => 0,
+            State::Healthy { .. } => 0,
+            State::Ejected { until } => now.since(until),
+            State::Probing { permit_until } => now.since(permit_until.max(self.changed())),
+        }
+    }
+
+    /// Lets any request prove it, also one that cannot be repeated, until its state changes. True when that is new.
+    pub fn open_trial(&self, now: Millis) -> bool {
+        let word = self.word();
+        word.wants_probe(now) && word.0 & OPEN == 0 && self.swap(word, Word(word.0 | OPEN))
+    }
+
+    /// Whether any request may prove it.
+    #[must_use]
+    pub fn trial_is_open(&self) -> bool {
+        self.word.load(Relaxed) & OPEN != 0
+    }
+
+    /// As [`Live::take_probe_permit`], for a request that cannot be repeated.
+    pub fn take_open_permit(&self, now: Millis, lapse_ms: u64) -> bool {
+        self.trial_is_open() && self.take_probe_permit(now, lapse_ms)
+    }
+
+    /// Requests that have ended, modulo 2^32.
+    #[must_use]
+    pub fn ended(&self) -> u32 {
+        self.finished()
     }
 
     /// Makes it prove itself before it takes traffic (its version changed in place), its latency forgotten
@@ -402,12 +447,14 @@ impl Live {
             }
             if self.swap(word, next) {
                 self.check_against.store(0, Relaxed);
+                self.check_failure.store(0, Relaxed);
                 return word.0 & (CHECK_FAILING | AWAITING) != 0;
             }
         }
     }
 
-    fn turn_verdict(&self, passed: bool, now: Millis, check: &Check) -> Option<Transition> {
+    fn turn_verdict(&self, failure: Option<Failure>, now: Millis, check: &Check) -> Option<Transition> {
+        let passed = failure.is_none();
         loop {
             let word = self.word();
             let against = self.check_against.load(Relaxed);
@@ -422,7 +469,7 @@ impl Live {
                 Verdict::Passing | Verdict::Unknown => Kind::CheckPassing,
             };
             let count = if passed { check.rise } else { check.fall };
-            let transition = Transition { kind, reason: Reason::Check { count }, at: now, enforced: true };
+            let transition = Transition { kind, reason: Reason::Check { count, failure }, at: now, enforced: true };
             return (next != word).then_some(transition);
         }
     }

@@ -2,7 +2,6 @@ use std::sync::Barrier;
 use std::thread;
 
 use super::*;
-use crate::engine::policy::Probe;
 
 fn once(live: &Live, evidence: Evidence, now: u64) -> Option<Transition> {
     live.begin();
@@ -19,15 +18,7 @@ fn ejected(live: &Live) -> u64 {
 }
 
 fn check() -> Check {
-    Check {
-        probe: Probe::Tcp,
-        interval: 5_000,
-        timeout: 2_000,
-        rise: 2,
-        fall: 3,
-        hold_new: false,
-        check_readmits: false,
-    }
+    Check::new(Check::CONNECTS)
 }
 
 #[test]
@@ -126,7 +117,9 @@ fn of_many_threads_one_takes_the_permit() {
 #[test]
 fn the_check_is_apart_from_ejection_but_answers_a_probe() {
     let (live, policy) = (Live::new(1), Eject::default());
-    let check_at = |passed, now, check: &Check| live.record_check(passed, Millis(now), check, &policy, Draw(1));
+    let check_at = |passed: bool, now, check: &Check| {
+        live.record_check(if passed { Ok(()) } else { Err(Failure::Timeout) }, Millis(now), check, &policy, Draw(1))
+    };
     let answers: Vec<_> = (0..3).map(|now| check_at(false, now, &check()).map(|t| t.kind)).collect();
     assert_eq!(answers, [None, None, Some(Kind::CheckFailing)]);
     assert!(!live.available() && !live.available_but_for_ejection());
@@ -150,7 +143,7 @@ fn holding_ends_with_the_first_pass() {
     let live = Live::new(1);
     assert!(live.set_awaits_check(true));
     assert!(!live.available());
-    let passing = live.record_check(true, Millis(1), &check(), &Eject::default(), Draw(1));
+    let passing = live.record_check(Ok(()), Millis(1), &check(), &Eject::default(), Draw(1));
     assert_eq!(passing.expect("the first pass counts").kind, Kind::CheckPassing);
     assert!(live.available() && !live.awaits_check());
     assert!(!live.set_awaits_check(true), "it has passed once");
@@ -189,7 +182,7 @@ fn without_enforcement_it_stays_in_and_each_trip_is_reported_once() {
 fn a_verdict_that_nobody_renews_is_forgotten() {
     let live = Live::new(1);
     for _ in 0..3 {
-        live.record_check(false, Millis(0), &check(), &Eject::default(), Draw(1));
+        live.record_check(Err(Failure::Connect), Millis(0), &check(), &Eject::default(), Draw(1));
     }
     assert_eq!((live.verdict(), live.available()), (Verdict::Failing, false));
     assert!(live.forget_verdict());
@@ -197,4 +190,23 @@ fn a_verdict_that_nobody_renews_is_forgotten() {
     assert!(!live.forget_verdict());
     live.set_awaits_check(true);
     assert!(live.forget_verdict() && live.available());
+}
+
+#[test]
+fn a_trial_is_open_to_any_request_only_once_it_was_opened_and_until_it_is_decided() {
+    let live = Live::new(1);
+    live.eject(Millis(0), 1_000).expect("it was in");
+    let until = ejected(&live);
+    let waits = [until - 1, until, until + 500].map(|now| live.waits_for_trial(Millis(now)));
+    assert_eq!(waits, [0, 0, 500]);
+    assert!(!live.open_trial(Millis(until - 1)), "its time is not over");
+    assert!(!live.take_open_permit(Millis(4_000), 500), "not open");
+    assert!(live.open_trial(Millis(4_000)) && !live.open_trial(Millis(4_000)));
+    assert!(live.take_open_permit(Millis(4_000), 500));
+    assert!(!live.take_open_permit(Millis(4_400), 500), "one permit only");
+    assert!(live.take_open_permit(Millis(4_500), 500), "the permit lapsed");
+    once(&live, Evidence::Reset, 4_600).expect("ejected again");
+    let until = ejected(&live);
+    assert!(!live.take_open_permit(Millis(until), 500), "decided: it waits for the next opening");
+    assert!(live.take_probe_permit(Millis(until), 500));
 }

@@ -17,6 +17,8 @@ pub(super) const AWAITING: u64 = 1 << 4;
 /// Any of them.
 pub(super) const UNAVAILABLE: u64 = OUT | DRAINED | CHECK_FAILING | AWAITING;
 const CHECK_PASSING: u64 = 1 << 5;
+/// Out by evidence, and any request may prove it, also one that cannot be repeated.
+pub(super) const OPEN: u64 = 1 << 6;
 const TIMES: u32 = 8;
 const TIMES_MASK: u64 = 0xF << TIMES;
 /// A moment in milliseconds, 52 bits: 140,000 years.
@@ -43,6 +45,7 @@ impl Word {
             State::Probing { permit_until } => (PROBING, permit_until),
         };
         let kept = self.0 & ((1 << MOMENT) - 1) & !OUT & !TIMES_MASK;
+        let kept = if flag == PROBING { kept } else { kept & !OPEN };
         let moment = moment.0.min(u64::MAX >> MOMENT);
         Self(kept | flag | u64::from(times.min(15)) << TIMES | moment << MOMENT)
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Table;
 use super::resolve::accepted;
 use crate::engine::health::State;
-use crate::engine::health::check::Verdict;
+use crate::engine::health::check::{Failure, Verdict};
 use crate::engine::instance::Status;
 use crate::engine::label::Text;
 use crate::engine::route::{FileIdx, PoolSlot, RouterPool};
@@ -33,9 +33,17 @@ pub enum LeftOut {
     /// An operator drained it.
     Drained,
     /// The active check fails.
-    CheckFailing,
+    CheckFailing {
+        /// Why it failed last.
+        #[serde(flatten)]
+        last: Option<Failure>,
+    },
     /// It waits for its first passing check.
-    AwaitsCheck,
+    AwaitsCheck {
+        /// Why it failed last; `None`: it was not checked yet.
+        #[serde(flatten)]
+        last: Option<Failure>,
+    },
     /// Ejected; past `until` it waits for a probe.
     Ejected {
         /// Until then.
@@ -86,10 +94,10 @@ fn reason(spec: &RouterPool, endpoint: &Endpoint, kept: bool) -> Option<LeftOut>
         return Some(LeftOut::Drained);
     }
     if live.verdict() == Verdict::Failing {
-        return Some(LeftOut::CheckFailing);
+        return Some(LeftOut::CheckFailing { last: live.check_failure() });
     }
     if live.awaits_check() {
-        return Some(LeftOut::AwaitsCheck);
+        return Some(LeftOut::AwaitsCheck { last: live.check_failure() });
     }
     match live.state() {
         State::Ejected { until } if !kept => Some(LeftOut::Ejected { until }),

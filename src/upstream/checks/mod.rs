@@ -1,7 +1,12 @@
 //! Active checks, run from the control plane. An answer enters by the same door as passive evidence.
 
+mod command;
+mod grpc;
+mod http1;
 pub mod probe;
 pub mod schedule;
+mod tcp;
+mod trials;
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -10,10 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
-use crate::engine::health::check::Verdict;
+use crate::engine::health::Evidence;
+use crate::engine::health::check::{Failure, Verdict};
 use crate::engine::label::Text;
 use crate::engine::policy::{Check, Probe};
 use crate::engine::table::Table;
@@ -24,20 +31,14 @@ use crate::observe::names;
 use crate::observe::transitions::Transitions;
 use probe::CheckFailure;
 use schedule::{Schedule, Target};
-
-/// What is asked of instances whose catalog is silent, where the rules ask nothing.
-const UNASKED: Check = Check {
-    probe: Probe::Tcp,
-    interval: 5_000,
-    timeout: 2_000,
-    rise: 2,
-    fall: 3,
-    hold_new: false,
-    check_readmits: false,
-};
+use trials::{Trial, Trials};
 
 /// Checks that run at the same time, over all services.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 512;
+/// Commands that run at the same time.
+const COMMANDS_AT_ONCE: usize = 16;
+/// How often endpoints are looked for that have waited long for a trial.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The active checks of all services whose rule file has one.
 pub struct Checks {
@@ -73,11 +74,19 @@ impl Checks {
     pub async fn run(mut self) {
         let mut running: JoinSet<(Target, Result<(), CheckFailure>)> = JoinSet::new();
         self.follow_table();
+        let commands = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
+        let mut trials = Trials::default();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while running.len() < AT_ONCE {
                 let Some(target) = self.schedule.take_due(self.clock.now()) else { break };
+                let commands = Arc::clone(&commands);
                 running.spawn(async move {
-                    let answer = probe::run(&target.check, target.endpoint.instance.addr).await;
+                    let is_command = matches!(target.check.probe, Probe::Command { .. });
+                    // The wait for a place is not the instance's; the semaphore is never closed.
+                    let _place = if is_command { commands.acquire().await.ok() } else { None };
+                    let answer = probe::run(&target.check, &target.endpoint.instance).await;
                     (target, answer)
                 });
             }
@@ -93,6 +102,8 @@ impl Checks {
                     // Only a panic in the probe: its endpoint is checked again when the table next changes.
                     Err(error) => tracing::error!(target: "pointsman::checks", %error, "an active check failed in itself"),
                 },
+                _ = looks.tick() => trials.look(&self.table.load(), &self.stale.borrow(), self.clock.now()),
+                Some(ended) = trials.next() => self.tried(&ended),
                 () = until(next, self.clock) => {}
             }
         }
@@ -102,9 +113,11 @@ impl Checks {
         self.generation.borrow_and_update();
         let table = self.table.load();
         let stale = self.stale.borrow_and_update().clone();
+        // What is asked of instances whose catalog is silent, where the rules ask nothing.
+        let unasked = Check::new(Check::CONNECTS);
         let mut targets = Vec::new();
         for (file, pools) in table.router.files.iter().zip(&table.files) {
-            let instead = stale.contains(&file.service).then_some(&UNASKED);
+            let instead = stale.contains(&file.service).then_some(&unasked);
             let Some(check) = file.check.as_ref().or(instead) else { continue };
             let (check, eject) = (Arc::new(check.clone()), Arc::new(file.eject.clone()));
             targets.extend(pools.endpoints().iter().map(|endpoint| Target {
@@ -120,13 +133,35 @@ impl Checks {
         }
     }
 
+    /// An address that accepts connections again may be given a request that cannot be repeated; one that does not is
+    /// ejected again, and no request was risked.
+    fn tried(&mut self, Trial { endpoint, eject, answer }: &Trial) {
+        let (now, luck) = (self.clock.now(), Draw(self.luck.advance()));
+        self.metrics.count(
+            &names::PROBES,
+            &[&endpoint.instance.service, if answer.is_ok() { "opened" } else { "failure" }],
+            1,
+        );
+        match answer {
+            Ok(()) => {
+                endpoint.live.open_trial(now);
+            }
+            Err(_) => {
+                if let Some(transition) = endpoint.live.record(Evidence::Connect, now, eject, luck) {
+                    self.transitions.report(endpoint, transition);
+                }
+            }
+        }
+    }
+
     fn finished(&mut self, target: &Target, answer: &Result<(), CheckFailure>) {
         let (now, passed) = (self.clock.now(), answer.is_ok());
+        let judged = answer.as_ref().copied().map_err(CheckFailure::kind);
         let luck = Draw(self.luck.advance());
         let Target { endpoint, check, eject } = target;
-        let transition = endpoint.live.record_check(passed, now, check, eject, luck);
+        let transition = endpoint.live.record_check(judged, now, check, eject, luck);
         let agrees = matches!((endpoint.live.verdict(), passed), (Verdict::Passing, true) | (Verdict::Failing, false));
-        let result = if passed { "passed" } else { "failed" };
+        let result = judged.map_or_else(Failure::word, |()| "passed");
         self.metrics.count(&names::CHECKS, &[&endpoint.instance.service, result], 1);
         if let Err(failure) = answer {
             tracing::debug!(target: "pointsman::checks", service = %endpoint.instance.service,

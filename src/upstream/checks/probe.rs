@@ -1,22 +1,20 @@
-//! One active check of one endpoint: connect, ask, judge. Every wait is under the check's deadline.
+//! One active check of one endpoint, run to its verdict under the check's deadline.
 
-use std::net::SocketAddr;
+use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use tokio::net::TcpStream;
 
+use super::{command, grpc, http1, tcp};
+use crate::engine::health::check::Failure;
+use crate::engine::instance::Instance;
 use crate::engine::policy::{Check, Probe};
 
-/// How much of an answer's body is searched.
-const BODY_LIMIT: usize = 64 * 1024;
+/// How much of an answer is read.
+pub(super) const ANSWER_LIMIT: usize = 64 * 1024;
 
-/// Why a check failed, in words for events.
+/// Why a check failed, with what the process's log says beyond [`CheckFailure::kind`].
 #[derive(Debug, thiserror::Error)]
 pub enum CheckFailure {
     /// No verdict in time.
@@ -24,106 +22,100 @@ pub enum CheckFailure {
     Timeout(u64),
     /// The connection was not made.
     #[error("connect: {0}")]
-    Connect(#[source] std::io::Error),
+    Connect(#[source] io::Error),
     /// The exchange broke.
     #[error("exchange: {0}")]
     Exchange(#[source] hyper::Error),
+    /// The connection broke.
+    #[error("exchange: {0}")]
+    Broken(#[source] io::Error),
     /// The check's request cannot be built from its settings.
     #[error("request: {0}")]
     Request(#[source] http::Error),
+    /// What came is not the protocol.
+    #[error("not {0}")]
+    Protocol(&'static str),
     /// Not an accepted status.
     #[error("status {0}")]
     Status(StatusCode),
     /// The expected header is missing or different: the address may belong to somebody else by now.
     #[error("header {0} is not as expected")]
     Header(String),
-    /// The expected text is not in the body.
-    #[error("the body lacks the expected text")]
-    Body,
+    /// The expected text is not in what came.
+    #[error("the expected text did not come")]
+    Text,
+    /// A gRPC status other than OK, with its message.
+    #[error("gRPC status {0} {1:?}")]
+    Grpc(u16, String),
+    /// The gRPC health service does not say SERVING.
+    #[error("gRPC health: serving status {0}")]
+    NotServing(u16),
+    /// The command's exit status (a signal: 256 more) and the beginning of what it wrote.
+    #[error("the command ended with {0}: {1:?}")]
+    Exit(u16, String),
+    /// The command could not be started.
+    #[error("the command cannot be started: {0}")]
+    Spawn(#[source] io::Error),
 }
 
-/// Runs one check to its verdict within `check.timeout`.
-pub async fn run(check: &Check, addr: SocketAddr) -> Result<(), CheckFailure> {
-    let exchange = async {
-        let stream = TcpStream::connect(addr).await.map_err(CheckFailure::Connect)?;
+impl CheckFailure {
+    /// What an event, `explain` and the metrics say.
+    #[must_use]
+    pub fn kind(&self) -> Failure {
+        match self {
+            Self::Timeout(_) => Failure::Timeout,
+            Self::Connect(_) => Failure::Connect,
+            Self::Exchange(_) | Self::Broken(_) | Self::Request(_) | Self::Protocol(_) => Failure::Exchange,
+            Self::Status(status) => Failure::Status { code: status.as_u16() },
+            Self::Header(_) => Failure::Header,
+            Self::Text => Failure::Text,
+            Self::Grpc(code, _) => Failure::Grpc { code: *code },
+            Self::NotServing(code) => Failure::NotServing { code: *code },
+            Self::Exit(code, _) => Failure::Exit { code: *code },
+            Self::Spawn(_) => Failure::Spawn,
+        }
+    }
+}
+
+/// Runs one check to its verdict within `check.timeout`. A command runs on this machine; whether that is allowed is
+/// judged before (`checks.allow_commands`).
+///
+/// # Errors
+/// Why the instance does not pass.
+pub async fn run(check: &Check, instance: &Instance) -> Result<(), CheckFailure> {
+    let addr = instance.addr;
+    let connect = async || TcpStream::connect(addr).await.map_err(CheckFailure::Connect);
+    let asked = async {
         match &check.probe {
-            Probe::Tcp => Ok(()),
-            Probe::Http { .. } => http(&check.probe, addr, stream).await,
+            Probe::Tcp { send, expect } => tcp::ask(connect().await?, send.as_deref(), expect.as_deref()).await,
+            Probe::Http { .. } => http1::ask(&check.probe, addr, connect().await?).await,
+            Probe::Grpc { service, authority } => {
+                let call = grpc::Call { service, authority: authority.as_deref(), timeout_ms: check.timeout };
+                grpc::ask(call, addr, connect().await?).await
+            }
+            Probe::Command { argv } => command::ask(argv, instance).await,
         }
     };
-    tokio::time::timeout(Duration::from_millis(check.timeout), exchange)
+    tokio::time::timeout(Duration::from_millis(check.timeout), asked)
         .await
         .unwrap_or(Err(CheckFailure::Timeout(check.timeout)))
 }
 
-async fn http(probe: &Probe, addr: SocketAddr, stream: TcpStream) -> Result<(), CheckFailure> {
-    let Probe::Http { path, method, host, statuses, header: expected, body } = probe else { return Ok(()) };
-    let authority = host.clone().unwrap_or_else(|| addr.to_string());
-    let request = Request::builder()
-        .method(method.as_str())
-        .uri(path.as_str())
-        .header(header::HOST, authority)
-        .header(header::USER_AGENT, concat!("pointsman-check/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(CheckFailure::Request)?;
-    let (mut sender, connection) =
-        http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(CheckFailure::Exchange)?;
-    let judge = async {
-        let response = sender.send_request(request).await.map_err(CheckFailure::Exchange)?;
-        judge(response, statuses, expected.as_ref(), body.as_deref()).await
-    };
-    tokio::pin!(connection, judge);
-    tokio::select! {
-        biased;
-        verdict = &mut judge => verdict,
-        // The connection may end as soon as the answer is read; the verdict is then still to be had from the buffer.
-        ended = &mut connection => match ended {
-            Ok(()) => judge.await,
-            Err(error) => Err(CheckFailure::Exchange(error)),
-        },
-    }
-}
-
-async fn judge(
-    response: http::Response<Incoming>,
-    statuses: &[(u16, u16)],
-    expected: Option<&(String, String)>,
-    text: Option<&str>,
-) -> Result<(), CheckFailure> {
-    let status = response.status();
-    if !statuses.iter().any(|(low, high)| (*low..=*high).contains(&status.as_u16())) {
-        return Err(CheckFailure::Status(status));
-    }
-    if let Some((name, value)) = expected
-        && response.headers().get(name.as_str()).is_none_or(|found| found.as_bytes() != value.as_bytes())
-    {
-        return Err(CheckFailure::Header(name.clone()));
-    }
-    let Some(text) = text else { return Ok(()) };
-    let mut body = Limited::new(response.into_body(), BODY_LIMIT);
-    let mut seen = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        seen.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-        if contains(&seen, text.as_bytes()) {
-            return Ok(());
-        }
-    }
-    Err(CheckFailure::Body)
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty() || haystack.windows(needle.len()).any(|window| window == needle)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::engine::testing;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     fn check(probe: Probe) -> Check {
-        Check { probe, interval: 1_000, timeout: 500, rise: 1, fall: 1, hold_new: false, check_readmits: false }
+        Check { interval: 1_000, timeout: 500, rise: 1, fall: 1, ..Check::new(probe) }
+    }
+
+    async fn run(check: &Check, addr: SocketAddr) -> Result<(), CheckFailure> {
+        super::run(check, &testing::instance("web", "web-1", addr.port(), &[])).await
     }
 
     fn http_probe(header: Option<(&str, &str)>, body: Option<&str>) -> Probe {
@@ -161,7 +153,7 @@ mod tests {
         let other = run(&check(http_probe(Some(("x-service", "api")), None)), addr).await;
         assert!(matches!(other, Err(CheckFailure::Header(_))), "{other:?}");
         let text = run(&check(http_probe(None, Some("bad"))), addr).await;
-        assert!(matches!(text, Err(CheckFailure::Body)), "{text:?}");
+        assert!(matches!(text, Err(CheckFailure::Text)), "{text:?}");
     }
 
     #[tokio::test]
@@ -174,6 +166,6 @@ mod tests {
         let garbage = run(&check(http_probe(None, None)), instance("SSH-2.0-x\r\n\r\n").await).await;
         assert!(matches!(garbage, Err(CheckFailure::Exchange(_))), "{garbage:?}");
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert!(matches!(run(&check(Probe::Tcp), closed).await, Err(CheckFailure::Connect(_))));
+        assert!(matches!(run(&check(Check::CONNECTS), closed).await, Err(CheckFailure::Connect(_))));
     }
 }

@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 use pointsman::engine::diagnostic::Source;
 use pointsman::engine::health::Transition;
 use pointsman::engine::instance::{Instance, Status, Weights};
-use pointsman::engine::limit::Book;
 use pointsman::engine::locality::Place;
 use pointsman::engine::route::Router;
 use pointsman::engine::rules;
@@ -23,6 +22,7 @@ use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Millis;
 use pointsman::forward::{Settings, Shared};
+use pointsman::observe::limit_book::Book;
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::{Moved, Transitions};
 use pointsman::server::{DataPlane, Drained, Limits};
@@ -143,6 +143,7 @@ impl Setup {
             seed: 7,
             workers: self.workers,
             traces: None,
+            lines: Arc::default(),
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -183,6 +184,11 @@ impl Proxy {
     /// GET on a connection of its own.
     pub async fn get(&self, target: &str) -> Reply {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
+    }
+
+    /// Requests that wait for a place at an instance.
+    pub fn waiting(&self) -> u32 {
+        self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.waiting()).sum()
     }
 
     pub async fn drain(self, timeout: Duration) -> Drained {

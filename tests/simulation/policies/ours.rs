@@ -49,7 +49,7 @@ impl Ours {
         let split = "split: {canary: 50%, stable: 50%}";
         let rule = if setting.fault.is_split() { split } else { "to: all" };
         // The textbook policies know no zones; ours prefers its own only where that is what is tried.
-        let locality = if setting.fault == Fault::ZoneLost { "locality: {prefer: [region, zone]}\n" } else { "" };
+        let locality = if setting.fault == Fault::OwnZoneLost { "locality: {prefer: [region, zone]}\n" } else { "" };
         let text = format!(
             "service: web\nbalance: {balance}\n{locality}\
              pools: {{all: version exists, canary: version == 2, stable: version == 1}}\n\
@@ -152,9 +152,8 @@ impl Ours {
                 return answer;
             }
             let now = self.time.millis();
-            let next = tries.next(now, attempts + 1 >= retry.attempts);
+            let next = tries.next(now, attempts + 1 >= retry.attempts, cause == Cause::Connect);
             let Some(next) = next.filter(|_| self.budget.take(0, now, retry.budget)) else { return answer };
-            let _ = cause;
             self.time.sleep(backoff(attempts, draw) * MS).await;
             picked = next;
         }

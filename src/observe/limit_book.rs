@@ -6,12 +6,9 @@ use std::collections::HashMap;
 use std::hash::{Hash, RandomState};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::budget::Budget;
-use super::gradient::Adaptive;
-use super::limiter::{Limiter, Over};
-use super::places::{Place, Places};
 use crate::engine::label::Text;
-use crate::engine::policy::{Concurrency, Overload};
+use crate::engine::limit::{Budget, Limiter, Load, Places};
+use crate::engine::policy::Overload;
 use crate::engine::rules::Limit;
 
 /// A rule's limit by where it stands and what it says: a changed one begins anew.
@@ -25,16 +22,7 @@ pub struct Book {
     budgets: Shelf<Text, Budget>,
     limiters: Shelf<LimitKey, Limiter>,
     loads: Shelf<(Text, Overload), Load>,
-}
-
-/// What a service carries at once.
-#[derive(Debug)]
-pub struct Load {
-    /// As written.
-    pub policy: Overload,
-    /// Found by latency, where `policy.service` is adaptive.
-    pub adaptive: Adaptive,
-    places: Arc<Places>,
+    process: Arc<Places>,
 }
 
 /// What a worker needs of the book: itself, and which worker it is.
@@ -50,7 +38,8 @@ impl Book {
     /// An empty one for so many workers. `seeds` hash the keys of clients, so they must come from the system's luck.
     #[must_use]
     pub fn new(workers: usize, seeds: RandomState) -> Self {
-        Self { workers, seeds, budgets: Shelf::default(), limiters: Shelf::default(), loads: Shelf::default() }
+        let (budgets, limiters, loads) = (Shelf::default(), Shelf::default(), Shelf::default());
+        Self { workers, seeds, budgets, limiters, loads, process: Arc::default() }
     }
 
     /// A service's retry budget.
@@ -69,12 +58,13 @@ impl Book {
     /// What a service carries.
     #[must_use]
     pub fn load(&self, service: &Text, policy: Overload) -> Arc<Load> {
-        let fresh = |(_, policy): &(Text, Overload)| Load {
-            policy: *policy,
-            adaptive: Adaptive::default(),
-            places: Arc::default(),
-        };
-        self.loads.of((Arc::clone(service), policy), fresh)
+        self.loads.of((Arc::clone(service), policy), |(_, policy)| Load::new(*policy))
+    }
+
+    /// The places of the whole process.
+    #[must_use]
+    pub fn process(&self) -> &Arc<Places> {
+        &self.process
     }
 
     /// Seeds for hashing clients' keys.
@@ -99,35 +89,6 @@ impl Book {
     #[must_use]
     pub fn loads(&self) -> Vec<(Text, Arc<Load>)> {
         self.loads.all().into_iter().map(|((service, _), load)| (service, load)).collect()
-    }
-}
-
-impl Load {
-    /// A place in the service; `None` inside: there is no limit.
-    ///
-    /// # Errors
-    /// It carries all that it may.
-    pub fn enter(&self) -> Result<Option<Place>, Over> {
-        match self.limit() {
-            None => Ok(None),
-            Some(most) => self.places.take(most).map(Some).ok_or(Over::Concurrency),
-        }
-    }
-
-    /// Requests at once in the service; `None`: no limit.
-    #[must_use]
-    pub fn limit(&self) -> Option<u32> {
-        match self.policy.service {
-            Concurrency::Unlimited => None,
-            Concurrency::Fixed(most) => Some(most),
-            Concurrency::Adaptive => Some(self.adaptive.limit()),
-        }
-    }
-
-    /// Requests that go on, where there is a limit.
-    #[must_use]
-    pub fn held(&self) -> u32 {
-        self.places.held()
     }
 }
 

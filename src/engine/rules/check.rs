@@ -1,0 +1,203 @@
+//! `check`: what the proxy asks of instances on its own account.
+
+use super::health::DAY;
+use super::policies::set;
+use super::read::Reader;
+use crate::engine::policy::{Check, Probe};
+use crate::engine::yaml::{Node, Value};
+
+/// Longest text that a `tcp` check sends or expects.
+const LONGEST_TEXT: usize = 4_096;
+
+/// `check: {http: …, interval, timeout, rise, fall, hold_new, check_readmits}`, or with `tcp`, `grpc`, `command`.
+pub(super) fn check(r: &mut Reader<'_>, node: &Node) -> Option<Check> {
+    let mut fields = r.fields(node, "`check`")?;
+    let kinds = ["http", "tcp", "grpc", "command"].map(|kind| (kind, fields.take(kind)));
+    let written: Vec<_> = kinds.iter().filter_map(|(kind, node)| node.map(|node| (*kind, node))).collect();
+    let expect = fields.take("expect");
+    let probe = match written.as_slice() {
+        [(kind, probe)] => {
+            if let Some(expect) = expect.filter(|_| *kind != "http") {
+                let problem = r.error("E006", expect.span, format!("`expect` is for `http` checks, not for `{kind}`"));
+                r.push(if *kind == "tcp" { problem.label("use `tcp: {send: ..., expect: ...}`") } else { problem });
+            }
+            match *kind {
+                "http" => http(r, probe, expect),
+                "tcp" => tcp(r, probe),
+                "grpc" => grpc(r, probe),
+                _ => command(r, probe),
+            }
+        }
+        [] => {
+            r.missing(node.span, "`check`", "http`, `tcp`, `grpc` or `command");
+            None
+        }
+        [_, (second, _), ..] => {
+            let at = fields.key_span(second).unwrap_or(node.span);
+            r.push(r.error("E006", at, "a check asks in one way only").label("one too many"));
+            None
+        }
+    };
+    let mut found = Check::new(Check::CONNECTS);
+    for (key, slot, range) in [
+        ("interval", &mut found.interval, 100..=DAY),
+        ("idle_interval", &mut found.idle_interval, 100..=DAY),
+        ("timeout", &mut found.timeout, 10..=DAY),
+    ] {
+        set(slot, fields.take(key).and_then(|node| r.duration(node, range)));
+    }
+    set(&mut found.rise, fields.take("rise").and_then(|node| r.integer(node, 1..=1_000)));
+    set(&mut found.fall, fields.take("fall").and_then(|node| r.integer(node, 1..=1_000)));
+    set(&mut found.hold_new, fields.take("hold_new").and_then(|node| r.boolean(node)));
+    set(&mut found.check_readmits, fields.take("check_readmits").and_then(|node| r.boolean(node)));
+    if let Some(at) = fields.key_span("idle_interval").filter(|_| found.idle_interval < found.interval) {
+        r.push(r.error("E006", at, "`idle_interval` must not be shorter than `interval`"));
+    }
+    found.idle_interval = found.idle_interval.max(found.interval);
+    r.close(fields);
+    Some(Check { probe: probe?, ..found })
+}
+
+/// `tcp: true`, or `tcp: {send, expect}`.
+fn tcp(r: &mut Reader<'_>, node: &Node) -> Option<Probe> {
+    if node.map().is_none() {
+        return match r.boolean(node)? {
+            true => Some(Check::CONNECTS),
+            false => r.malformed(node, "`true`, or `{send: ..., expect: ...}`; leave `check` out for no check"),
+        };
+    }
+    let mut fields = r.fields(node, "`tcp`")?;
+    let mut text = |key: &'static str, what: &str| {
+        let node = fields.take(key)?;
+        let text = r.text(node, what)?;
+        if text.len() > LONGEST_TEXT {
+            let problem = r.error("E006", node.span, format!("{what} must have at most {LONGEST_TEXT} bytes"));
+            r.push(problem);
+        }
+        Some(text.to_owned())
+    };
+    let (send, expect) = (text("send", "`send`"), text("expect", "`expect`"));
+    if fields.key_span("send").is_none() && fields.key_span("expect").is_none() {
+        r.missing(node.span, "`tcp`", "send` or `expect");
+    }
+    r.close(fields);
+    Some(Probe::Tcp { send, expect })
+}
+
+/// `grpc: true`, `grpc: SERVICE`, or `grpc: {service, authority}`.
+fn grpc(r: &mut Reader<'_>, node: &Node) -> Option<Probe> {
+    let (mut service, mut authority) = (None, None);
+    if node.map().is_some() {
+        let mut fields = r.fields(node, "`grpc`")?;
+        service = fields.take("service").and_then(|node| service_name(r, node));
+        authority = fields.take("authority").and_then(|node| {
+            let text = r.text(node, "`authority`")?;
+            match text.parse::<http::uri::Authority>() {
+                Ok(authority) if !text.contains('@') => Some(authority.to_string()),
+                _ => r.malformed(node, "a host, with or without a port"),
+            }
+        });
+        r.close(fields);
+    } else if !matches!(node.text(), Some("true")) {
+        service = Some(service_name(r, node)?);
+    }
+    Some(Probe::Grpc { service: service.unwrap_or_default(), authority })
+}
+
+fn service_name(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let text = r.text(node, "the service of a `grpc` check")?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    if text.len() > 256 || !text.bytes().all(plain) {
+        return r.malformed(node, "a service's full name, such as `shop.v1.Cart`");
+    }
+    Some(text.to_owned())
+}
+
+/// `command: [PROGRAM, ARGUMENT, …]`. There is no shell, so a text would be a promise that is not kept.
+fn command(r: &mut Reader<'_>, node: &Node) -> Option<Probe> {
+    let Value::List(_) = &node.value else {
+        return r.malformed(node, "a list, the program and its arguments: there is no shell");
+    };
+    let items = r.items(node, "`command`");
+    let argv: Vec<String> = items.iter().filter_map(|item| r.text(item, "an argument")).map(str::to_owned).collect();
+    let program = argv.first()?;
+    if !program.starts_with('/') {
+        return r.malformed(items.first()?, "the absolute path of a program: no PATH is searched");
+    }
+    if argv.iter().any(|argument| argument.contains('\0')) {
+        return r.malformed(node, "without a zero byte");
+    }
+    (argv.len() == items.len()).then_some(Probe::Command { argv })
+}
+
+/// `http: /health`, or `http: {path, method, host}`, with `expect: {status, header, body}` beside it.
+fn http(r: &mut Reader<'_>, node: &Node, expect: Option<&Node>) -> Option<Probe> {
+    let (mut path, mut method, mut host) = (None, Some("GET".to_owned()), None);
+    if node.map().is_some() {
+        let mut fields = r.fields(node, "`http`")?;
+        match fields.take("path") {
+            Some(node) => path = target(r, node),
+            None => r.missing(node.span, "`http`", "path"),
+        }
+        if let Some(node) = fields.take("method") {
+            method = method_name(r, node);
+        }
+        if let Some(node) = fields.take("host") {
+            r.header_value(node)?;
+            host = r.text(node, "`host`").map(str::to_owned);
+        }
+        r.close(fields);
+    } else {
+        path = target(r, node);
+    }
+    let (mut statuses, mut header, mut body) = (vec![(200, 399)], None, None);
+    if let Some(node) = expect
+        && let Some(mut fields) = r.fields(node, "`expect`")
+    {
+        if let Some(node) = fields.take("status") {
+            statuses = r.items(node, "`status`").iter().filter_map(|item| statuses_of(r, item)).collect();
+        }
+        header = fields.take("header").and_then(|node| expected_header(r, node));
+        body = fields.take("body").and_then(|node| r.text(node, "`body`")).map(str::to_owned);
+        r.close(fields);
+    }
+    Some(Probe::Http { path: path?, method: method?, host, statuses, header, body })
+}
+
+fn target(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let text = r.text(node, "the path of a check")?;
+    if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains('#') {
+        let problem = r.error("E016", node.span, format!("`{text}` cannot be requested"));
+        r.push(problem.label("a path begins with `/`"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn method_name(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let text = r.text(node, "`method`")?;
+    match http::Method::from_bytes(text.as_bytes()) {
+        Ok(_) if !matches!(text, "CONNECT" | "TRACE") => Some(text.to_owned()),
+        _ => r.malformed(node, "a method such as `GET` or `HEAD`"),
+    }
+}
+
+/// `200` or `200-299`.
+fn statuses_of(r: &mut Reader<'_>, node: &Node) -> Option<(u16, u16)> {
+    let text = node.text().unwrap_or("");
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    match (low.trim().parse(), high.trim().parse()) {
+        (Ok(low), Ok(high)) if 100 <= low && low <= high && high <= 599 => Some((low, high)),
+        _ => r.malformed(node, "a status such as `200`, or a range such as `200-299`"),
+    }
+}
+
+fn expected_header(r: &mut Reader<'_>, node: &Node) -> Option<(String, String)> {
+    let pairs = r.pairs(node, "`header`");
+    let [(_, key, value)] = pairs.as_slice() else {
+        return r.malformed(node, "one header and its value, such as `{x-service: web}`");
+    };
+    let name = r.header_name(key)?;
+    r.header_value(value)?;
+    Some((name.as_str().to_owned(), value.text().unwrap_or("").to_owned()))
+}

@@ -1,0 +1,76 @@
+//! The HTTP check: one request on a fresh connection, judged by status, header and body.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1 as conn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::probe::{ANSWER_LIMIT, CheckFailure};
+use crate::engine::policy::Probe;
+
+/// Sends the request of a [`Probe::Http`] on a fresh connection and judges the answer.
+pub(super) async fn ask(probe: &Probe, addr: SocketAddr, stream: TcpStream) -> Result<(), CheckFailure> {
+    let Probe::Http { path, method, host, statuses, header: expected, body } = probe else { return Ok(()) };
+    let authority = host.clone().unwrap_or_else(|| addr.to_string());
+    let request = Request::builder()
+        .method(method.as_str())
+        .uri(path.as_str())
+        .header(header::HOST, authority)
+        .header(header::USER_AGENT, concat!("pointsman-check/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(CheckFailure::Request)?;
+    let (mut sender, connection) =
+        conn::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(CheckFailure::Exchange)?;
+    let judge = async {
+        let response = sender.send_request(request).await.map_err(CheckFailure::Exchange)?;
+        judge(response, statuses, expected.as_ref(), body.as_deref()).await
+    };
+    tokio::pin!(connection, judge);
+    tokio::select! {
+        biased;
+        verdict = &mut judge => verdict,
+        // The connection may end as soon as the answer is read; the verdict is then still to be had from the buffer.
+        ended = &mut connection => match ended {
+            Ok(()) => judge.await,
+            Err(error) => Err(CheckFailure::Exchange(error)),
+        },
+    }
+}
+
+async fn judge(
+    response: http::Response<Incoming>,
+    statuses: &[(u16, u16)],
+    expected: Option<&(String, String)>,
+    text: Option<&str>,
+) -> Result<(), CheckFailure> {
+    let status = response.status();
+    if !statuses.iter().any(|(low, high)| (*low..=*high).contains(&status.as_u16())) {
+        return Err(CheckFailure::Status(status));
+    }
+    if let Some((name, value)) = expected
+        && response.headers().get(name.as_str()).is_none_or(|found| found.as_bytes() != value.as_bytes())
+    {
+        return Err(CheckFailure::Header(name.clone()));
+    }
+    let Some(text) = text else { return Ok(()) };
+    let mut body = Limited::new(response.into_body(), ANSWER_LIMIT);
+    let mut seen = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        seen.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        if contains(&seen, text.as_bytes()) {
+            return Ok(());
+        }
+    }
+    Err(CheckFailure::Text)
+}
+
+/// Whether the needle is in there; the empty one always is.
+pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    needle.is_empty() || haystack.windows(needle.len()).any(|window| window == needle)
+}

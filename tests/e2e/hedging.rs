@@ -1,0 +1,123 @@
+//! Second tries beside slow first ones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{ONE_POOL, Proxy, Scripted, Setup, read_request, status};
+
+const SLOW: Duration = Duration::from_millis(1_500);
+
+/// Answers after this long; counts its requests.
+async fn after(delay: Duration, seen: &Arc<AtomicUsize>) -> Scripted {
+    let seen = Arc::clone(seen);
+    Scripted::raw(move |mut stream, _| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let mut read = Vec::new();
+            while read_request(&mut stream, &mut read, 0, 0).await.is_some() {
+                seen.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(delay).await;
+                let answer = if delay == SLOW { "slow" } else { "fast" };
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{answer}");
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// A pool of a slow and a fast instance, with these lines below its rules.
+async fn mixed(more: &str) -> (Proxy, [Arc<AtomicUsize>; 2], [Scripted; 2]) {
+    let seen: [Arc<AtomicUsize>; 2] = Default::default();
+    let instances = [after(SLOW, &seen[0]).await, after(Duration::ZERO, &seen[1]).await];
+    let addresses = [instances[0].address, instances[1].address];
+    let rules = format!("{ONE_POOL}balance: random\n{more}");
+    (Setup::to(&addresses).rules(&rules).start().await, seen, instances)
+}
+
+fn hedges(proxy: &Proxy, result: &str) -> u64 {
+    let start = format!("pointsman_hedges_total{{service=\"web\",rule=\"all\",result=\"{result}\"}}");
+    proxy.metric(&start).map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_slow_instance_is_not_waited_for() {
+    let (proxy, seen, _instances) = mixed("hedge: {after: 50ms}\n").await;
+    let mut times = Vec::new();
+    for _ in 0..40 {
+        let asked = Instant::now();
+        assert_eq!(proxy.get("/").await.text(), "fast");
+        times.push(asked.elapsed());
+    }
+    times.sort_unstable();
+    assert!(times[39] < SLOW - Duration::from_millis(300), "p99 {:?}", times[39]);
+    let slow = seen[0].load(Ordering::SeqCst) as u64;
+    assert!(slow > 5, "half of the requests are drawn for the slow one: {slow}");
+    assert_eq!((hedges(&proxy, "sent"), hedges(&proxy, "won")), (slow, slow));
+    assert!(proxy.transitions.all().is_empty(), "a try that was cancelled is no evidence");
+    let cancelled =
+        proxy.metric("pointsman_upstream_attempts_total{service=\"web\",pool=\"all\",result=\"cancelled\"}");
+    assert!(cancelled.is_some_and(|line| line.ends_with(&format!(" {slow}"))));
+}
+
+#[tokio::test]
+async fn only_what_is_safe_to_repeat_is_hedged() {
+    let (proxy, seen, _instances) = mixed("hedge: {after: 20ms}\n").await;
+    for _ in 0..8 {
+        let post = "POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 2\r\n\r\nhi";
+        assert_eq!(proxy.ask(post).await.status, 200);
+        if seen[0].load(Ordering::SeqCst) > 0 {
+            break;
+        }
+    }
+    assert_eq!(hedges(&proxy, "sent"), 0);
+}
+
+#[tokio::test]
+async fn hedges_spend_the_retry_budget() {
+    let (proxy, ..) = mixed("hedge: {after: 5ms}\nretry: {budget: 0%}\n").await;
+    let mut asked = tokio::task::JoinSet::new();
+    // More slow ones than the 50 that are always allowed.
+    for _ in 0..160 {
+        let address = proxy.address;
+        asked.spawn(async move {
+            let mut client = crate::harness::Client::connect(address).await;
+            client.send("GET / HTTP/1.1\r\nhost: shop\r\n\r\n").await;
+            client.reply().await.status
+        });
+    }
+    while let Some(answered) = asked.join_next().await {
+        assert_eq!(answered.unwrap(), 200);
+    }
+    assert_eq!(hedges(&proxy, "sent"), 50);
+    assert!(hedges(&proxy, "budget") > 0);
+}
+
+#[tokio::test]
+async fn a_bad_answer_does_not_win_and_counts_against_its_instance() {
+    let seen: Arc<AtomicUsize> = Arc::default();
+    let slow = after(Duration::from_millis(300), &seen).await;
+    let bad = Scripted::http(|_| status(503)).await;
+    let rules = format!("{ONE_POOL}hedge: {{after: 30ms}}\neject: {{consecutive_5xx: 3}}\n");
+    let proxy = Setup::to(&[slow.address, bad.address]).rules(&rules).start().await;
+    for _ in 0..12 {
+        assert_eq!(proxy.get("/").await.status, 200);
+    }
+    assert!(proxy.transitions.all().iter().any(|(id, _)| id == "web-1"), "{:?}", proxy.transitions.all());
+}
+
+#[tokio::test]
+async fn a_try_has_its_own_limit() {
+    let (proxy, seen, _instances) = mixed("retry: {per_try: 100ms}\n").await;
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(proxy.get("/").await.text(), "fast");
+        assert!(asked.elapsed() < SLOW, "{:?}", asked.elapsed());
+    }
+    assert!(seen[0].load(Ordering::SeqCst) > 0);
+}
