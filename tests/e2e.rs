@@ -13,10 +13,14 @@ mod drain;
 mod faults;
 #[path = "e2e/fields.rs"]
 mod fields;
+#[path = "e2e/grpc.rs"]
+mod grpc;
 #[path = "e2e/h2_clients.rs"]
 mod h2_clients;
 #[path = "e2e/h2_instances.rs"]
 mod h2_instances;
+#[path = "e2e/h2_tunnels.rs"]
+mod h2_tunnels;
 #[path = "e2e/harness/mod.rs"]
 mod harness;
 #[path = "e2e/hedging.rs"]

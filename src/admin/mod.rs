@@ -11,6 +11,7 @@ pub mod handles;
 mod listener;
 mod page;
 mod rules;
+pub mod shadow;
 mod table;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::observe::events::Events;
 use crate::observe::limit_book::Book;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
+use crate::publish::Desk;
 
 use handles::{Actions, CatalogView, ReadyView};
 pub use listener::serve;
@@ -79,6 +81,10 @@ pub struct Admin {
     pub debug_keys: Option<Keys>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
+    /// The rules in force, and orders about them.
+    pub rules: Desk,
+    /// The shadow rules; `None`: none are configured.
+    pub shadow: Option<shadow::ShadowView>,
     /// Who may do what.
     pub access: Arc<Access>,
 }
@@ -95,6 +101,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/instances/{service}/{id}/{action}", post(actions::instance))
         .route("/v1/catalog/{service}/accept", post(actions::accept))
         .route("/v1/debug-token", post(debug_token::issue))
+        .route("/v1/rules/apply", post(rules::apply))
+        .route("/v1/shadow/promote", post(shadow::promote))
         .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::action));
     Router::new()
         .route("/", get(page::index))
@@ -103,6 +111,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/table", get(table::show))
         .route("/v1/rules", get(rules::show))
+        .route("/v1/shadow", get(shadow::show))
         .route("/v1/catalog", get(catalog))
         .route("/v1/events", get(events::show))
         .merge(guarded)

@@ -92,6 +92,8 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
         debug_keys: None,
         actions: Arc::clone(&parts) as _,
         catalog: Arc::clone(&parts) as _,
+        rules: crate::publish::desk::desk().0,
+        shadow: None,
         access: Arc::new(Access {
             loopback,
             token: Arc::new(ArcSwapOption::from_pointee(token.map(str::to_owned))),

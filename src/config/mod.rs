@@ -20,8 +20,8 @@ pub use consul::{Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscrip
 pub use flags::Flags;
 pub use report::{Origin, Report};
 pub use settings::{
-    AccessLog, Admin, Auto, Catalog, CatalogSource, Checks, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log,
-    LogFormat, Metrics, PathText, Secret, Settings, Upstream,
+    AccessLog, Admin, Auto, Catalog, CatalogSource, Checks, DebugToken, Drain, Guard, GuardMode, HostHeader, Limits,
+    Listen, ListenTls, Log, LogFormat, Metrics, PathText, Secret, Settings, Shadow, Upstream,
 };
 
 /// What was loaded, and where each value came from.

@@ -9,8 +9,8 @@ use super::layers::Layer;
 use super::report::{Origin, Report};
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Checks, DebugToken, Drain, HostHeader, Limits, Listen, ListenTls, Log,
-    LogFormat, Metrics, Overload, Settings, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, Checks, DebugToken, Drain, Guard, GuardMode, HostHeader, Limits, Listen,
+    ListenTls, Log, LogFormat, Metrics, Overload, Settings, Shadow, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 
@@ -41,6 +41,8 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
             cx,
         ),
         access_log: access_log(&mut at, cx),
+        guard: guard(at.map("guard", cx), cx),
+        shadow: shadow(at.map("shadow", cx), cx),
         label_keys: label_keys(&mut at, cx),
         debug_headers: at.value("debug_headers", "false", flag, cx),
         debug_token: debug_token(at.map("debug_token", cx), cx),
@@ -163,6 +165,9 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         memory: at.value("memory", "auto", auto(size_from(1_024 * 1_024)), cx),
         backlog: at.value("backlog", "4096", count(1 << 20), cx),
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
+        h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
+        h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
+        h2_resets: at.value("h2_resets", "100", count(1_000_000), cx),
     };
     at.finish(cx);
     limits
@@ -179,6 +184,7 @@ fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
     let upstream = Upstream {
         idle: at.value("idle", "auto", auto(duration), cx),
         max_connections: at.value("max_connections", "0", |text| whole(0, 1 << 20)(text).map(|n| n as u32), cx),
+        protocol_label: at.value("protocol_label", "proto", text, cx),
     };
     at.finish(cx);
     upstream
@@ -218,6 +224,29 @@ fn access_log(root: &mut Scope<'_>, cx: &mut Context<'_>) -> Option<AccessLog> {
     at.finish(cx);
     debug_assert!(log.sample <= WHOLE);
     Some(log)
+}
+
+fn guard(mut at: Scope<'_>, cx: &mut Context<'_>) -> Guard {
+    let mode = choice(&[("off", GuardMode::Off), ("warn", GuardMode::Warn), ("enforce", GuardMode::Enforce)]);
+    let guard = Guard {
+        mode: at.value("mode", "warn", mode, cx),
+        max_moved: at.value("max_moved", "30%", share, cx),
+        max_unrouted: at.value("max_unrouted", "0", whole(0, 1 << 32), cx),
+    };
+    at.finish(cx);
+    guard
+}
+
+/// Off unless there are rules.
+fn shadow(mut at: Scope<'_>, cx: &mut Context<'_>) -> Option<Shadow> {
+    let path = |written: &str| if written == "off" { Ok(None) } else { text(written).map(Some) };
+    let rules = at.optional("rules", text, cx);
+    let sample = at.value("sample", "100%", share, cx);
+    let log = at.value("log", "off", path, cx);
+    let queue = at.value("queue", "1024", |text| whole(1, 1 << 20)(text).map(|n| n as usize), cx);
+    let redact = at.list("redact", "", redactable, cx);
+    at.finish(cx);
+    Some(Shadow { rules: rules?, sample, log, queue, redact })
 }
 
 fn redactable(field: &str) -> Result<String, String> {

@@ -13,8 +13,8 @@ rules: rules/
 region: eu
 zone: eu-a
 workers: auto
-limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, h2_streams: 100}
-upstream: {idle: auto, max_connections: 0}
+limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, h2_streams: 100, h2_window: 64KiB, h2_connection_window: 1MiB, h2_resets: 100}
+upstream: {idle: auto, max_connections: 0, protocol_label: proto}
 drain: {delay: 5s, timeout: 30s}
 trusted_proxies: [10.0.0.0/8]
 request_id: true

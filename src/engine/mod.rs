@@ -8,6 +8,7 @@ pub mod balance;
 pub mod diagnostic;
 pub mod expr;
 pub mod format;
+pub mod grpc;
 pub mod health;
 pub mod instance;
 pub mod label;

@@ -30,6 +30,8 @@ pub enum Phase {
     Busy,
     /// Bytes are passed on after a 101.
     Tunnel,
+    /// HTTP/2: its streams have phases of their own.
+    Streams,
 }
 
 /// What the handshake told. The listener's side fills it in.

@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
+use super::grpc;
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::latency;
@@ -74,7 +75,10 @@ pub async fn answer(
             connection.closing.set(true);
             connection.lingers.set(true);
         }
-        refuse(refusal, json, &worker.settings)
+        match exchange.call {
+            Some(call) => grpc::refuse(refusal, call, &worker.settings),
+            None => refuse(refusal, json, &worker.settings),
+        }
     });
     exchange.status = response.status().as_u16();
     if worker.settings.debug_headers {
@@ -102,6 +106,7 @@ async fn phases(
     let (head, body) = request.into_parts();
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
+    exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
@@ -124,16 +129,22 @@ async fn phases(
     let budget = &view.file(file).budget;
     budget.request(worker.limits.worker, exchange.connection().clock.now());
 
+    let timeouts = match exchange.call {
+        Some(_) => grpc::limits(policies.timeouts, &head.headers),
+        None => policies.timeouts,
+    };
+
     // The request as instances get it.
     drop(target);
     let router_file = &view.table.router.files[file as usize];
     let mut outbound = outbound(worker, exchange, head, body, seen, router_file, changes.as_deref_mut());
     let host_of_instance = worker.settings.host_of_instance && !changes.as_ref().is_some_and(|c| c.has_host());
-    let limits = Limits {
-        timeouts: policies.timeouts,
-        total: after(exchange.connection().clock.now(), policies.timeouts.total),
-        per_try: policies.retry.per_try,
-    };
+    let total = after(exchange.connection().clock.now(), timeouts.total);
+    let limits = Limits { timeouts, total, per_try: policies.retry.per_try };
+    if let Some(call) = exchange.call {
+        outbound.calls(call, policies.retry.grpc != 0);
+        exchange.upload.iter().for_each(|upload| upload.be_patient(timeouts.stream_idle));
+    }
     let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
@@ -171,6 +182,7 @@ async fn phases(
 
     // Respond. From here on no table is held.
     outbound.settle();
+    exchange.call_status = answered.call_status();
     let cookie = decision.mint.map(|mint| {
         let name = &view.table.router.files[file as usize].cookie;
         cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
@@ -210,6 +222,10 @@ fn decided(
         exchange.traced.replace(traced::begin(worker, &view.table, exchange, &request, now));
     }
     let changes = Changes::of(view, &decision, &request, scratch);
+    if let Some(watch) = &worker.watch {
+        let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
+        watch.decided(exchange, view, &request, sent, &decision);
+    }
     exchange.admission.key = limit::key(router, &decision, &request, scratch, worker.limits.book.seeds());
     (decision, changes)
 }
@@ -322,13 +338,22 @@ fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outboun
         "attempts"
     } else if exchange.connection().clock.now() >= trying.limits.total {
         "time"
-    } else if !outbound.can_follow(trouble.sent) {
+    } else if !is_safe(trouble, outbound) {
         "unsafe"
     } else {
         return true;
     };
     exchange.count(&names::RETRIES_REFUSED, refused);
     false
+}
+
+/// Whether sending again is safe. A call's status without a message is a reason only where the rules name it, and then
+/// they say that such calls may be made again.
+fn is_safe(trouble: Trouble, outbound: &Outbound) -> bool {
+    match trouble.cause {
+        Cause::Grpc(_) => outbound.is_kept(),
+        Cause::Connect | Cause::Reset | Cause::Timeout | Cause::Status(_) => outbound.can_follow(trouble.sent),
+    }
 }
 
 /// Whether the service's budget allows one more. Asked last, so that nothing is taken for a try that cannot be made.

@@ -52,6 +52,8 @@ marks! {
     ACCEPT = 17;
     /// `X-Pointsman-Debug`.
     DEBUG_TOKEN = 18;
+    /// `Content-Type`.
+    CONTENT_TYPE = 19;
 }
 
 impl Survey {
@@ -104,6 +106,7 @@ impl Survey {
             "cookie" => Self::COOKIE,
             "accept" => Self::ACCEPT,
             "x-pointsman-debug" => Self::DEBUG_TOKEN,
+            "content-type" => Self::CONTENT_TYPE,
             _ => Self::rare(name),
         }
     }

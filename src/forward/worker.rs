@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::traced::Traces;
 use super::upload::UploadBody;
 use super::view::View;
+use super::watch::{Watch, Watching};
 use crate::engine::balance::Memory;
 use crate::engine::health::{Evidence, Transition};
 use crate::engine::instance::Instance;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub access_log: Option<Log>,
     /// Who is told that an endpoint's health moved.
     pub transitions: Transitions,
+    /// Who looks on at decisions.
+    pub watch: Watching,
     /// Whether the catalog has been heard; until then want of instances is `not_ready`.
     pub ready: Arc<AtomicBool>,
     /// The origin of `Millis` in this process.
@@ -85,6 +88,8 @@ pub struct Worker {
     pub traces: Option<Traces>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// Who looks on at decisions; `None`: nobody.
+    pub watch: Option<Box<Watch>>,
     /// What picking remembers.
     pub memory: Memory,
     transitions: Transitions,
@@ -107,6 +112,7 @@ impl Worker {
     pub fn new(shared: Shared, index: usize) -> Rc<Self> {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
+        let watch = Watch::new(shared.watch, index, &metrics);
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
@@ -118,6 +124,7 @@ impl Worker {
             access_log: shared.access_log,
             traces: shared.traces,
             scratch: RefCell::new(Scratch::new()),
+            watch,
             memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,

@@ -155,6 +155,8 @@ families! {
         "1 when ready to take traffic.";
     DEGRADED = Gauge "pointsman_degraded" []
         "1 when ready with something missing or stale.";
+    SHADOW_DECISIONS = Counter "pointsman_shadow_decisions_total" ["service", "rule", "candidate_rule", "agrees"]
+        "Requests decided by the shadow rules, too, by both rules and whether both send them to the same place.";
     // The log writers themselves.
     LOG_LINES = Counter "pointsman_log_lines_total" ["log", "result"]
         "Lines of the access log and of the process log: written, dropped (writer behind), failed (disk).";

@@ -1,7 +1,7 @@
 //! What follows new rules: the catalog's subscriptions before they are in force, the access log's fields after.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,6 +21,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The parts that must know of new rules.
+#[derive(Clone)]
 pub struct RuleFollowers {
     /// The services that are subscribed to.
     pub wanted: watch::Sender<Wanted>,
@@ -30,6 +31,10 @@ pub struct RuleFollowers {
     pub published: Published,
     /// Who has been answered.
     pub status: Arc<CatalogStatus>,
+    /// The services of the rules in force and of the shadow rules.
+    pub services: Arc<Mutex<[BTreeSet<Text>; 2]>>,
+    /// Whether it is the shadow rules that these follow.
+    pub shadow: bool,
 }
 
 /// The services that the rules name.
@@ -57,8 +62,13 @@ impl Followers for RuleFollowers {
     }
 
     fn applied(&self, loaded: &Loaded) {
-        self.fields.store(Arc::new(ReadFields::of(&loaded.set)));
-        self.wanted.send_replace(wanted(&loaded.router));
+        if !self.shadow {
+            self.fields.store(Arc::new(ReadFields::of(&loaded.set)));
+        }
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services[usize::from(self.shadow)] = wanted(&loaded.router).services;
+        let all = services.iter().flatten().cloned().collect();
+        self.wanted.send_replace(Wanted { services: all });
     }
 }
 

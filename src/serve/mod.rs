@@ -1,10 +1,12 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
+mod commands;
 mod control;
 mod doubts;
 mod followers;
 mod handles;
 mod limits;
+mod shadow;
 mod signals;
 pub mod translate;
 
@@ -12,7 +14,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -37,8 +39,10 @@ use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
-use crate::publish::rules::{Loaded, Permits, RuleFiles};
-use crate::publish::{self, Inputs, Published, Publisher};
+use crate::publish::guard::gather;
+use crate::publish::rules::{Ground, Loaded, Permits, RuleFiles};
+use crate::publish::shadow::{LastGood, ShadowFiles};
+use crate::publish::{self, Desk, Inputs, Published, Publisher, desk};
 use crate::server::DataPlane;
 use crate::upstream::checks::Checks;
 
@@ -77,6 +81,7 @@ pub struct Serving {
     tasks: JoinSet<()>,
     catalog: tokio::task::JoinHandle<()>,
     access_log: Option<(AccessLog, LineThread)>,
+    shadow: Option<shadow::Shadowing>,
     readiness: Arc<control::Readiness>,
     again: Arc<Notify>,
     stop_catalog: watch::Sender<bool>,
@@ -103,11 +108,24 @@ impl Serving {
         let listeners = translate::listeners(&settings.listen)?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors)?;
-        translate::upstream(settings.upstream)?;
+        translate::upstream(&settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
         let debug_key = control::debug_key(settings.debug_token.clone())?;
-        let Settings { admin, catalog, region, zone, workers, drain, checks, access_log, label_keys, metrics, .. } =
-            settings;
+        let Settings {
+            admin,
+            catalog,
+            region,
+            zone,
+            workers,
+            drain,
+            checks,
+            access_log,
+            guard,
+            shadow,
+            label_keys,
+            metrics,
+            ..
+        } = settings;
         let permits = Permits { commands: checks.allow_commands };
         let workers = control::workers(workers);
 
@@ -123,6 +141,9 @@ impl Serving {
             .map_err(|source| StartError::Io { what: "access_log.path".to_owned(), source })?;
         let fields = Arc::new(ArcSwap::from_pointee(ReadFields::of(&rules.loaded.set)));
 
+        let shadowing = shadow.map(shadow::Shadowing::start).transpose()?;
+        let (guard, offers) = translate::guard(guard, workers);
+        let told = commands::Told::new(&rules.paths, &catalog.source, region.as_deref(), zone.as_deref());
         let place = translate::place(region, zone);
         let (catalog_settings, grace) = translate::catalog(catalog.source, label_keys);
         let router = Arc::clone(&rules.loaded.router);
@@ -143,6 +164,10 @@ impl Serving {
                 .as_ref()
                 .map(|(lines, _)| forward::worker::Log { lines: lines.clone(), fields: Arc::clone(&fields) }),
             transitions: transitions.clone(),
+            watch: forward::watch::Watching {
+                offers,
+                shadow: shadowing.as_ref().map(|shadow| shadow.for_workers(&published)),
+            },
             ready: Arc::clone(&ready),
             origin: clock.origin(),
             seed: control::seed(),
@@ -164,16 +189,46 @@ impl Serving {
         metrics.add_source(Arc::new(handles::CatalogFigures(Arc::clone(&status))));
         metrics.add_source(Arc::new(handles::PoolFigures(Arc::clone(&published.table))));
 
-        let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), ready);
+        let (desk, orders) = desk::desk();
+        let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), desk.clone(), ready);
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
+        let (new_candidates, candidates) = mpsc::channel(1);
+        tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in, candidates }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
-        let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
-        let files = RuleFiles::new(rules.paths, permits, &rules.loaded, Arc::clone(&reloads), followers);
-        tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
+        let services = Arc::new(Mutex::new([wanted.borrow().services.clone(), BTreeSet::new()]));
+        let followers =
+            followers::RuleFollowers { wanted, fields, published: published.clone(), status, services, shadow: false };
+        let last_good = LastGood::default();
+        if let Some(shadow) = &shadowing {
+            metrics.add_source(Arc::new(shadow.log.figures()));
+            let files = ShadowFiles {
+                paths: shadow.paths.clone(),
+                permits,
+                publisher: new_candidates,
+                reloads: Arc::clone(&reloads),
+                followers: followers::RuleFollowers { shadow: true, ..followers.clone() },
+                last_good: last_good.clone(),
+            };
+            tasks.spawn(files.follow(Arc::clone(&again)));
+        }
+        if let Some(guard) = &guard {
+            tasks.spawn(gather(Arc::clone(&guard.recent)));
+        }
+        let ground = Ground {
+            published: published.clone(),
+            publisher: new_rules,
+            clock,
+            reloads: Arc::clone(&reloads),
+            followers,
+            guard,
+            orders,
+            shadow: last_good,
+            explain: told.pair(),
+        };
+        tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(Arc::clone(&again)));
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),
@@ -195,6 +250,7 @@ impl Serving {
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
+        let published_for_admin = published.clone();
         let parts = AdminParts {
             published,
             book,
@@ -206,8 +262,11 @@ impl Serving {
             transitions,
             handle,
             keys,
+            desk,
+            shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
+        told.admin_is(admin);
         Ok(Self {
             listen,
             admin,
@@ -215,6 +274,7 @@ impl Serving {
             tasks,
             catalog: catalog_task,
             access_log,
+            shadow: shadowing,
             readiness,
             again,
             stop_catalog,
@@ -229,13 +289,17 @@ impl Serving {
         if let Some((log, _)) = &self.access_log {
             log.reopen();
         }
+        if let Some(shadow) = &self.shadow {
+            shadow.log.reopen();
+        }
         tracing::info!("reading rules, token files and log files again; other settings need a restart");
     }
 
     /// Ends in order: not ready, `drain.delay`, the data plane's drain, everything else. `hurry` skips the delay.
     /// The number of connections that had to be cut.
     pub async fn stop(self, hurry: impl Future<Output = ()>) -> usize {
-        let Self { plane, mut tasks, catalog, access_log, readiness, stop_catalog, stop_admin, drain, .. } = self;
+        let Self { plane, mut tasks, catalog, access_log, shadow, readiness, stop_catalog, stop_admin, drain, .. } =
+            self;
         readiness.drain();
         let delay = Duration::from_millis(drain.delay);
         tracing::info!(delay_ms = drain.delay, timeout_ms = drain.timeout, "draining: not ready, still serving");
@@ -257,6 +321,12 @@ impl Serving {
                 tracing::warn!("the access log's last lines could not be written in time");
             }
         }
+        if let Some(shadow::Shadowing { mut thread, .. }) = shadow {
+            let closed = tokio::task::spawn_blocking(move || thread.close(LOG_CLOSE)).await;
+            if !closed.unwrap_or(false) {
+                tracing::warn!("the last disagreements of the shadow rules could not be written in time");
+            }
+        }
         drained.cut
     }
 }
@@ -275,6 +345,8 @@ struct AdminParts {
     transitions: Transitions,
     handle: catalog::Handle,
     keys: Option<Keys>,
+    desk: Desk,
+    shadow: Option<admin::shadow::ShadowView>,
 }
 
 async fn start_admin(
@@ -298,7 +370,20 @@ async fn start_admin(
         let read = move |path: &Path| control::read_token(path, &kept);
         tasks.spawn(control::follow_secret(path, "admin_token", read, again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle, keys } = parts;
+    let AdminParts {
+        published,
+        book,
+        clock,
+        metrics,
+        events,
+        reloads,
+        readiness,
+        transitions,
+        handle,
+        keys,
+        desk,
+        shadow,
+    } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
@@ -312,6 +397,8 @@ async fn start_admin(
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
         debug_keys: keys,
+        rules: desk,
+        shadow,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);

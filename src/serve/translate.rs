@@ -2,6 +2,7 @@
 //! compile.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::StartError;
@@ -12,7 +13,8 @@ use crate::engine::label::Labels;
 use crate::engine::locality::Place;
 use crate::forward;
 use crate::observe::line_writer::Target;
-use crate::observe::{access_log, metrics};
+use crate::observe::{access_log, metrics, recent};
+use crate::publish::guard::{self, Guard};
 use crate::server::{H2Limits, Limits};
 
 fn ms(millis: u64) -> Duration {
@@ -158,6 +160,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         host_of_instance: settings.host_header == config::HostHeader::Instance,
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
         body_idle: settings.limits.body_idle,
+        protocol_label: settings.upstream.protocol_label.clone(),
         requests: settings.overload.requests,
         exempt_paths: settings.overload.exempt_paths.clone(),
         ..forward::Settings::default()
@@ -183,6 +186,9 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         memory,
         backlog,
         h2_streams,
+        h2_window,
+        h2_connection_window,
+        h2_resets,
     } = *from;
     if let config::Auto::Set(_) = memory {
         let words = "limits.memory: this build keeps no account of memory yet; leave it at auto";
@@ -209,17 +215,29 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         connection_age,
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
         backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
-        h2: H2Limits { streams: h2_streams, ..H2Limits::default() },
+        h2: H2Limits {
+            streams: h2_streams,
+            stream_window: window(h2_window),
+            connection_window: window(h2_connection_window),
+            header_list: u32::try_from(head_size).unwrap_or(u32::MAX),
+            resets: h2_resets,
+            ..H2Limits::default()
+        },
         ..Limits::default()
     })
+}
+
+/// A window of HTTP/2 has 31 bits.
+fn window(size: u64) -> u32 {
+    u32::try_from(size.min(0x7fff_ffff)).unwrap_or(0x7fff_ffff)
 }
 
 /// Connections to instances.
 ///
 /// # Errors
 /// A setting that this build cannot honour.
-pub fn upstream(from: config::Upstream) -> Result<(), StartError> {
-    let config::Upstream { idle, max_connections } = from;
+pub fn upstream(from: &config::Upstream) -> Result<(), StartError> {
+    let config::Upstream { idle, max_connections, protocol_label: _ } = from;
     let words = match (idle, max_connections) {
         (config::Auto::Auto, 0) => return Ok(()),
         (config::Auto::Set(_), _) => "upstream.idle: this build learns it from each instance; leave it at auto",
@@ -233,6 +251,20 @@ pub fn upstream(from: config::Upstream) -> Result<(), StartError> {
 pub fn access_log(from: config::AccessLog) -> access_log::Settings {
     let config::AccessLog { path, sample, queue, redact } = from;
     access_log::Settings { target: Target::of(&path), sample, capacity: queue, redact }
+}
+
+/// The guard of rule changes, and what feeds it; both `None` when it is off.
+#[must_use]
+pub fn guard(from: config::Guard, workers: usize) -> (Option<Guard>, Option<recent::Offers>) {
+    let config::Guard { mode, max_moved, max_unrouted } = from;
+    let enforce = match mode {
+        config::GuardMode::Off => return (None, None),
+        config::GuardMode::Warn => false,
+        config::GuardMode::Enforce => true,
+    };
+    let (offers, recent) = recent::channel(workers);
+    let guard = Guard { enforce, limits: guard::Limits { max_moved, max_unrouted }, recent: Arc::new(recent) };
+    (Some(guard), Some(offers))
 }
 
 /// Bounds on metrics.

@@ -36,6 +36,9 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, connection: Rc<Connection>) {
     let mut served = Served::new(worker, &connection);
     let mut socket = Watched::new(transport, &connection, Bytes::new());
+    if connection.tls.as_ref().is_some_and(|tls| tls.h2) {
+        return h2::serve(worker, socket, &connection).await;
+    }
     loop {
         if !served.readable(&socket).await {
             return;
@@ -173,7 +176,7 @@ impl Served {
             Phase::Idle if now >= since.plus(self.keep_alive) => Some(End::Cut),
             Phase::Idle if flushed && now >= since.plus(self.limits.rest_after) => Some(End::Rested),
             Phase::Head if now >= after(since, self.limits.head) => Some(End::TooSlow),
-            Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel => None,
+            Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel | Phase::Streams => None,
         }
     }
 
@@ -184,7 +187,7 @@ impl Served {
         let own = match connection.phase.get() {
             Phase::Idle => since.plus(self.keep_alive.min(self.limits.rest_after)),
             Phase::Head => after(since, self.limits.head),
-            Phase::Busy | Phase::Tunnel => NEVER,
+            Phase::Busy | Phase::Tunnel | Phase::Streams => NEVER,
         };
         let all = [
             own,

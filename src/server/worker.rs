@@ -190,7 +190,9 @@ impl Worker {
             return 0;
         }
         let mut told = 0;
-        for connection in self.open.borrow().values().filter(|open| open.phase.get() == Phase::Tunnel) {
+        for connection in
+            self.open.borrow().values().filter(|open| matches!(open.phase.get(), Phase::Tunnel | Phase::Streams))
+        {
             connection.going_away.set(true);
             connection.wake();
             told += 1;

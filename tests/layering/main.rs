@@ -98,7 +98,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "forward",
-        may: &["engine", "debug_token", "upstream", "observe"],
+        may: &["engine", "debug_token", "upstream", "observe", "dry_run::diff"],
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::Mutex", "std::sync::RwLock", "std::fs", "std::env", "tokio::fs"]),
     },

@@ -28,6 +28,7 @@ struct Line<'r> {
     headers: BTreeMap<&'r str, OneOrMany>,
     client: String,
     scheme: &'static str,
+    protocol: &'static str,
     sni: Option<&'r str>,
     san: &'r [String],
     generation: u64,
@@ -49,6 +50,8 @@ enum OneOrMany {
 #[derive(Serialize)]
 struct Outcome<'r> {
     status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u8>,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'static str,
     service: Option<&'r str>,
@@ -90,6 +93,7 @@ impl Formatter {
             headers: self.headers(record, &mut redacted),
             client: self.client(record, &mut redacted),
             scheme: record.scheme,
+            protocol: record.protocol,
             sni: record.sni.as_deref(),
             san: &record.san,
             generation: record.generation,
@@ -164,6 +168,7 @@ fn outcome(record: &Record) -> Outcome<'_> {
     let (place, answer) = (&record.place, &record.answer);
     Outcome {
         status: answer.status,
+        grpc_status: answer.grpc_status,
         detail: answer.detail,
         service: place.service.as_deref(),
         rule: place.rule.as_deref(),

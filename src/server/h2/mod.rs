@@ -53,7 +53,7 @@ pub fn builder(limits: &Limits) -> Builder {
 
 /// Serves a connection whose client has chosen HTTP/2 until it ends.
 pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, mut socket: Watched<T>, connection: &Rc<Connection>) {
-    connection.enter(Phase::Busy);
+    connection.enter(Phase::Streams);
     socket.linger();
     worker.forward.metrics.cells().h2_connections.add(1);
     let mut served = Served::new(worker, connection);
@@ -150,6 +150,9 @@ impl Served {
                 self.worker.forward.metrics.cells().h2_goaways.add(1);
                 http.graceful_shutdown();
                 continue;
+            }
+            if self.connection.going_away.get() {
+                self.streams.go_away();
             }
             self.streams.wake_due(now);
             if self.timer.poll(&self.connection.clock, self.due(now), cx).is_pending() {

@@ -138,6 +138,7 @@ impl Setup {
             metrics: Arc::clone(&metrics),
             access_log: None,
             transitions: reports,
+            watch: pointsman::forward::watch::Watching::default(),
             ready: Arc::new(AtomicBool::new(true)),
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
