@@ -31,7 +31,15 @@ mod limits;
 mod messages;
 #[path = "e2e/overload.rs"]
 mod overload;
+#[path = "e2e/passthrough.rs"]
+mod passthrough;
+#[path = "e2e/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "e2e/tables.rs"]
 mod tables;
+#[path = "e2e/tls.rs"]
+mod tls;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;
+#[path = "e2e/upstream_tls.rs"]
+mod upstream_tls;

@@ -37,7 +37,7 @@ use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
 use crate::publish::Desk;
 
-use handles::{Actions, CatalogView, ReadyView};
+use handles::{Actions, CatalogView, CertificatesView, ReadyView};
 pub use listener::serve;
 
 /// Requests that are worked on at once; further ones are refused with 503. `/live` and `/ready` are not counted.
@@ -85,6 +85,8 @@ pub struct Admin {
     pub rules: Desk,
     /// The shadow rules; `None`: none are configured.
     pub shadow: Option<shadow::ShadowView>,
+    /// The certificates in force.
+    pub certificates: Arc<dyn CertificatesView>,
     /// Who may do what.
     pub access: Arc<Access>,
 }
@@ -112,6 +114,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/table", get(table::show))
         .route("/v1/rules", get(rules::show))
         .route("/v1/shadow", get(shadow::show))
+        .route("/v1/certificates", get(certificates))
         .route("/v1/catalog", get(catalog))
         .route("/v1/events", get(events::show))
         .merge(guarded)
@@ -139,6 +142,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn catalog(State(admin): State<Admin>) -> Response {
     Json(admin.catalog.status()).into_response()
+}
+
+async fn certificates(State(admin): State<Admin>) -> Response {
+    Json(admin.certificates.show()).into_response()
 }
 
 async fn overloaded(error: tower::BoxError) -> Response {

@@ -88,7 +88,7 @@ pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
         Ok(request) => request,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     let draw = request.draw.unwrap_or_else(|| Draw(RandomState::new().hash_one(table.generation)));
     let now = admin.clock.now();
     let mut told = dry_run::explain::explain(&table, &request.view(trusted), draw, now);

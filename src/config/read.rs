@@ -4,22 +4,22 @@ use crate::engine::diagnostic::Diagnostics;
 use crate::engine::policy::WHOLE;
 use crate::engine::yaml::Value;
 
-use super::consul;
 use super::layers::Layer;
 use super::report::{Origin, Report};
-use super::scope::{Context, Item, Place, Scope};
+use super::scope::{Context, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Checks, DebugToken, Drain, Guard, GuardMode, HostHeader, Limits, Listen,
-    ListenTls, Log, LogFormat, Metrics, Overload, Settings, Shadow, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, Checks, DebugToken, Drain, Guard, GuardMode, HostHeader, Limits, Log,
+    LogFormat, Metrics, Overload, Settings, Shadow, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
+use super::{consul, listen};
 
 /// Reads everything; on errors the settings hold defaults in the places of what is wrong.
 pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
     let cx = &mut Context { out, report: Report::default() };
     let mut at = Scope::root(layers, cx);
     let settings = Settings {
-        listen: listeners(&mut at, cx),
+        listen: listen::listeners(&mut at, cx),
         admin: admin(at.map("admin", cx), cx),
         catalog: catalog(at.map("catalog", cx), layers, cx),
         rules: at.optional("rules", text, cx),
@@ -32,6 +32,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         drain: drain(at.map("drain", cx), cx),
         trusted_proxies: at.list("trusted_proxies", "", network, cx),
         request_id: at.value("request_id", "true", flag, cx),
+        forwarded: at.value("forwarded", "false", flag, cx),
         via: at.value("via", "false", flag, cx),
         error_header: at.value("error_header", "true", flag, cx),
         host_header: at.value(
@@ -52,57 +53,6 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
     };
     at.finish(cx);
     (settings, std::mem::take(&mut cx.report))
-}
-
-fn listeners(at: &mut Scope<'_>, cx: &mut Context<'_>) -> Vec<Listen> {
-    let Some(items) = at.items("listen", cx) else {
-        at.note("listen", "[{address: 0.0.0.0:8080}]".to_owned(), Origin::Default, cx);
-        return vec![Listen {
-            address: ([0, 0, 0, 0], 8080).into(),
-            tls: None,
-            proxy_protocol: false,
-            half_close: false,
-        }];
-    };
-    items.into_iter().filter_map(|item| listener(item, cx)).collect()
-}
-
-/// A map, or only the address.
-fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
-    let place = item.place;
-    if let Some(text) = place.node.text() {
-        return match address(text) {
-            Ok(address) => {
-                item.note(text, cx);
-                Some(Listen { address, tls: None, proxy_protocol: false, half_close: false })
-            }
-            Err(why) => {
-                cx.out.push(place.error("E901", format!("`listen`: {why}")));
-                None
-            }
-        };
-    }
-    let mut at = item.scope(cx);
-    let address = at.required("address", address, place, cx);
-    let tls = at.map("tls", cx);
-    let tls = if tls.is_written() { listen_tls(tls, place, cx) } else { None };
-    let proxy_protocol = at.value("proxy_protocol", "false", flag, cx);
-    let half_close = at.value("half_close", "false", flag, cx);
-    at.finish(cx);
-    Some(Listen { address: address?, tls, proxy_protocol, half_close })
-}
-
-fn listen_tls(mut at: Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Option<ListenTls> {
-    let cert = at.required("cert", text, place, cx);
-    let key = at.required("key", text, place, cx);
-    let client_ca = at.optional("client_ca", text, cx);
-    let required = if client_ca.is_some() { "true" } else { "false" };
-    let client_required = at.value("client_required", required, flag, cx);
-    if client_required && client_ca.is_none() {
-        cx.out.push(place.error("E903", "`client_required` needs `client_ca`: whose certificates are believed?"));
-    }
-    at.finish(cx);
-    Some(ListenTls { cert: cert?, key: key?, client_ca, client_required })
 }
 
 fn debug_token(mut at: Scope<'_>, cx: &mut Context<'_>) -> Option<DebugToken> {

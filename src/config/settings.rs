@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::consul::Consul;
+use super::listen::Listen;
 
 /// A path as written.
 pub type PathText = String;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether `x-request-id` is kept or made. Default true.
     pub request_id: bool,
+    /// Whether `Forwarded` (RFC 7239) is added beside X-Forwarded-*. Default false.
+    pub forwarded: bool,
     /// Whether `Via` is added. Default false.
     pub via: bool,
     /// Whether `x-pointsman-error` is added to our own errors. Default true.
@@ -90,32 +93,6 @@ pub struct Settings {
 pub struct DebugToken {
     /// The key that they are made with: at least 16 bytes. Read again when it changes.
     pub key_file: PathText,
-}
-
-/// One client-side listener.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listen {
-    /// IP and port; port 0: chosen by the system.
-    pub address: SocketAddr,
-    /// `None`: plain.
-    pub tls: Option<ListenTls>,
-    /// Whether a PROXY protocol head (v1 or v2) is expected from `trusted_proxies`. Default false.
-    pub proxy_protocol: bool,
-    /// Whether a client that has closed its sending side before the answer still gets it. Default false.
-    pub half_close: bool,
-}
-
-/// TLS towards clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenTls {
-    /// The chain, PEM.
-    pub cert: PathText,
-    /// The key, PEM.
-    pub key: PathText,
-    /// Whose certificates clients may show; `None`: none are asked for.
-    pub client_ca: Option<PathText>,
-    /// Whether a client must show one. Default true where `client_ca` is set.
-    pub client_required: bool,
 }
 
 /// The operators' listener.

@@ -60,7 +60,7 @@ fn the_documented_file_is_read_whole() {
     } = load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
     assert_eq!(listen.len(), 2);
     assert!(listen[0].tls.is_none() && listen[1].half_close);
-    assert_eq!(listen[1].tls.as_ref().unwrap().key, "/etc/pointsman/key.pem");
+    assert_eq!(listen[1].tls.as_ref().unwrap().certificates[0].key, "/etc/pointsman/key.pem");
     assert_eq!(admin.token_file.as_deref(), Some("/run/secrets/admin"));
     let CatalogSource::Consul(consul) = catalog.source else { panic!("consul") };
     assert_eq!(consul.address, ["http://127.0.0.1:8501"]);

@@ -120,7 +120,7 @@ fn asked(table: &Table, ask: &Ask) -> Option<Explanation> {
     let line = TrafficLine::of_url(&ask.request.method, &ask.request.url).ok()?;
     let line = TrafficLine { headers, client: ask.request.client, ..line };
     let request = line.request().ok()?;
-    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     Some(explain(table, &request.view(trusted), Draw(0).fork(0), Millis(0)))
 }
 

@@ -27,4 +27,5 @@ pub mod time;
 pub mod trace;
 pub mod tries;
 pub mod units;
+pub mod upstream;
 pub mod yaml;

@@ -230,7 +230,9 @@ async fn sent(
     timing: &mut Timing,
 ) -> Ended {
     let started = connection.clock.micros();
-    let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade };
+    let client = Some(connection.peer);
+    let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade, client };
+    let encrypted = peer.is_encrypted();
     let pooled = peer.take(&ask, connection.clock.now());
     let mut pooled = pooled.inspect(|_| metrics.cells().upstream_reused.add(1));
     loop {
@@ -244,7 +246,7 @@ async fn sent(
                 link
             }
         };
-        match send(connection, link, outbound, limits, host.clone()).await {
+        match send(connection, link, outbound, limits, host.clone(), encrypted).await {
             Ok(answered) => {
                 timing.first_byte_us = Some(connection.clock.read().saturating_sub(started));
                 return judge_head(answered, outbound.upgrade);
@@ -271,6 +273,7 @@ async fn connect(connection: &Connection, peer: &Peer, ask: &Ask, limits: Limits
         Ok(Ok(link)) => Ok(link),
         Ok(Err(error)) if is_ours(&error) => Err(Failure { detail: Detail::Overloaded, cause: None, sent: false }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(failed(Detail::UpstreamTimeout)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(failed(Detail::UpstreamTls)),
         Ok(Err(_)) => Err(failed(Detail::ConnectFailed)),
         Err(Elapsed) => Err(failed(Detail::UpstreamTimeout)),
     }
@@ -282,12 +285,13 @@ async fn send(
     outbound: &mut Outbound,
     limits: Limits,
     host: Option<HeaderValue>,
+    encrypted: bool,
 ) -> Result<Answered, Failure> {
     let request = outbound.request(host, link.is_h2()).ok_or(Failure::INTERNAL)?;
     let upload = outbound.upload.clone();
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {
-        let mut reply = pin!(link.send(request, false));
+        let mut reply = pin!(link.send(request, encrypted));
         poll_fn(|cx| {
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));

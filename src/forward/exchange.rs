@@ -2,6 +2,7 @@
 //! client did.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -35,6 +36,8 @@ pub struct Exchange {
     connection: Rc<Connection>,
     /// Microseconds.
     started: u64,
+    /// The client as the rules see it.
+    pub client: IpAddr,
     /// The request's luck.
     pub draw: Draw,
     /// Where it went; `None` before a file claimed it.
@@ -149,6 +152,7 @@ impl Exchange {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             started: connection.clock.micros(),
+            client: connection.client(),
             draw: worker.draw(),
             route: None,
             on: None,
@@ -347,7 +351,8 @@ impl Exchange {
             scheme: self.connection.scheme(),
             protocol: if self.connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
             copied: head.copied,
-            client: self.connection.client(),
+            client: self.client,
+            peer: self.connection.client(),
             sni: tls.and_then(|tls| tls.sni.clone()),
             san: tls.map_or_else(|| [].into(), |tls| tls.san.clone()),
             request_id: head.request_id,

@@ -18,9 +18,11 @@ use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
+use super::forwarded;
 use super::grpc;
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
+use super::https;
 use super::latency;
 use super::limit;
 use super::queue::place;
@@ -81,6 +83,7 @@ pub async fn answer(
         }
     });
     exchange.status = response.status().as_u16();
+    https::promise(response.headers_mut(), &connection);
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
@@ -110,6 +113,11 @@ async fn phases(
     let target = check(&head, seen, worker.settings.target_size)?;
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
+    if let Some(port) = exchange.connection().entrance.redirect {
+        return https::redirect(&head.uri, &target.host, port);
+    }
+
+    exchange.client = forwarded::client(&head.headers, seen, exchange.connection(), &worker.settings);
 
     // Decide: file, rule, pool.
     let view = worker.view();
@@ -210,7 +218,7 @@ fn decided(
         path: &target.path,
         query: head.uri.query(),
         headers: &head.headers,
-        client: connection.client(),
+        client: exchange.client,
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         san: tls.map_or(&[], |tls| &tls.san),
         trusted: router.trusts(&target.host, &target.path, connection.client()),
@@ -245,7 +253,7 @@ fn note(worker: &Worker, view: &View, exchange: &mut Exchange, head: &Parts, tar
 }
 
 /// Notes where it goes. `pool`: as compiled, once there is a choice.
-fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
+pub(super) fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
     let Some(file) = decision.file else { return };
     let key = RouteKey::new(decision.file, decision.rule, pool);
     exchange.routed(Route {
@@ -330,6 +338,21 @@ fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> 
         exchange.count(&names::PANIC_PICKS, "");
     }
     trouble
+}
+
+/// What connecting says about an instance whose bytes are passed on unread; `None`: it is connected.
+pub(super) fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Picked) {
+    let evidence = failed.map_or(Some(Evidence::Success), Detail::evidence);
+    if let Some(evidence) = evidence {
+        exchange.evidence(evidence);
+    }
+    exchange.count(&names::ATTEMPTS, failed.map_or("connected", Detail::word));
+    if picked.probe {
+        exchange.count(&names::PROBES, if failed.is_none() { "success" } else { "failure" });
+    }
+    if picked.panic {
+        exchange.count(&names::PANIC_PICKS, "");
+    }
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.

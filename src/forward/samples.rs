@@ -1,6 +1,7 @@
 //! What a worker offers to the guard of rule changes: at most one request in 10 ms, without its secrets.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -41,8 +42,8 @@ impl Sampler {
         Self { offers, worker, next: Cell::new(0) }
     }
 
-    /// Offers the request, if it is time. `file`: the one that claims it.
-    pub fn take(&self, now_us: u64, request: &RequestView<'_>, file: Option<&RouterFile>, draw: Draw) {
+    /// Offers the request of this peer, if it is time. `file`: the one that claims it.
+    pub fn take(&self, now_us: u64, peer: IpAddr, request: &RequestView<'_>, file: Option<&RouterFile>, draw: Draw) {
         if now_us < self.next.get() {
             return;
         }
@@ -55,6 +56,7 @@ impl Sampler {
             query: request.query.map(str::to_owned),
             headers: without_secrets(request.headers, file),
             client: request.client,
+            peer: Some(peer),
             sni: request.sni.map(str::to_owned),
             san: request.san.to_vec(),
             draw: Some(draw),
@@ -94,6 +96,8 @@ fn without_secrets(headers: &HeaderMap, file: Option<&RouterFile>) -> HeaderMap 
 #[cfg(test)]
 mod tests {
     use http::Method;
+
+    use std::net::Ipv4Addr;
 
     use super::*;
     use crate::engine::diagnostic::Source;
@@ -136,9 +140,9 @@ mod tests {
         let sampler = Sampler::new(offers, 0);
         let (method, file) = (Method::GET, Some(&*router.files[0]));
         for now in [0, 9_999, 10_000, 15_000] {
-            sampler.take(now, &request(&method, &headers), file, Draw(1));
+            sampler.take(now, Ipv4Addr::LOCALHOST.into(), &request(&method, &headers), file, Draw(1));
         }
-        sampler.take(20_000, &request(&method, &headers), None, Draw(1));
+        sampler.take(20_000, Ipv4Addr::LOCALHOST.into(), &request(&method, &headers), None, Draw(1));
         let kept = recent.requests();
         assert_eq!(kept.len(), 3);
         let shown = |at: usize| {

@@ -51,7 +51,8 @@ impl Watch {
         }
         if let Some(sampler) = &self.sampler {
             let file = decision.file.map(|file| &*view.table.router.files[file as usize]);
-            sampler.take(exchange.connection().clock.micros(), request, file, exchange.draw);
+            let connection = exchange.connection();
+            sampler.take(connection.clock.micros(), connection.client(), request, file, exchange.draw);
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::observe::limit_book::{Book, Limits};
 use crate::observe::lines::Lines;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
-use crate::upstream::Peers;
+use crate::upstream::{Peers, Trusts};
 
 /// What all workers are started from.
 #[derive(Clone)]
@@ -53,6 +53,8 @@ pub struct Shared {
     pub origin: Instant,
     /// A seed from the system; each worker derives its own.
     pub seed: u64,
+    /// What is believed and shown towards instances.
+    pub trusts: Arc<Trusts>,
     /// How many workers there are.
     pub workers: usize,
     /// Who may see how a request was decided; `None`: nobody.
@@ -116,7 +118,7 @@ impl Worker {
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
-            peers: Peers::new(&shared.settings.protocol_label),
+            peers: Peers::new(&shared.settings.protocol_label, shared.trusts),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
             unrouted: SeriesCache::new(&metrics),

@@ -1,14 +1,17 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
+mod certificates;
 mod commands;
 mod control;
 mod doubts;
 mod followers;
 mod handles;
 mod limits;
+mod listeners;
 mod shadow;
 mod signals;
 pub mod translate;
+mod upstream_tls;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -44,6 +47,7 @@ use crate::publish::rules::{Ground, Loaded, Permits, RuleFiles};
 use crate::publish::shadow::{LastGood, ShadowFiles};
 use crate::publish::{self, Desk, Inputs, Published, Publisher, desk};
 use crate::server::DataPlane;
+use crate::upstream::Trusts;
 use crate::upstream::checks::Checks;
 
 pub use signals::{Signal, Signals};
@@ -105,7 +109,7 @@ impl Serving {
     /// # Errors
     /// Nothing is left running: see [`StartError`].
     pub async fn start(settings: Settings, rules: RuleSource) -> Result<Self, StartError> {
-        let listeners = translate::listeners(&settings.listen)?;
+        let listeners = listeners::listeners(&settings.listen, !settings.trusted_proxies.is_empty())?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(&settings.upstream)?;
@@ -152,6 +156,12 @@ impl Serving {
         let (publisher, published) =
             Publisher::new(table, window, grace, clock, Arc::clone(&events), Arc::clone(&metrics));
 
+        let trusts = Arc::new(Trusts::default());
+        let wrong = upstream_tls::prepare(&trusts, &router).await;
+        if !wrong.is_empty() {
+            return Err(StartError::Setting(wrong.join("; ")));
+        }
+        upstream_tls::warn_of_unverified(&router, &metrics);
         let book = Arc::new(Book::new(workers, std::hash::RandomState::new()));
         let figures = limits::LimitFigures { book: Arc::clone(&book), table: Arc::clone(&published.table), clock };
         metrics.add_source(Arc::new(figures));
@@ -171,15 +181,21 @@ impl Serving {
             ready: Arc::clone(&ready),
             origin: clock.origin(),
             seed: control::seed(),
+            trusts: Arc::clone(&trusts),
             workers,
             traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
             book: Arc::clone(&book),
             lines: Arc::default(),
         };
-        let plane = DataPlane::start(&listeners, &shared, &limits)
+        let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
+        let terminators: Vec<_> = listeners.iter().map(|listen| listen.tls.clone()).collect();
+        let plane = DataPlane::start(listeners, &shared, &limits)
             .await
-            .map_err(|source| StartError::Io { what: format!("listen on {listeners:?}"), source })?;
+            .map_err(|source| StartError::Io { what: format!("listen on {wanted:?}"), source })?;
         let listen = plane.addresses().to_vec();
+        let terminators = listen.iter().zip(terminators).filter_map(|(at, tls)| Some((*at, tls?))).collect();
+        let certificates = Arc::new(certificates::Certificates(terminators));
+        metrics.add_source(Arc::clone(&certificates) as _);
 
         let (wanted, follow_wanted) = watch::channel(followers::wanted(&router));
         let (stop_catalog, stopping) = watch::channel(false);
@@ -194,13 +210,27 @@ impl Serving {
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
+        for (listener, terminator) in &certificates.0 {
+            certificates::tell_doubts(*listener, terminator);
+            let (terminator, again, reloads) = (Arc::clone(terminator), Arc::clone(&again), Arc::clone(&reloads));
+            tasks.spawn(certificates::Certificates::follow(*listener, terminator, again, reloads));
+        }
         let (new_candidates, candidates) = mpsc::channel(1);
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in, candidates }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
         let services = Arc::new(Mutex::new([wanted.borrow().services.clone(), BTreeSet::new()]));
-        let followers =
-            followers::RuleFollowers { wanted, fields, published: published.clone(), status, services, shadow: false };
+        let followers = followers::RuleFollowers {
+            wanted,
+            fields,
+            published: published.clone(),
+            status,
+            services,
+            shadow: false,
+            trusts: Arc::clone(&trusts),
+            metrics: Arc::clone(&metrics),
+            reloads: Arc::clone(&reloads),
+        };
         let last_good = LastGood::default();
         if let Some(shadow) = &shadowing {
             metrics.add_source(Arc::new(shadow.log.figures()));
@@ -237,6 +267,7 @@ impl Serving {
                 clock,
                 transitions.clone(),
                 Arc::clone(&metrics),
+                Arc::clone(&trusts),
             )
             .run(),
         );
@@ -247,6 +278,7 @@ impl Serving {
             let read = move |path: &Path| control::read_key(path, &keys);
             tasks.spawn(control::follow_secret(path, "debug_token", read, Arc::clone(&again), Arc::clone(&reloads)));
         }
+        tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), Arc::clone(&again), Arc::clone(&reloads)));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
@@ -264,6 +296,7 @@ impl Serving {
             keys,
             desk,
             shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
+            certificates,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         told.admin_is(admin);
@@ -283,7 +316,7 @@ impl Serving {
         })
     }
 
-    /// Reads rules, token files and log files again (SIGHUP).
+    /// Reads rules, certificates, token files and log files again (SIGHUP).
     pub fn reload(&self) {
         self.again.notify_waiters();
         if let Some((log, _)) = &self.access_log {
@@ -292,7 +325,7 @@ impl Serving {
         if let Some(shadow) = &self.shadow {
             shadow.log.reopen();
         }
-        tracing::info!("reading rules, token files and log files again; other settings need a restart");
+        tracing::info!("reading rules, certificates, token files and log files again; other settings need a restart");
     }
 
     /// Ends in order: not ready, `drain.delay`, the data plane's drain, everything else. `hurry` skips the delay.
@@ -347,6 +380,7 @@ struct AdminParts {
     keys: Option<Keys>,
     desk: Desk,
     shadow: Option<admin::shadow::ShadowView>,
+    certificates: Arc<certificates::Certificates>,
 }
 
 async fn start_admin(
@@ -383,6 +417,7 @@ async fn start_admin(
         keys,
         desk,
         shadow,
+        certificates,
     } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
@@ -399,6 +434,7 @@ async fn start_admin(
         debug_keys: keys,
         rules: desk,
         shadow,
+        certificates,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);

@@ -154,6 +154,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
     forward::Settings {
         trusted_proxies: settings.trusted_proxies.clone(),
         request_id: settings.request_id,
+        forwarded: settings.forwarded,
         via: settings.via,
         error_header: settings.error_header,
         debug_headers: settings.debug_headers,
@@ -174,7 +175,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
 pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartError> {
     let config::Limits {
         head,
-        tls_handshake: _,
+        tls_handshake,
         body_idle: _,
         write_idle,
         keep_alive,
@@ -208,6 +209,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
     }
     Ok(Limits {
         head,
+        tls_handshake,
         head_size: usize::try_from(head_size).unwrap_or(usize::MAX),
         fields: fields as usize,
         keep_alive,
@@ -272,26 +274,4 @@ pub fn guard(from: config::Guard, workers: usize) -> (Option<Guard>, Option<rece
 pub fn metrics(from: config::Metrics) -> metrics::Settings {
     let config::Metrics { label_values, series } = from;
     metrics::Settings { label_values, series }
-}
-
-/// Listeners' addresses.
-///
-/// # Errors
-/// A listener wants what this build does not have; every one is named.
-pub fn listeners(from: &[config::Listen]) -> Result<Vec<std::net::SocketAddr>, StartError> {
-    let mut missing = Vec::new();
-    for listen in from {
-        let config::Listen { address, tls, proxy_protocol, half_close } = listen;
-        for (wanted, what) in [(tls.is_some(), "tls"), (*proxy_protocol, "proxy_protocol"), (*half_close, "half_close")]
-        {
-            if wanted {
-                missing.push(format!("listener {address}: `{what}` is not in this version"));
-            }
-        }
-    }
-    if missing.is_empty() {
-        Ok(from.iter().map(|listen| listen.address).collect())
-    } else {
-        Err(StartError::Setting(missing.join("; ")))
-    }
 }

@@ -71,6 +71,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "engine", may: &[], not: &[], outside: Outside::Pure(PURE_CRATES) },
     Layer { module: "files", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
     Layer { module: "debug_token", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum", "tokio"]) },
+    Layer { module: "tls_files", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum", "tokio"]) },
     Layer { module: "observe", may: &["engine"], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
     Layer {
         module: "config",
@@ -80,13 +81,13 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "catalog",
-        may: &["engine", "files", "observe"],
+        may: &["engine", "files", "tls_files", "observe"],
         not: &["engine::rules", "engine::route", "engine::table", "engine::balance"],
         outside: Outside::Not(&["axum"]),
     },
     Layer {
         module: "upstream",
-        may: &["engine", "observe"],
+        may: &["engine", "tls_files", "observe"],
         not: &["engine::rules", "engine::route"],
         outside: Outside::Not(&["axum"]),
     },
@@ -104,7 +105,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "server",
-        may: &["forward", "observe", "engine::table", "engine::time", "upstream::wire"],
+        may: &["forward", "tls_files", "observe", "engine::table", "engine::time", "upstream::wire"],
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::RwLock"]),
     },

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed test says so; processes are waited for")]
 
+#[path = "../support/front.rs"]
+mod front;
 #[path = "../support/scripted_consul/mod.rs"]
 mod scripted_consul;
 #[path = "../support/mod.rs"]
@@ -10,6 +12,7 @@ mod support;
 
 mod agreement;
 mod catalog_file;
+mod certificates;
 mod checks;
 mod debug_token;
 mod demo;

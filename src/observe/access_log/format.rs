@@ -27,6 +27,8 @@ struct Line<'r> {
     path: String,
     headers: BTreeMap<&'r str, OneOrMany>,
     client: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
     scheme: &'static str,
     protocol: &'static str,
     sni: Option<&'r str>,
@@ -92,6 +94,7 @@ impl Formatter {
             path: self.path(&record.target, &mut redacted),
             headers: self.headers(record, &mut redacted),
             client: self.client(record, &mut redacted),
+            peer: self.peer(record),
             scheme: record.scheme,
             protocol: record.protocol,
             sni: record.sni.as_deref(),
@@ -152,6 +155,12 @@ impl Formatter {
         redacted.push(listed);
         let hash = self.key.hash_one(record.client);
         Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(hash)).to_string()
+    }
+
+    /// Who sent the request, where that is not the client. It would tell something of a redacted client.
+    fn peer(&self, record: &Record) -> Option<String> {
+        let told = record.peer != record.client && !self.redact.iter().any(|listed| listed == "client");
+        told.then(|| record.peer.to_string())
     }
 
     /// The value, or its keyed hash where the field is to be redacted.

@@ -28,8 +28,10 @@ pub struct Record {
     pub protocol: &'static str,
     /// The header fields that the rules read.
     pub copied: Copied,
-    /// The client's address.
+    /// The client's address, as the rules saw it.
     pub client: IpAddr,
+    /// Who sent it: the client, or the trusted proxy that named it.
+    pub peer: IpAddr,
     /// The TLS server name.
     pub sni: Option<Arc<str>>,
     /// The client certificate's names.

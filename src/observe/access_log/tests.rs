@@ -26,6 +26,7 @@ fn record() -> Box<Record> {
         protocol: "HTTP/2",
         copied: fields.copy(&headers),
         client: [10, 1, 2, 3].into(),
+        peer: [10, 1, 2, 3].into(),
         sni: None,
         san: Arc::from([]),
         request_id: None,
