@@ -107,7 +107,7 @@ async fn the_change_that_only_the_guard_catches_is_refused_as_the_page_says_and_
     until("requests were answered", async || load.good() > 100).await;
 
     site.write_rules(&step("office"));
-    until("the change is judged", async || rules().await["last_reload"]["result"] != "ok").await;
+    until("the change is refused", async || rules().await["last_reload"]["result"] == "guarded").await;
     let (said, told) = (rules().await, serde_json::from_str(block(&page, heading, "json")).unwrap());
     assert!(holds(&said, &told), "{PAGE} says {told:#}\nthe proxy says {said:#}");
     assert_eq!(said["files"][0]["text"], step("50"), "the rules before stay");
