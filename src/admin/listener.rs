@@ -1,8 +1,10 @@
-//! The admin listener: accepts, limits, serves HTTP/1.1.
+//! The admin listener: accepts, limits, serves HTTP/1.1. It keeps descriptors of its own, so that operators get in when
+//! clients have taken all others.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,15 +24,20 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// After a failure to accept (no descriptors left): wait, do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Descriptors kept for connections that come when the process has no others left.
+const RESERVE: usize = 8;
+
 /// Serves until `stop` is done, then lets what runs finish for at most two seconds.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let reserve = Reserve::default();
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
+        reserve.fill();
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, &reserve) => accepted,
         };
         let Ok((stream, place)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -42,11 +49,13 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             .max_buf_size(64 * 1024)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
+        let reserve = reserve.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an admin connection ended with an error");
             }
             drop(place);
+            reserve.fill();
         });
     }
     if tokio::time::timeout(STOP_LIMIT, graceful.shutdown()).await.is_err() {
@@ -54,11 +63,46 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    reserve: &Reserve,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await.inspect_err(|error| {
-        tracing::warn!(%error, "the admin listener could not accept");
-    })?;
+    let (stream, _) = loop {
+        match listener.accept().await {
+            // Somebody else may be faster with what is given back: then the next one is.
+            Err(error) if is_full(&error) && reserve.give() => {}
+            accepted => break accepted,
+        }
+    }
+    .inspect_err(|error| tracing::warn!(%error, "the admin listener could not accept"))?;
     stream.set_nodelay(true)?;
     Ok((stream, place))
+}
+
+/// Descriptors that are open for nothing but to be given back.
+#[derive(Clone, Debug, Default)]
+struct Reserve(Arc<Mutex<Vec<File>>>);
+
+impl Reserve {
+    /// Takes what is missing, as far as the system has it.
+    fn fill(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while held.len() < RESERVE {
+            let Ok(file) = File::open("/dev/null") else { return };
+            held.push(file);
+        }
+    }
+
+    /// Gives one back. False: there is none.
+    fn give(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
+    }
+}
+
+/// Whether the process, or the system, has no descriptor left.
+fn is_full(error: &io::Error) -> bool {
+    let full = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

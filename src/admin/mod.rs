@@ -29,6 +29,7 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::debug_token::Keys;
+use crate::engine::paths::Paths;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -87,6 +88,8 @@ pub struct Admin {
     pub shadow: Option<shadow::ShadowView>,
     /// The certificates in force.
     pub certificates: Arc<dyn CertificatesView>,
+    /// How the proxy reads paths.
+    pub paths: Paths,
     /// Who may do what.
     pub access: Arc<Access>,
 }

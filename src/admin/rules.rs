@@ -26,7 +26,7 @@ use super::{Admin, problem};
 /// The rule files in force, and the last reload with everything that was found.
 pub async fn show(State(admin): State<Admin>) -> Response {
     let table = admin.table.load_full();
-    let files: Vec<Value> = table.router.files.iter().map(|file| written(&file.ruleset)).collect();
+    let files: Vec<Value> = table.router.written().iter().map(|file| written(&file.ruleset)).collect();
     let last = admin.reloads.last("rules");
     let last = last.as_deref().map(reload);
     let in_force = admin.rules.in_force();
@@ -84,7 +84,7 @@ pub(super) fn flags(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, S
 /// A traffic line in, the explanation out; by the table in force. A line without a draw gets one.
 pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
     let table = admin.table.load_full();
-    let request = match TrafficLine::parse(&line).and_then(|line| line.request()) {
+    let request = match TrafficLine::parse(&line).and_then(|line| line.request_by(&admin.paths)) {
         Ok(request) => request,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error.to_string()),
     };

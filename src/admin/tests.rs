@@ -101,6 +101,7 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
         catalog: Arc::clone(&parts) as _,
         rules: crate::publish::desk::desk().0,
         shadow: None,
+        paths: Paths::default(),
         access: Arc::new(Access {
             loopback,
             token: Arc::new(ArcSwapOption::from_pointee(token.map(str::to_owned))),

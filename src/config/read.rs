@@ -1,6 +1,7 @@
 //! Layers to [`Settings`]: which keys there are, and their defaults.
 
 use crate::engine::diagnostic::Diagnostics;
+use crate::engine::paths::{Paths, Spellings};
 use crate::engine::policy::WHOLE;
 use crate::engine::yaml::Value;
 
@@ -27,6 +28,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         zone: at.optional("zone", text, cx),
         workers: at.value("workers", "auto", auto(|text| whole(1, 1_024)(text).map(|n| n as usize)), cx),
         limits: limits(at.map("limits", cx), cx),
+        paths: paths(at.map("paths", cx), cx),
         upstream: upstream(at.map("upstream", cx), cx),
         checks: checks(at.map("checks", cx), cx),
         drain: drain(at.map("drain", cx), cx),
@@ -117,10 +119,23 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
         h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
         h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
-        h2_resets: at.value("h2_resets", "100", count(1_000_000), cx),
+        h2_resets: at.value("h2_resets", "50", count(1_000_000), cx),
     };
     at.finish(cx);
     limits
+}
+
+/// What a request's path may be, and what counts as the same.
+fn paths(mut at: Scope<'_>, cx: &mut Context<'_>) -> Paths {
+    let refuse =
+        at.list("refuse", "encoded_slash, backslash, control, invalid, dot_parameter", choice(&Spellings::WORDS), cx);
+    let paths = Paths {
+        refuse: refuse.into_iter().fold(Spellings::NONE, Spellings::and),
+        merge_slashes: at.value("merge_slashes", "true", flag, cx),
+        forward_normalised: at.value("forward", "as_sent", choice(&[("as_sent", false), ("normalised", true)]), cx),
+    };
+    at.finish(cx);
+    paths
 }
 
 fn size_from(min: u64) -> impl Fn(&str) -> Result<u64, String> {

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::consul::Consul;
 use super::listen::Listen;
+use crate::engine::paths::Paths;
 
 /// A path as written.
 pub type PathText = String;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub workers: Auto<usize>,
     /// Towards clients.
     pub limits: Limits,
+    /// How a request's path is read before rules match it.
+    pub paths: Paths,
     /// Towards instances.
     pub upstream: Upstream,
     /// Active checks.
@@ -157,7 +160,7 @@ pub struct Limits {
     pub h2_window: u64,
     /// The same over all streams of a connection. Default 1 MiB.
     pub h2_connection_window: u64,
-    /// Requests that a client may take back within 10 s. Default 100.
+    /// Requests that a client may take back within 10 s. Default 50.
     pub h2_resets: u32,
 }
 

@@ -14,6 +14,8 @@ pub mod instance;
 pub mod label;
 pub mod limit;
 pub mod locality;
+pub mod mirror;
+pub mod paths;
 pub mod policy;
 pub mod request;
 pub mod route;

@@ -169,6 +169,12 @@ impl Connection {
         self.peer.ip()
     }
 
+    /// What the client speaks, for the log.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        if self.is_stream { "HTTP/2" } else { "HTTP/1.1" }
+    }
+
     /// `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {

@@ -36,6 +36,8 @@ pub enum Detail {
     Overloaded,
     /// The request is malformed or ambiguous.
     BadRequest,
+    /// The path has a spelling that the settings refuse.
+    PathRefused,
     /// The client's body came too slowly.
     ClientTimeout,
     /// The client's body was broken.
@@ -70,7 +72,7 @@ impl Detail {
             }
             Self::UpstreamTimeout | Self::MaxStreamAge => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::BadRequest | Self::ClientBody => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::PathRefused | Self::ClientBody => StatusCode::BAD_REQUEST,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -100,6 +102,7 @@ impl Detail {
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::BadRequest => "bad_request",
+            Self::PathRefused => "path_refused",
             Self::ClientTimeout => "client_timeout",
             Self::ClientBody => "client_body",
             Self::TargetTooLong => "target_too_long",
@@ -117,6 +120,7 @@ impl Detail {
     pub fn closes(self) -> bool {
         match self {
             Self::BadRequest
+            | Self::PathRefused
             | Self::ClientTimeout
             | Self::ClientBody
             | Self::TargetTooLong
@@ -159,6 +163,7 @@ impl Detail {
             | Self::RateLimited
             | Self::Overloaded
             | Self::BadRequest
+            | Self::PathRefused
             | Self::ClientTimeout
             | Self::ClientBody
             | Self::TargetTooLong

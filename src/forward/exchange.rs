@@ -111,7 +111,7 @@ pub struct Head {
 pub struct InFlight(Rc<Peer>, Option<Arc<Notify>>);
 
 impl InFlight {
-    /// One request more.
+    /// Counts from here on.
     #[must_use]
     pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
@@ -349,7 +349,7 @@ impl Exchange {
             host: head.host,
             target: head.target,
             scheme: self.connection.scheme(),
-            protocol: if self.connection.is_stream { "HTTP/2" } else { "HTTP/1.1" },
+            protocol: self.connection.protocol(),
             copied: head.copied,
             client: self.client,
             peer: self.connection.client(),

@@ -138,6 +138,7 @@ fn status_of(detail: Detail) -> u8 {
         Detail::ClientClosed => CANCELLED,
         Detail::UpstreamMalformed
         | Detail::BadRequest
+        | Detail::PathRefused
         | Detail::ClientBody
         | Detail::MethodRefused
         | Detail::TransferCoding

@@ -25,13 +25,14 @@ use super::hedge::{Trying, attempt};
 use super::https;
 use super::latency;
 use super::limit;
+use super::mirror::Copy;
 use super::queue::place;
 use super::respond;
 use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
 use super::traced;
 use super::upload::Upload;
-use super::validate::{Target, check, origin_form};
+use super::validate::{Target, check, matched_form, origin_form};
 use super::view::View;
 use super::wait::{after, until};
 use super::worker::Worker;
@@ -110,7 +111,7 @@ async fn phases(
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
-    let target = check(&head, seen, worker.settings.target_size)?;
+    let target = check(&head, seen, worker.settings.target_size, &worker.settings.paths)?;
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
     if let Some(port) = exchange.connection().entrance.redirect {
@@ -161,6 +162,15 @@ async fn phases(
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
+    let mut copy = match policies.message.mirror {
+        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound),
+        None => None,
+    };
+    if exchange.upload.is_none()
+        && let Some(copy) = copy.take()
+    {
+        copy.send(worker, None, exchange.connection().clock.now());
+    }
     let answered = loop {
         route(exchange, &view, &decision, Some(tries.pool));
         let on = match place(trying, exchange, &mut picked, &tries).await {
@@ -175,18 +185,23 @@ async fn phases(
         exchange.trying(on, picked.level);
         let result;
         (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
-        let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
+        let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
         let again = may_follow(exchange, trouble, trying, &outbound)
             .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
             .flatten();
-        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
+        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
         pause(exchange, limits).await;
         picked = next;
     };
+
+    if let Some(copy) = copy {
+        copy.send(worker, exchange.upload.as_deref(), exchange.connection().clock.now());
+    }
+    let answered = answered?;
 
     // Respond. From here on no table is held.
     outbound.settle();
@@ -300,6 +315,9 @@ fn outbound(
         fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));
     }
     let mut uri = origin_form(head.uri);
+    if settings.paths.forward_normalised {
+        uri = matched_form(uri, &settings.paths);
+    }
     if let Some(changes) = changes {
         changes.make(file, &mut uri, &mut fields);
     }

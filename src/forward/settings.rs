@@ -3,6 +3,8 @@
 use http::HeaderValue;
 use ipnet::IpNet;
 
+use crate::engine::paths::Paths;
+
 /// Settings of the forwarding side; the same for every worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -22,6 +24,8 @@ pub struct Settings {
     pub host_of_instance: bool,
     /// Field names with an underscore are passed on. Default off.
     pub underscores: bool,
+    /// How paths are read. HARDENING.md argues the defaults.
+    pub paths: Paths,
     /// A request's target. Default 8 KiB; above it 414.
     pub target_size: usize,
     /// Between two pieces of a request's body. Default 30 s; past it 408.
@@ -51,6 +55,7 @@ impl Default for Settings {
             debug_headers: false,
             host_of_instance: false,
             underscores: false,
+            paths: Paths::default(),
             target_size: 8 * 1024,
             body_idle: 30_000,
             upgrades: vec!["websocket".to_owned()],

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Uri, Version};
 
 use super::error::Detail;
 use super::survey::Survey;
-use crate::engine::route::{host, path};
+use crate::engine::paths::Paths;
+use crate::engine::route::host;
 
 /// Where a valid request wants to go, as the rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Target<'r> {
 }
 
 /// Checks a request's head.
-pub fn check(head: &Parts, seen: Survey, target_size: usize) -> Result<Target<'_>, Detail> {
+pub fn check<'h>(head: &'h Parts, seen: Survey, target_size: usize, paths: &Paths) -> Result<Target<'h>, Detail> {
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Detail::MethodRefused);
     }
@@ -39,7 +40,7 @@ pub fn check(head: &Parts, seen: Survey, target_size: usize) -> Result<Target<'_
     }
     let host =
         if named.is_empty() { Cow::Borrowed("") } else { host::normalise(named).map_err(|_| Detail::BadRequest)? };
-    let path = path::normalise(head.uri.path()).map_err(|_| Detail::BadRequest)?;
+    let path = paths.normalise(head.uri.path()).map_err(|_| Detail::PathRefused)?;
     Ok(Target { host, path })
 }
 
@@ -50,6 +51,18 @@ pub fn origin_form(uri: Uri) -> Uri {
         return uri;
     }
     uri.into_parts().path_and_query.map_or_else(|| Uri::from_static("/"), Uri::from)
+}
+
+/// The target in origin-form, with the path that was matched.
+#[must_use]
+pub fn matched_form(uri: Uri, paths: &Paths) -> Uri {
+    let path = match paths.normalise(uri.path()) {
+        Ok(Cow::Owned(path)) => path,
+        // It is that path already; what is refused does not come this far.
+        Ok(Cow::Borrowed(_)) | Err(_) => return uri,
+    };
+    let target = uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    PathAndQuery::try_from(target).map_or(uri, Uri::from)
 }
 
 /// Transfer-Encoding is passed on only as one `chunked`.
@@ -90,7 +103,7 @@ mod tests {
     fn verdict(build: http::request::Builder) -> Result<(String, String), Detail> {
         let (head, ()) = build.body(()).unwrap().into_parts();
         let seen = Survey::of(&head.headers);
-        check(&head, seen, 64).map(|target| (target.host.into_owned(), target.path.into_owned()))
+        check(&head, seen, 64, &Paths::default()).map(|target| (target.host.into_owned(), target.path.into_owned()))
     }
 
     #[test]
@@ -120,8 +133,8 @@ mod tests {
         check(Request::get("/").header("host", "a").header("host", "a"), Detail::BadRequest);
         check(Request::get("http://b/").header("host", "a"), Detail::BadRequest);
         check(Request::get("ftp://a/").header("host", "a"), Detail::BadRequest);
-        check(Request::get("/a%2fb").header("host", "a"), Detail::BadRequest);
-        check(Request::options("*").header("host", "a"), Detail::BadRequest);
+        check(Request::get("/a%2fb").header("host", "a"), Detail::PathRefused);
+        check(Request::options("*").header("host", "a"), Detail::PathRefused);
         check(Request::connect("a:80").header("host", "a:80"), Detail::MethodRefused);
         check(Request::trace("/").header("host", "a"), Detail::MethodRefused);
         check(Request::get(format!("/{}", "x".repeat(64))).header("host", "a"), Detail::TargetTooLong);
@@ -138,5 +151,6 @@ mod tests {
     fn an_absolute_target_is_stripped() {
         assert_eq!(origin_form(Uri::from_static("http://a/x?y=1")), "/x?y=1");
         assert_eq!(origin_form(Uri::from_static("/x?y=1")), "/x?y=1");
+        assert_eq!(matched_form(Uri::from_static("/a/../x?y=/../"), &Paths::default()), "/x?y=/../");
     }
 }

@@ -30,6 +30,7 @@ use crate::catalog;
 use crate::config::Settings;
 use crate::debug_token::Keys;
 use crate::dry_run::explain::explain;
+use crate::engine::paths::Paths;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -128,6 +129,7 @@ impl Serving {
             shadow,
             label_keys,
             metrics,
+            paths,
             ..
         } = settings;
         let permits = Permits { commands: checks.allow_commands };
@@ -219,7 +221,7 @@ impl Serving {
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in, candidates }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
-        let services = Arc::new(Mutex::new([wanted.borrow().services.clone(), BTreeSet::new()]));
+        let services = Arc::new(Mutex::new([wanted.borrow().clone(), catalog::Wanted::default()]));
         let followers = followers::RuleFollowers {
             wanted,
             fields,
@@ -297,6 +299,7 @@ impl Serving {
             desk,
             shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
             certificates,
+            paths,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
         told.admin_is(admin);
@@ -381,6 +384,7 @@ struct AdminParts {
     desk: Desk,
     shadow: Option<admin::shadow::ShadowView>,
     certificates: Arc<certificates::Certificates>,
+    paths: Paths,
 }
 
 async fn start_admin(
@@ -418,6 +422,7 @@ async fn start_admin(
         desk,
         shadow,
         certificates,
+        paths,
     } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
@@ -435,6 +440,7 @@ async fn start_admin(
         rules: desk,
         shadow,
         certificates,
+        paths,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };
     let router = admin::router(admin);

@@ -159,6 +159,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         error_header: settings.error_header,
         debug_headers: settings.debug_headers,
         host_of_instance: settings.host_header == config::HostHeader::Instance,
+        paths: settings.paths,
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
         body_idle: settings.limits.body_idle,
         protocol_label: settings.upstream.protocol_label.clone(),

@@ -72,7 +72,7 @@ pub struct H2Limits {
     /// Bytes of answers that wait for the client, over all streams. Default 64 KiB.
     pub send_buffer: usize,
     /// Requests that the client takes back within 10 s, before it is given up if they are also most of what it asked.
-    /// Default 100.
+    /// Default 50.
     pub resets: u32,
 }
 
@@ -84,7 +84,7 @@ impl Default for H2Limits {
             connection_window: 1024 * 1024,
             header_list: 64 * 1024,
             send_buffer: 64 * 1024,
-            resets: 100,
+            resets: 50,
         }
     }
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::engine::paths::Paths;
 use crate::engine::request::RequestView;
 use crate::engine::route::{host, path};
 use crate::engine::time::Draw;
@@ -166,12 +167,20 @@ impl TrafficLine {
     /// # Errors
     /// What `forward` would answer with 400, and what HTTP cannot carry.
     pub fn request(&self) -> Result<TrafficRequest, TrafficError> {
+        self.request_by(&Paths::default())
+    }
+
+    /// As [`Self::request`], its path read as `paths` says.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn request_by(&self, paths: &Paths) -> Result<TrafficRequest, TrafficError> {
         let bad_host = || TrafficError::Host(self.host.clone());
         let (raw, query) = match self.path.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (self.path.as_str(), None),
         };
-        let path = path::normalise(raw).map_err(|why| TrafficError::Path { path: self.path.clone(), why })?;
+        let path = paths.normalise(raw).map_err(|why| TrafficError::Path { path: self.path.clone(), why })?;
         let draw = |text: &String| parse_draw(text).ok_or_else(|| TrafficError::Draw(text.clone()));
         Ok(TrafficRequest {
             method: self.method.parse().map_err(|_| TrafficError::Method(self.method.clone()))?,

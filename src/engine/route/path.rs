@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::engine::paths::{Paths, Spellings};
+
 /// Why a path cannot be used; `forward` answers 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -11,36 +13,134 @@ pub enum PathError {
     /// `%` without two hexadecimal digits.
     #[error("the path has a % that is not followed by two hexadecimal digits")]
     BadEscape,
-    /// `%2f`, `%5c` or a backslash: proxies and servers disagree on what they separate.
-    #[error("the path has an encoded slash or a backslash")]
+    /// `%2f`: proxies and servers disagree on whether it separates.
+    #[error("the path has an encoded slash")]
     EncodedSlash,
+    /// A backslash, raw or encoded: the same.
+    #[error("the path has a backslash")]
+    Backslash,
     /// A control character, raw or encoded.
     #[error("the path has a control character")]
     Control,
+    /// A dot segment with a parameter, `..;x`.
+    #[error("the path has a dot segment with a parameter")]
+    DotParameter,
+    /// A dot segment where those are refused.
+    #[error("the path has a dot segment")]
+    DotSegment,
 }
 
-/// Removes dot segments and repeated slashes, decodes escapes of unreserved characters (RFC 3986, 6.2.2) and writes the
-/// others in upper case. Borrowed when the path is normal already. A trailing slash stays.
+/// As [`Paths::normalise`] with the default settings.
 ///
 /// # Errors
 /// What proxies and servers could read differently.
 pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathError> {
-    if !path.starts_with('/') {
-        return Err(PathError::NotAbsolute);
-    }
-    if is_normal(path.as_bytes()) {
-        return Ok(Cow::Borrowed(path));
-    }
-    let decoded = decode(path.as_bytes())?;
-    Ok(Cow::Owned(remove_dots(&decoded)))
+    Paths::default().normalise(path)
 }
 
-/// One pass without branches on the rare: letters, digits and the usual marks, no `//`, no segment that starts with a dot.
+impl Paths {
+    /// Removes dot segments (RFC 3986, 5.2.4) and repeated slashes, decodes escapes of unreserved characters (6.2.2),
+    /// writes the others in upper case, and escapes what a path cannot hold. Borrowed when the path is normal already.
+    /// A trailing slash stays. Normalising twice changes nothing.
+    ///
+    /// # Errors
+    /// What the settings refuse; always a raw control character, and a path that does not begin with a slash.
+    pub fn normalise<'p>(&self, path: &'p str) -> Result<Cow<'p, str>, PathError> {
+        if !path.starts_with('/') {
+            return Err(PathError::NotAbsolute);
+        }
+        if is_normal(path.as_bytes()) {
+            return Ok(Cow::Borrowed(path));
+        }
+        let decoded = self.decode(path.as_bytes())?;
+        self.resolve(&decoded).map(Cow::Owned)
+    }
+
+    fn unless_refused(&self, spelling: Spellings, error: PathError) -> Result<(), PathError> {
+        if self.refuse.has(spelling) { Err(error) } else { Ok(()) }
+    }
+
+    fn decode(&self, path: &[u8]) -> Result<String, PathError> {
+        let mut out = String::with_capacity(path.len() + 8);
+        let mut rest = path;
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            match byte {
+                0..=0x1f | 0x7f => return Err(PathError::Control),
+                b'%' => match escaped(rest) {
+                    Some(value) => {
+                        rest = &rest[2..];
+                        self.push_decoded(value, &mut out)?;
+                    }
+                    None => {
+                        self.unless_refused(Spellings::INVALID, PathError::BadEscape)?;
+                        escape(b'%', &mut out);
+                    }
+                },
+                b'\\' => {
+                    self.unless_refused(Spellings::BACKSLASH, PathError::Backslash)?;
+                    escape(byte, &mut out);
+                }
+                _ if is_path_character(byte) => out.push(byte as char),
+                _ => escape(byte, &mut out),
+            }
+        }
+        Ok(out)
+    }
+
+    /// An escaped byte: unreserved ones plain, others escaped again.
+    fn push_decoded(&self, value: u8, out: &mut String) -> Result<(), PathError> {
+        match value {
+            b'/' => self.unless_refused(Spellings::ENCODED_SLASH, PathError::EncodedSlash)?,
+            b'\\' => self.unless_refused(Spellings::BACKSLASH, PathError::Backslash)?,
+            0..=0x1f | 0x7f => self.unless_refused(Spellings::CONTROL, PathError::Control)?,
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(value as char);
+                return Ok(());
+            }
+            _ => {}
+        }
+        escape(value, out);
+        Ok(())
+    }
+
+    fn resolve(&self, path: &str) -> Result<String, PathError> {
+        let mut out = String::with_capacity(path.len());
+        let mut open = false;
+        let mut segments = path.split('/').skip(1).peekable();
+        while let Some(segment) = segments.next() {
+            let is_last = segments.peek().is_none();
+            open = matches!(segment, "" | "." | "..");
+            match segment {
+                "" if self.merge_slashes || is_last => {}
+                "." | ".." => {
+                    self.unless_refused(Spellings::DOT_SEGMENT, PathError::DotSegment)?;
+                    if segment == ".." {
+                        out.truncate(out.rfind('/').unwrap_or(0));
+                    }
+                }
+                _ => {
+                    if is_dot_with_parameter(segment) {
+                        self.unless_refused(Spellings::DOT_PARAMETER, PathError::DotParameter)?;
+                    }
+                    out.push('/');
+                    out.push_str(segment);
+                }
+            }
+        }
+        if open || out.is_empty() {
+            out.push('/');
+        }
+        Ok(out)
+    }
+}
+
+/// One pass without branches on the rare: only characters that a path may hold as they are, no `//`, no segment that
+/// starts with a dot.
 fn is_normal(path: &[u8]) -> bool {
     let mut before = 0u8;
     for &byte in path {
-        let plain = !matches!(byte, b'%' | b'\\' | 0..=0x1f | 0x7f);
-        if !plain || (before == b'/' && matches!(byte, b'/' | b'.')) {
+        if !is_path_character(byte) || (before == b'/' && matches!(byte, b'/' | b'.')) {
             return false;
         }
         before = byte;
@@ -48,50 +148,32 @@ fn is_normal(path: &[u8]) -> bool {
     true
 }
 
-fn decode(path: &[u8]) -> Result<Vec<u8>, PathError> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match byte {
-            b'\\' => return Err(PathError::EncodedSlash),
-            0..=0x1f | 0x7f => return Err(PathError::Control),
-            b'%' => {
-                let [high, low, tail @ ..] = rest else { return Err(PathError::BadEscape) };
-                let value = hex(*high).zip(hex(*low)).map(|(h, l)| h * 16 + l).ok_or(PathError::BadEscape)?;
-                rest = tail;
-                match value {
-                    b'/' | b'\\' => return Err(PathError::EncodedSlash),
-                    0..=0x1f | 0x7f => return Err(PathError::Control),
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(value),
-                    _ => out.extend([b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]),
-                }
-            }
-            _ => out.push(byte),
-        }
-    }
-    Ok(out)
+/// RFC 3986's `pchar` and the slash, without `%`.
+fn is_path_character(byte: u8) -> bool {
+    matches!(byte,
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9'
+        | b'-' | b'.' | b'_' | b'~'
+        | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        | b':' | b'@' | b'/')
 }
 
-fn remove_dots(path: &[u8]) -> String {
-    let text = String::from_utf8_lossy(path);
-    let mut out = String::with_capacity(text.len());
-    let mut open = false;
-    for segment in text.split('/').skip(1) {
-        open = matches!(segment, "" | "." | "..");
-        match segment {
-            "" | "." => {}
-            ".." => out.truncate(out.rfind('/').unwrap_or(0)),
-            _ => {
-                out.push('/');
-                out.push_str(segment);
-            }
-        }
-    }
-    if open || out.is_empty() {
-        out.push('/');
-    }
-    out
+/// `.;x`, `..;x`, and the same with the semicolon escaped.
+fn is_dot_with_parameter(segment: &str) -> bool {
+    let rest = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
+    rest.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
+}
+
+/// The byte that the digits behind a `%` stand for.
+fn escaped(rest: &[u8]) -> Option<u8> {
+    let [high, low, ..] = rest else { return None };
+    hex(*high).zip(hex(*low)).map(|(high, low)| high * 16 + low)
+}
+
+fn escape(byte: u8, out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.push('%');
+    out.push(DIGITS[usize::from(byte >> 4)] as char);
+    out.push(DIGITS[usize::from(byte & 15)] as char);
 }
 
 /// The value of a hexadecimal digit.
@@ -127,6 +209,8 @@ mod tests {
         check("/%2e%2e/x", "/x");
         check("/a%c3%a9%20b", "/a%C3%A9%20b");
         check("/.well-known/x", "/.well-known/x");
+        check("/é\"{}", "/%C3%A9%22%7B%7D");
+        check("/...;x", "/...;x");
     }
 
     #[test]
@@ -135,26 +219,72 @@ mod tests {
             ("a", PathError::NotAbsolute),
             ("", PathError::NotAbsolute),
             ("/a%2fb", PathError::EncodedSlash),
-            ("/a%5Cb", PathError::EncodedSlash),
-            ("/a\\b", PathError::EncodedSlash),
+            ("/a%5Cb", PathError::Backslash),
+            ("/a\\b", PathError::Backslash),
             ("/a%00", PathError::Control),
             ("/a\u{1}", PathError::Control),
             ("/a%7f", PathError::Control),
             ("/a%", PathError::BadEscape),
             ("/a%2", PathError::BadEscape),
             ("/a%zz", PathError::BadEscape),
+            ("/a/..;/b", PathError::DotParameter),
+            ("/a/.;x=1", PathError::DotParameter),
+            ("/a/%2e%2E%3bx/b", PathError::DotParameter),
         ] {
             assert_eq!(normalise(path), Err(error), "{path}");
         }
     }
 
+    fn with(path: &str, change: impl FnOnce(&mut Paths)) -> Result<String, PathError> {
+        let mut paths = Paths::default();
+        change(&mut paths);
+        paths.normalise(path).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn what_is_not_refused_is_one_character_of_its_segment() {
+        let all = |paths: &mut Paths| paths.refuse = Spellings::NONE;
+        for (path, expected) in [
+            ("/a%2fb/..", "/"),
+            ("/a\\b", "/a%5Cb"),
+            ("/a%5cb", "/a%5Cb"),
+            ("/a%00b", "/a%00b"),
+            ("/a%", "/a%25"),
+            ("/a%%361", "/a%2561"),
+            ("/a/..;/b", "/a/..;/b"),
+        ] {
+            assert_eq!(with(path, all).as_deref(), Ok(expected), "{path}");
+        }
+        assert_eq!(with("/a\u{1}", all), Err(PathError::Control));
+    }
+
+    #[test]
+    fn slashes_are_kept_and_dot_segments_refused_where_that_is_asked() {
+        let kept = |paths: &mut Paths| paths.merge_slashes = false;
+        for (path, expected) in
+            [("//a///b", "//a///b"), ("/a//../b", "/a/b"), ("/a//", "/a//"), ("//", "//"), ("/a/./", "/a/")]
+        {
+            assert_eq!(with(path, kept).as_deref(), Ok(expected), "{path}");
+        }
+        let strict = |paths: &mut Paths| paths.refuse = paths.refuse.and(Spellings::DOT_SEGMENT);
+        for path in ["/a/../b", "/a/./b", "/a/%2e%2e/b", "/.."] {
+            assert_eq!(with(path, strict), Err(PathError::DotSegment), "{path}");
+        }
+        assert_eq!(with("/a..b/.c", strict).as_deref(), Ok("/a..b/.c"));
+    }
+
     proptest::proptest! {
         #[test]
-        fn normalising_twice_changes_nothing(path in "/[a./%2-5eEfF~é]{0,24}") {
-            if let Ok(once) = normalise(&path) {
-                let twice = normalise(&once).expect("a normal path is accepted");
+        fn normalising_twice_changes_nothing(path in "/[a./%2-5cCfF~é;{]{0,24}", refuse: bool, merge_slashes: bool) {
+            let mut paths = Paths { merge_slashes, ..Paths::default() };
+            if !refuse {
+                paths.refuse = Spellings::NONE;
+            }
+            if let Ok(once) = paths.normalise(&path) {
+                let twice = paths.normalise(&once).expect("a normal path is accepted");
                 proptest::prop_assert_eq!(&once, &twice);
-                proptest::prop_assert!(!once.contains("//") && !once.split('/').any(|s| s == "." || s == ".."));
+                proptest::prop_assert!(!merge_slashes || !once.contains("//"));
+                proptest::prop_assert!(!once.split('/').any(|s| s == "." || s == ".."));
             }
         }
     }

@@ -60,7 +60,9 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, mut socket: Watc
     let Some(mut http) = served.handshake(socket).await else { return };
     let end = poll_fn(|cx| served.poll(&mut http, cx)).await;
     if let End::Refused(error) = end {
-        worker.forward.metrics.word(&names::REFUSALS, "h2");
+        if !served.given_up {
+            worker.forward.metrics.word(&names::REFUSALS, "h2");
+        }
         tracing::info!(peer = %connection.peer, %error, "an HTTP/2 connection was given up");
     }
 }
@@ -85,6 +87,8 @@ struct Served {
     last_at: Millis,
     /// Since when the client knows that it should leave.
     told: Option<Millis>,
+    /// It took back too much of what it asked.
+    given_up: bool,
 }
 
 impl Served {
@@ -100,6 +104,7 @@ impl Served {
             keep_alive: jittered(limits.keep_alive),
             last_at: after(connection.clock.now(), jittered(limits.connection_age)),
             told: None,
+            given_up: false,
         }
     }
 
@@ -138,7 +143,9 @@ impl Served {
                 }
             }
             let now = self.connection.clock.now();
-            if self.streams.are_reset_too_often() {
+            if self.streams.are_reset_too_often() && !self.given_up {
+                (self.given_up, self.told) = (true, Some(now));
+                self.worker.forward.metrics.word(&names::REFUSALS, "h2_resets");
                 http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }

@@ -128,7 +128,7 @@ impl Streams {
     #[must_use]
     pub fn are_reset_too_often(&self) -> bool {
         let (count, opened) = (self.resets.count.get(), self.resets.opened.get());
-        count > self.resets.allowed && count.saturating_mul(2) > opened
+        count >= self.resets.allowed && count.saturating_mul(2) > opened
     }
 }
 
