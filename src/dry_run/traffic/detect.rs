@@ -60,7 +60,7 @@ mod tests {
             ("1.1.1.1 - - [x] \"GET / HTTP/1.1\" 200 1", Format::Combined),
             ("garbage\n{\"host\":\"a\",\"path\":\"/\"}\n", Format::Traffic),
             ("st\",\"path\":\"/\"}\n{\"method\":\"GET\",\"path\":\"/\",\"authority\":\"a\"}\n", Format::Envoy),
-            ("{torn\n{}\n1.1.1.1 - - [x] \"GET / HTTP/1.1\" 200 1\n", Format::Combined),
+            ("{torn\n1.1.1.1 - - [x] \"GET / HTTP/1.1\" 200 1\n", Format::Combined),
             ("garbage\nand more\n", Format::Combined),
         ] {
             assert_eq!(detect(text.as_bytes()), format, "{text}");
