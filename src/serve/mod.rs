@@ -16,7 +16,7 @@ mod upstream_tls;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,10 +28,13 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
+use crate::debug_token::Keys;
+use crate::dry_run::explain::explain;
 use crate::engine::paths::Paths;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
+use crate::forward::traced::Traces;
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -112,6 +115,7 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(&settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
+        let debug_key = control::debug_key(settings.debug_token.clone())?;
         let Settings {
             admin,
             catalog,
@@ -181,6 +185,7 @@ impl Serving {
             seed: control::seed(),
             trusts: Arc::clone(&trusts),
             workers,
+            traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
             book: Arc::clone(&book),
             lines: Arc::default(),
         };
@@ -270,6 +275,11 @@ impl Serving {
         );
         let judged = Arc::clone(&published.table);
         tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
+        let keys = debug_key.as_ref().map(|(_, keys)| Arc::clone(keys));
+        if let Some((path, keys)) = debug_key {
+            let read = move |path: &Path| control::read_key(path, &keys);
+            tasks.spawn(control::follow_secret(path, "debug_token", read, Arc::clone(&again), Arc::clone(&reloads)));
+        }
         tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), Arc::clone(&again), Arc::clone(&reloads)));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
@@ -285,6 +295,7 @@ impl Serving {
             readiness: Arc::clone(&readiness),
             transitions,
             handle,
+            keys,
             desk,
             shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
             certificates,
@@ -369,6 +380,7 @@ struct AdminParts {
     readiness: Arc<control::Readiness>,
     transitions: Transitions,
     handle: catalog::Handle,
+    keys: Option<Keys>,
     desk: Desk,
     shadow: Option<admin::shadow::ShadowView>,
     certificates: Arc<certificates::Certificates>,
@@ -392,7 +404,9 @@ async fn start_admin(
         let path = PathBuf::from(path);
         control::read_token(&path, &token)
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
-        tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
+        let kept = Arc::clone(&token);
+        let read = move |path: &Path| control::read_token(path, &kept);
+        tasks.spawn(control::follow_secret(path, "admin_token", read, again, Arc::clone(&parts.reloads)));
     }
     let AdminParts {
         published,
@@ -404,6 +418,7 @@ async fn start_admin(
         readiness,
         transitions,
         handle,
+        keys,
         desk,
         shadow,
         certificates,
@@ -421,6 +436,7 @@ async fn start_admin(
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
+        debug_keys: keys,
         rules: desk,
         shadow,
         certificates,
