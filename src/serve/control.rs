@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::StartError;
 use crate::admin::handles::{Ready, ReadyView};
@@ -189,14 +189,14 @@ pub async fn follow_secret(
     path: PathBuf,
     what: &'static str,
     read: impl Fn(&Path) -> io::Result<()>,
-    again: Arc<Notify>,
+    mut again: watch::Receiver<()>,
     reloads: Arc<Reloads>,
 ) {
     let mut watch = FileWatch::new(vec![path.clone()]);
     loop {
         tokio::select! {
             () = watch.changed() => {}
-            () = again.notified() => {}
+            Ok(()) = again.changed() => {}
         }
         match read(&path) {
             Ok(()) => reloads.accepted(what, format!("{} was read again", path.display()), Diagnostics::default()),

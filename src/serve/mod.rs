@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
@@ -88,7 +88,7 @@ pub struct Serving {
     access_log: Option<(AccessLog, LineThread)>,
     shadow: Option<shadow::Shadowing>,
     readiness: Arc<control::Readiness>,
-    again: Arc<Notify>,
+    again: watch::Sender<()>,
     stop_catalog: watch::Sender<bool>,
     stop_admin: oneshot::Sender<()>,
     drain: crate::config::Drain,
@@ -210,11 +210,11 @@ impl Serving {
         let (desk, orders) = desk::desk();
         let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), desk.clone(), ready);
         let (new_rules, rules_in) = mpsc::channel(1);
-        let again = Arc::new(Notify::new());
+        let again = watch::Sender::new(());
         let mut tasks = JoinSet::new();
         for (listener, terminator) in &certificates.0 {
             certificates::tell_doubts(*listener, terminator);
-            let (terminator, again, reloads) = (Arc::clone(terminator), Arc::clone(&again), Arc::clone(&reloads));
+            let (terminator, again, reloads) = (Arc::clone(terminator), again.subscribe(), Arc::clone(&reloads));
             tasks.spawn(certificates::Certificates::follow(*listener, terminator, again, reloads));
         }
         let (new_candidates, candidates) = mpsc::channel(1);
@@ -244,7 +244,7 @@ impl Serving {
                 followers: followers::RuleFollowers { shadow: true, ..followers.clone() },
                 last_good: last_good.clone(),
             };
-            tasks.spawn(files.follow(Arc::clone(&again)));
+            tasks.spawn(files.follow(again.subscribe()));
         }
         if let Some(guard) = &guard {
             tasks.spawn(gather(Arc::clone(&guard.recent)));
@@ -260,7 +260,7 @@ impl Serving {
             shadow: last_good,
             explain: told.pair(),
         };
-        tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(Arc::clone(&again)));
+        tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(again.subscribe()));
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),
@@ -278,9 +278,9 @@ impl Serving {
         let keys = debug_key.as_ref().map(|(_, keys)| Arc::clone(keys));
         if let Some((path, keys)) = debug_key {
             let read = move |path: &Path| control::read_key(path, &keys);
-            tasks.spawn(control::follow_secret(path, "debug_token", read, Arc::clone(&again), Arc::clone(&reloads)));
+            tasks.spawn(control::follow_secret(path, "debug_token", read, again.subscribe(), Arc::clone(&reloads)));
         }
-        tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), Arc::clone(&again), Arc::clone(&reloads)));
+        tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), again.subscribe(), Arc::clone(&reloads)));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
@@ -301,7 +301,7 @@ impl Serving {
             certificates,
             paths,
         };
-        let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
+        let admin = start_admin(admin, parts, stop, again.subscribe(), &mut tasks).await?;
         told.admin_is(admin);
         Ok(Self {
             listen,
@@ -321,7 +321,7 @@ impl Serving {
 
     /// Reads rules, certificates, token files and log files again (SIGHUP).
     pub fn reload(&self) {
-        self.again.notify_waiters();
+        self.again.send_replace(());
         if let Some((log, _)) = &self.access_log {
             log.reopen();
         }
@@ -391,7 +391,7 @@ async fn start_admin(
     settings: crate::config::Admin,
     parts: AdminParts,
     stop: oneshot::Receiver<()>,
-    again: Arc<Notify>,
+    again: watch::Receiver<()>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Option<SocketAddr>, StartError> {
     let crate::config::Admin { address, token_file, hosts } = settings;
