@@ -24,7 +24,12 @@ pub struct Certificates(pub Vec<(SocketAddr, Arc<Terminator>)>);
 
 impl Certificates {
     /// Reads the certificates of a listener again whenever one of its files changes, or when told to.
-    pub async fn follow(listener: SocketAddr, terminator: Arc<Terminator>, mut again: watch::Receiver<()>, reloads: Arc<Reloads>) {
+    pub async fn follow(
+        listener: SocketAddr,
+        terminator: Arc<Terminator>,
+        mut again: watch::Receiver<()>,
+        reloads: Arc<Reloads>,
+    ) {
         let mut watch = FileWatch::new(terminator.settings().files());
         loop {
             tokio::select! {
