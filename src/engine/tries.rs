@@ -73,6 +73,8 @@ impl<'t> Tries<'t> {
     /// Those whose last answer was a failure come after the others; when nobody is left, one that is ejected.
     pub fn next(&mut self, now: Millis, last: bool, unreachable: bool) -> Option<Picked> {
         let stands = self.choice?;
+        // After a failed probe of a pool that was passed over, the pool that was chosen has still to be tried.
+        let last = last && self.pool == stands.pool;
         if !last && let Some(picked) = self.pick_again(stands, now, unreachable) {
             return Some(picked);
         }

@@ -115,6 +115,9 @@ impl AnswerBody {
         if clock.now() >= relay.aged {
             return cut(relay, exchange, Detail::MaxStreamAge, cx);
         }
+        if clock.now() >= relay.total {
+            return cut(relay, exchange, Detail::UpstreamTimeout, cx);
+        }
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = None;

@@ -70,7 +70,11 @@ pub async fn attempt(
     let is_late = matches!(&ended.0, Err(failure) if failure.detail == Detail::UpstreamTimeout);
     if ended.0.is_ok() || is_late {
         let micros = exchange.connection().clock.micros().saturating_sub(started);
-        queue::learn(trying, exchange, micros);
+        // An error that comes at once says nothing of what the instance carries; a hedge that won is not charged with
+        // the time before it was sent.
+        if !matches!(&ended.0, Ok(answered) if matches!(answered.response.status().as_u16(), 429 | 500..)) {
+            queue::learn(trying, exchange, exchange.first_byte_us.unwrap_or(micros));
+        }
         if trying.policies.hedge == Some(Hedge::P95) {
             file.latency(tries.pool, |sketch| sketch.observe(micros));
         }

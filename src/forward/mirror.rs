@@ -12,13 +12,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use tokio::task::JoinSet;
 
 use super::attempt::{Outbound, host_field};
-use super::exchange::{Exchange, InFlight, Peer, Route};
+use super::clock::Clock;
+use super::exchange::{Exchange, Peer, Route};
 use super::upload::{Upload, UploadBody};
 use super::view::View;
 use super::worker::Worker;
 use crate::engine::mirror::mirrored_to;
 use crate::engine::route::{Decision, FileIdx};
-use crate::engine::time::Millis;
+
 use crate::observe::names;
 use crate::upstream::peer::Ask;
 
@@ -101,7 +102,7 @@ impl Copy {
 
     /// Sends the copy once the request's own way is settled; `upload` is its body, `None` for a request without one. A
     /// body that was not read whole by then, or did not fit in what is kept for retries, is not copied.
-    pub fn send(self, worker: &Worker, upload: Option<&Upload>, now: Millis) {
+    pub fn send(self, worker: &Worker, upload: Option<&Upload>) {
         let body = match upload.map(Upload::copied) {
             None => UploadBody::default(),
             Some(Ok(body)) => body,
@@ -113,11 +114,28 @@ impl Copy {
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
+        let clock = Rc::clone(&worker.clock);
         worker.mirrors.running.borrow_mut().spawn_local(async move {
-            let _load = InFlight::new(Rc::clone(&peer));
-            let ended = tokio::time::timeout(DEADLINE, exchange_discarded(&peer, client, request, now)).await;
+            let _load = Load::new(&peer);
+            let ended = tokio::time::timeout(DEADLINE, exchange_discarded(&peer, client, request, &clock)).await;
             count(&route, ended.map_or("timeout", |answered| if answered { "answered" } else { "failed" }));
         });
+    }
+}
+
+/// Counts a copy at its endpoint while it lives: load, and no evidence.
+struct Load<'p>(&'p Peer);
+
+impl<'p> Load<'p> {
+    fn new(peer: &'p Peer) -> Self {
+        peer.live.begin();
+        Self(peer)
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        self.0.live.abandon();
     }
 }
 
@@ -126,7 +144,8 @@ fn count(route: &Route, word: &'static str) {
 }
 
 /// One exchange whose answer nobody wants. True when a head came.
-async fn exchange_discarded(peer: &Peer, client: SocketAddr, request: Request<UploadBody>, now: Millis) -> bool {
+async fn exchange_discarded(peer: &Peer, client: SocketAddr, request: Request<UploadBody>, clock: &Clock) -> bool {
+    let now = clock.read_millis();
     let ask = Ask { protocol: peer.protocol, repeatable: false, tunnel: false, client: Some(client) };
     let mut link = match peer.take(&ask, now) {
         Some(link) => link,
@@ -148,6 +167,6 @@ async fn exchange_discarded(peer: &Peer, client: SocketAddr, request: Request<Up
             return true;
         }
     }
-    peer.give_back(link, now);
+    peer.give_back(link, clock.read_millis());
     true
 }

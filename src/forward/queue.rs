@@ -127,7 +127,19 @@ async fn wait(trying: Trying<'_>, exchange: &Exchange, load: &Load, peer: &Rc<Pe
             return Ok(on);
         }
         if until(connection, deadline, notified).await.is_err() {
-            return refuse("timeout");
+            // Not every end calls the line (requests from before a limit, probes): who gives up looks, and calls.
+            let on = at_once(trying, load, peer, true);
+            drop(waiting);
+            if peer.live.waiting() > 0 {
+                line.notify_one();
+            }
+            return match on {
+                Some(on) => {
+                    exchange.count(&names::QUEUED, "served");
+                    Ok(on)
+                }
+                None => refuse("timeout"),
+            };
         }
         called = true;
     }

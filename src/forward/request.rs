@@ -169,7 +169,7 @@ async fn phases(
     if exchange.upload.is_none()
         && let Some(copy) = copy.take()
     {
-        copy.send(worker, None, exchange.connection().clock.now());
+        copy.send(worker, None);
     }
     let answered = loop {
         route(exchange, &view, &decision, Some(tries.pool));
@@ -191,7 +191,9 @@ async fn phases(
         let again = may_follow(exchange, trouble, trying, &outbound)
             .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
             .flatten();
-        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result };
+        // Who was made to prove an endpoint gets another try whatever the budget says; one permit at a time bounds it.
+        let affordable = |_: &Picked| picked.probe || is_affordable(exchange, &policies.retry);
+        let Some(next) = again.filter(affordable) else { break result };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
         pause(exchange, limits).await;
@@ -199,7 +201,7 @@ async fn phases(
     };
 
     if let Some(copy) = copy {
-        copy.send(worker, exchange.upload.as_deref(), exchange.connection().clock.now());
+        copy.send(worker, exchange.upload.as_deref());
     }
     let answered = answered?;
 

@@ -25,6 +25,8 @@ pub struct Upload {
     connection: Rc<Connection>,
     /// Milliseconds between two pieces.
     idle: Cell<u64>,
+    /// Frames that the try at hand has read.
+    read: Cell<usize>,
     progress: Progress,
 }
 
@@ -78,6 +80,7 @@ impl Upload {
             kept: RefCell::new(Kept { limit, ..Kept::default() }),
             connection: Rc::clone(connection),
             idle: Cell::new(idle),
+            read: Cell::new(0),
             progress: Progress {
                 bytes: Cell::new(0),
                 moved: Cell::new(connection.clock.now()),
@@ -99,15 +102,16 @@ impl Upload {
         self.progress.fault.get().is_none() && self.kept.borrow().gone == 0
     }
 
-    /// No other try will come: nothing is kept from here on.
+    /// No other try will come: nothing is kept from here on but what the try at hand has still to read.
     pub fn forget(&self) {
         let mut kept = self.kept.borrow_mut();
         kept.limit = 0;
         if !self.progress.ended.get() {
             return;
         }
-        kept.gone += kept.frames.len();
-        kept.frames.clear();
+        let read = self.read.get().saturating_sub(kept.gone).min(kept.frames.len());
+        kept.gone += read;
+        kept.frames.drain(..read);
     }
 
     /// The whole body once more, for an exchange of its own. The error says in a word why there is none: it is larger
@@ -247,6 +251,13 @@ impl UploadBody {
     /// From the beginning.
     #[must_use]
     pub fn new(upload: Option<&Rc<Upload>>) -> Self {
+        if let Some(upload) = upload {
+            upload.read.set(0);
+            // This try's instance has its own time to answer.
+            if upload.is_whole() {
+                upload.progress.moved.set(upload.connection.clock.now());
+            }
+        }
         Self { upload: upload.cloned(), copy: None, at: 0, text: None }
     }
 }
@@ -291,6 +302,7 @@ impl UploadBody {
         };
         if let Some(frame) = again {
             this.at += 1;
+            upload.read.set(this.at);
             return Poll::Ready(Some(Ok(frame.into())));
         }
         if upload.progress.ended.get() {
@@ -299,6 +311,7 @@ impl UploadBody {
         let polled = upload.poll_source(cx);
         if matches!(polled, Poll::Ready(Some(Ok(_)))) {
             this.at += 1;
+            upload.read.set(this.at);
         }
         polled
     }

@@ -125,6 +125,11 @@ impl Live {
         self.requests.fetch_add((1 << 32) - 1, Relaxed);
     }
 
+    /// A request to it ended that gives no evidence (a copy): it does not count among those that did.
+    pub fn abandon(&self) {
+        self.requests.fetch_sub(1, Relaxed);
+    }
+
     /// Whether our own knowledge lets it take traffic: not ejected, not probing, not drained, check not failing, not
     /// held. One relaxed load. The catalog's side (status, weight) is the pool's.
     #[must_use]
@@ -439,6 +444,7 @@ impl Live {
     /// Nobody checks it actively any more: the last verdict counts no longer, nor does the wait for a first pass. True
     /// when that brings it back into traffic.
     pub fn forget_verdict(&self) -> bool {
+        self.check_against.store(0, Relaxed);
         loop {
             let word = self.word();
             let next = Word(word.with_verdict(Verdict::Unknown).0 & !AWAITING);
@@ -446,7 +452,6 @@ impl Live {
                 return false;
             }
             if self.swap(word, next) {
-                self.check_against.store(0, Relaxed);
                 self.check_failure.store(0, Relaxed);
                 return word.0 & (CHECK_FAILING | AWAITING) != 0;
             }

@@ -169,6 +169,10 @@ impl Checks {
     }
 
     fn finished(&mut self, target: &Target, answer: &Result<(), CheckFailure>) {
+        // Its check was taken away meanwhile: a verdict now would never be revised.
+        if !self.schedule.contains(target.endpoint.live.id) {
+            return;
+        }
         let (now, passed) = (self.clock.now(), answer.is_ok());
         let judged = answer.as_ref().copied().map_err(CheckFailure::kind);
         let luck = Draw(self.luck.advance());

@@ -66,6 +66,10 @@ impl Schedule {
         let mut stale = std::mem::take(&mut self.entries);
         for target in targets {
             let id = target.endpoint.live.id;
+            // Two files may be for one service; the instance is checked once.
+            if self.entries.contains_key(&id) {
+                continue;
+            }
             let entry = match stale.remove(&id) {
                 Some(entry) => Entry { target, ..entry },
                 None => {
@@ -80,6 +84,12 @@ impl Schedule {
         }
         self.pace.follow(self.entries.values().map(|entry| entry.target.check.interval), now);
         stale.into_values().map(|entry| entry.target).collect()
+    }
+
+    /// Whether an endpoint is checked.
+    #[must_use]
+    pub fn contains(&self, id: u64) -> bool {
+        self.entries.contains_key(&id)
     }
 
     /// Whether nothing is checked at all.

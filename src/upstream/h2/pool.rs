@@ -95,7 +95,12 @@ impl Pool {
             let opened = async { Shared::start(socket.await?, open, now).await };
             let opened = tokio::time::timeout(limit, opened).await;
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(shared) => pool.open.borrow_mut().push(shared),
+                Ok(shared) if shared.takes_streams() => pool.open.borrow_mut().push(shared),
+                // Not asked again by the same request: it would open one connection after the other.
+                Ok(_) => {
+                    let none = io::Error::new(io::ErrorKind::ConnectionRefused, "the instance takes no streams");
+                    told.failed.replace(Some(Failed::of(&none)));
+                }
                 Err(error) => {
                     told.failed.replace(Some(Failed::of(&error)));
                 }

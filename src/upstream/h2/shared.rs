@@ -111,7 +111,12 @@ impl Shared {
         Some(Slot { on: Rc::clone(self) })
     }
 
-    /// Whether it takes no new streams any more.
+    /// Whether it is open and the instance allows any stream at all.
+    pub fn takes_streams(&self) -> bool {
+        !self.is_closed() && self.sender.current_max_send_streams() > 0
+    }
+
+    /// Whether it has ended, or takes no more streams.
     pub fn is_closed(&self) -> bool {
         if self.state.closed.get() {
             return true;
