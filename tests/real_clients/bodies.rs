@@ -60,10 +60,10 @@ async fn large_bodies_come_up_and_down_unchanged() {
     let sum = write(Path::new(&up), size_mib());
     let tls: [&str; 2] = ["--cacert", ca.to_str().unwrap()];
     let ways: [(&str, &str, Vec<&str>); 4] = [
-        ("http://web.test/http1", "http", vec!["--http1.1"]),
-        ("http://web.test/h2c", "http", vec!["--http2-prior-knowledge"]),
-        ("https://web.test/tls1", "https", [&tls[..], &["--http1.1"]].concat()),
-        ("https://web.test/tls2", "https", [&tls[..], &["--http2"]].concat()),
+        ("http://web.shop.test/http1", "http", vec!["--http1.1"]),
+        ("http://web.shop.test/h2c", "http", vec!["--http2-prior-knowledge"]),
+        ("https://web.shop.test/tls1", "https", [&tls[..], &["--http1.1"]].concat()),
+        ("https://web.shop.test/tls2", "https", [&tls[..], &["--http2"]].concat()),
     ];
     for (url, scheme, args) in ways {
         let to = if scheme == "http" { ground.plain } else { ground.tls };

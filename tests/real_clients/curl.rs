@@ -35,9 +35,13 @@ async fn every_version_of_http_is_spoken_in_the_clear_and_over_tls() {
         tokio::task::spawn_blocking(move || run(&mut command, LONG))
     };
     let in_the_clear: [(&[&str], &str); 3] =
-        [(&["--http1.1"], "1.1"), (&["--http1.0"], "1.1"), (&["--http2-prior-knowledge"], "2")];
+        [(&["--http1.1"], "1.1"), (&["--http1.0"], "1"), (&["--http2-prior-knowledge"], "2")];
     for (args, version) in in_the_clear {
-        assert_eq!(ask("http://web.test/", ground.plain, args).await.unwrap(), format!("one {version} 200"), "{args:?}");
+        assert_eq!(
+            ask("http://web.shop.test/", ground.plain, args).await.unwrap(),
+            format!("one {version} 200"),
+            "{args:?}"
+        );
     }
     let over_tls: [(&[&str], &str); 6] = [
         (&[], "2"),
@@ -48,11 +52,11 @@ async fn every_version_of_http_is_spoken_in_the_clear_and_over_tls() {
         (&["--no-alpn"], "1.1"),
     ];
     for (args, version) in over_tls {
-        let told = ask("https://web.test/", ground.tls, &[&trusted, args].concat()).await.unwrap();
+        let told = ask("https://web.shop.test/", ground.tls, &[&trusted, args].concat()).await.unwrap();
         assert_eq!(told, format!("one {version} 200"), "{args:?}");
     }
     // An upgrade to h2c is not followed; the request is answered all the same.
-    assert_eq!(ask("http://web.test/", ground.plain, &["--http2"]).await.unwrap(), "one 1.1 200");
+    assert_eq!(ask("http://web.shop.test/", ground.plain, &["--http2"]).await.unwrap(), "one 1.1 200");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,15 +73,15 @@ async fn a_client_certificate_is_wanted_and_its_name_can_be_routed_on() {
     let at = |name: &str| ground.at(name).to_str().unwrap().to_owned();
     let (ca, cert, key) = (at("ca.pem"), at("alice.pem"), at("alice.key"));
     for version in ["--http1.1", "--http2"] {
-        let mut open = curl("https://web.test/", ground.tls, &["--cacert", &ca, version]);
+        let mut open = curl("https://web.shop.test/", ground.tls, &["--cacert", &ca, version]);
         assert_eq!(tokio::task::spawn_blocking(move || run(&mut open, LONG)).await.unwrap(), "others");
         let args = [&SHOWN[..], &["--cacert", &ca, "--cert", &cert, "--key", &key, version]].concat();
-        let mut with = curl("https://web.test/", ground.mutual, &args);
+        let mut with = curl("https://web.shop.test/", ground.mutual, &args);
         let told = tokio::task::spawn_blocking(move || run(&mut with, LONG)).await.unwrap();
         assert!(told.starts_with("alice ") && told.ends_with(" 200"), "{told}");
-        let mut without = curl("https://web.test/", ground.mutual, &["--cacert", &ca, version]);
+        let mut without = curl("https://web.shop.test/", ground.mutual, &["--cacert", &ca, version]);
         let refused = tokio::task::spawn_blocking(move || end_of(&mut without, LONG)).await.unwrap();
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && told.contains("certificate required"), "{told}");
+        // With TLS 1.3 curl has sent its request before it reads that it is refused: by the alert, or by the reset.
+        assert!(matches!(refused.status.code(), Some(35 | 55 | 56)) && refused.stdout.is_empty(), "{refused:?}");
     }
 }

@@ -13,9 +13,9 @@ async fn a_drain_under_load_loses_no_call_and_ends_streams_as_their_protocols_sa
     let services = [Service { labels: "proto: grpc", ..Service::new("echo", &echo) }, Service::new("ws", &ws)];
     let mut ground = Ground::new(&services, "drain: {delay: 1s, timeout: 6s}").await;
     let mut calls = python("grpc_drain.py");
-    calls.args([&ground.plain.to_string(), "echo.test"]);
+    calls.args([&ground.plain.to_string(), "echo.shop.test"]);
     let mut sockets = python("websocket_client.py");
-    sockets.args([&ground.plain.port().to_string(), "ws.test", "drain"]);
+    sockets.args([&ground.plain.port().to_string(), "ws.shop.test", "drain"]);
     let (mut calls, mut sockets) = (Background::start(calls), Background::start(sockets));
     assert_eq!((calls.line(), sockets.line()), ("running".to_owned(), "running".to_owned()));
 

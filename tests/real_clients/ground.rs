@@ -1,5 +1,5 @@
 //! The built proxy with three listeners (plain, TLS, TLS with client certificates) before services of one instance or
-//! several, each reached as `SERVICE.test`.
+//! several, each reached as `SERVICE.shop.test`.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -56,17 +56,15 @@ impl Ground {
                     "    - {{id: {name}-{port}, address: 127.0.0.1, port: {port}, labels: {{on: \"1\", {labels}}}}}"
                 );
             }
-            let text = format!(
-                "service: {name}\nhosts: [{name}.test]\n{route}\n"
-            );
+            let text = format!("service: {name}\nhosts: [{name}.shop.test]\n{route}\n");
             std::fs::write(at("rules").join(format!("{name}.yaml")), text).unwrap();
         }
         std::fs::write(at("catalog.yaml"), catalog).unwrap();
         let (authority, clients) = (Authority::new("the servers'"), Authority::new("the clients'"));
         authority.write(&at("ca.pem"));
         clients.write(&at("clients.pem"));
-        authority.issue("web.test").write(&at("web.pem"), &at("web.key"));
-        authority.issue("*.test").write(&at("any.pem"), &at("any.key"));
+        authority.issue("web.shop.test").write(&at("web.pem"), &at("web.key"));
+        authority.issue("*.shop.test").write(&at("any.pem"), &at("any.key"));
         clients.issue("alice.clients.test").write(&at("alice.pem"), &at("alice.key"));
         let (web, any) = ("{cert: AT/web.pem, key: AT/web.key}", "{cert: AT/any.pem, key: AT/any.key}");
         let config = format!(
@@ -90,7 +88,8 @@ impl Ground {
     pub async fn metric(&self, name: &str) -> f64 {
         let (_, page) = crate::support::site::admin_get(self.proxy.admin, "/metrics").await.unwrap();
         let page = page.as_str().unwrap_or_default().to_owned();
-        let of_it = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let of_it =
+            page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         of_it.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 }

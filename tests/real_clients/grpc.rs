@@ -22,7 +22,7 @@ async fn grpcio_calls_grpcio_in_all_four_kinds_and_ten_thousand_times() {
     let service = Service { labels: "proto: grpc", ..Service::new("echo", &ports) };
     let ground = Ground::new(&[service], "").await;
     let mut client = python("grpc_client.py");
-    client.args([&ground.plain.to_string(), "echo.test", "10000"]);
+    client.args([&ground.plain.to_string(), "echo.shop.test", "10000"]);
     let told = tokio::task::spawn_blocking(move || run(&mut client, Duration::from_secs(180))).await.unwrap();
     assert_eq!(told, format!("{PARTS}ok 10000 calls\n"));
     // The deadline and the cancellation have reached the server.
@@ -40,7 +40,7 @@ async fn grpcio_calls_over_tls() {
     let service = Service { labels: "proto: grpc", ..Service::new("echo", &ports) };
     let ground = Ground::new(&[service], "").await;
     let mut client = python("grpc_client.py");
-    client.args([&ground.tls.to_string(), "echo.test", "500"]).arg(ground.at("ca.pem"));
+    client.args([&ground.tls.to_string(), "echo.shop.test", "500"]).arg(ground.at("ca.pem"));
     let told = tokio::task::spawn_blocking(move || run(&mut client, Duration::from_secs(120))).await.unwrap();
     assert_eq!(told, format!("{PARTS}ok 500 calls\n"));
 }

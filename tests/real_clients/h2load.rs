@@ -20,7 +20,7 @@ async fn thousands_of_requests_over_http2_are_all_answered_well() {
         let mut command = Command::new(tool("h2load"));
         command.args(["-n", REQUESTS, "-c", "20", "-m", "16"]).args(more);
         command.arg(format!("--connect-to=127.0.0.1:{}", to.port()));
-        command.arg(format!("{scheme}://web.test:{}{path}", to.port()));
+        command.arg(format!("{scheme}://web.shop.test:{}{path}", to.port()));
         tokio::task::spawn_blocking(move || run(&mut command, Duration::from_secs(120)))
     };
     let good = format!("{REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout");

@@ -98,10 +98,10 @@ async fn nginx_serves_files_its_own_404_and_keeps_connections() {
     let ground = Ground::new(&[Service::new("web", &[nginx.port])], "").await;
     let mut kept = None;
     for _ in 0..50 {
-        let answer = get(ground.plain, "web.test", "/name.txt", &mut kept).await.unwrap();
+        let answer = get(ground.plain, "web.shop.test", "/name.txt", &mut kept).await.unwrap();
         assert_eq!(answer, (200, "one".to_owned()));
     }
-    let (status, page) = get(ground.plain, "web.test", "/no/such/file", &mut kept).await.unwrap();
+    let (status, page) = get(ground.plain, "web.shop.test", "/no/such/file", &mut kept).await.unwrap();
     assert!(status == 404 && page.contains("<center>nginx"), "{status} {page}");
     assert_eq!(nginx.requests(), 51);
     let opened = ground.metric("pointsman_upstream_connections_opened_total").await;
@@ -113,7 +113,7 @@ async fn no_get_fails_while_one_of_two_nginxes_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let (mut one, two) = (Nginx::start(folder.path(), "one"), Nginx::start(folder.path(), "two"));
     let ground = Ground::new(&[Service::new("web", &[one.port, two.port])], "").await;
-    let load = Load::start(ground.plain, "web.test", 400);
+    let load = Load::start(ground.plain, "web.shop.test", 400);
     for how in ["QUIT", "TERM", "QUIT", "TERM"] {
         let before = load.good();
         crate::support::site::until("the load goes on", async || load.good() > before + 100).await;

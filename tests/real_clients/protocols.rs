@@ -29,7 +29,7 @@ async fn the_rule_file_says_what_is_spoken_with_instances() {
     let routes = [
         format!("upstream: {{protocol: h2}}\n{all}"),
         format!("upstream: {{protocol: h2, tls: {tls}}}\n{all}"),
-        format!("upstream: {{protocol: http/1.1, tls: {tls}}}\n{all}"),
+        format!("upstream: {{protocol: http1, tls: {tls}}}\n{all}"),
         format!("upstream: {{tls: {tls}}}\n{all}"),
     ];
     let (h2c, both) = ([h2c], [both]);
@@ -43,7 +43,7 @@ async fn the_rule_file_says_what_is_spoken_with_instances() {
     let ground = Ground::new(&services, "").await;
     for (service, wanted) in services.iter().zip(expected) {
         for version in ["--http1.1", "--http2-prior-knowledge"] {
-            let mut ask = curl(&format!("http://{}.test/", service.name), ground.plain, &[version]);
+            let mut ask = curl(&format!("http://{}.shop.test/", service.name), ground.plain, &[version]);
             let told = tokio::task::spawn_blocking(move || run(&mut ask, Duration::from_secs(30))).await.unwrap();
             assert_eq!(told, wanted, "{} {version}", service.name);
         }

@@ -21,7 +21,8 @@ pub fn tool(name: &str) -> PathBuf {
 pub fn python(script: &str) -> Command {
     let python = std::env::var_os("PYTHON_FOR_TESTS").map(PathBuf::from).unwrap_or_else(|| {
         // What scripts/python.sh has made before.
-        let made = Path::new(env!("CARGO_BIN_EXE_pointsman")).ancestors().nth(2).unwrap().join("tools/python/bin/python");
+        let made =
+            Path::new(env!("CARGO_BIN_EXE_pointsman")).ancestors().nth(2).unwrap().join("tools/python/bin/python");
         assert!(made.is_file(), "no Python with grpcio and websockets: export PYTHON_FOR_TESTS=$(scripts/python.sh)");
         made
     });
