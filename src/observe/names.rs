@@ -62,6 +62,8 @@ families! {
         "Retries that were not made: budget spent, unsafe, no attempts left.";
     SPLIT_REROUTED = Counter "pointsman_split_rerouted_total" ["service", "rule"]
         "Requests whose arm had nobody routable and that went to another arm.";
+    MIRRORED = Counter "pointsman_mirrored_total" ["service", "rule", "result"]
+        "Copies of requests for a mirror: answered, failed, timeout; or not made: busy, no_instance, too_large, incomplete.";
     PANIC_PICKS = Counter "pointsman_panic_picks_total" ["service", "pool"]
         "Requests sent to anybody of a pool because nobody was routable.";
     PROBES = Counter "pointsman_probes_total" ["service", "result"]
@@ -154,7 +156,7 @@ families! {
     TABLE_GENERATION = Gauge "pointsman_table_generation" []
         "The generation of the table in force.";
     PUBLISH_SECONDS = Histogram "pointsman_publish_seconds" ["cause"]
-        "Time to build and publish a table.";
+        "Time to build and publish a table, by what asked for it: catalog, rules, health, failback.";
     RELOADS = Counter "pointsman_reload_total" ["what", "result"]
         "Reloads of rules, certificates, tokens and files, by result.";
     READY = Gauge "pointsman_ready" []

@@ -18,6 +18,9 @@ pools:
   stable: version == 1.2
   gray: version == 1.3
   none: version == 9
+  turns: {select: version == 1.2, balance: round_robin}
+  sick: {select: status == critical, panic: any}
+  sicker: {select: status == critical, panic: fail}
 lanes: {label: lane, base: [base]}
 locality: {prefer: [region, zone]}
 rules:
@@ -37,10 +40,14 @@ rules:
   - name: edited
     when: path under "/edited"
     to: stable
+    mirror: {to: gray, share: 100%}
     rewrite: {path: /inner, host: inner.example.com}
     headers:
       request: {remove: [x-debug], set: {x-who: "{client.ip}/{header.x-user}", x-none: "{header.x-none}"}}
       response: {add: {x-served-by: pointsman}}
+  - {name: turns, when: path under "/turns", to: turns}
+  - {name: sick, when: path under "/sick", to: sick, else: 502}
+  - {name: sicker, when: path under "/sicker", to: sicker, else: 502}
   - name: ramp
     split: {gray: 5%, stable: 95%}
     key: [cookie.uid]
@@ -113,7 +120,7 @@ fn a_failed_rule_names_the_first_term_that_failed_with_the_actual_value() {
         (first[0].text.as_str(), first[0].actual.as_deref()),
         ("header.x-user-group == \"test\"", Some("staff"))
     );
-    assert_eq!((first[0].line, first[0].column), (11, 11));
+    assert_eq!((first[0].line, first[0].column), (14, 11));
     let second: Vec<(Option<&str>, Option<&str>)> =
         told.rules[1].failed.iter().map(|term| (term.actual.as_deref(), term.note.as_deref())).collect();
     assert_eq!(second, [(Some("new"), Some("not a version, so the comparison is false")), (None, None)]);
@@ -144,6 +151,29 @@ fn refusals_and_redirects_say_what_they_are() {
     assert_eq!((moved.result.outcome, moved.result.status), (Kind::Redirect, Some(301)));
     assert_eq!(moved.result.detail.as_deref(), Some("/new"));
     assert!(moved.resort.is_empty());
+}
+
+#[test]
+fn panic_is_a_step_of_its_own_before_else() {
+    let told_sick = told("/sick", &[]);
+    assert_eq!(told_sick.result.instance.as_deref(), Some("w4"));
+    let last = told_sick.resort.last().unwrap();
+    assert_eq!((last.step.as_str(), last.pool.as_deref(), last.taken), ("panic", Some("sick"), true));
+    assert!(
+        told_sick.text().contains("pick     w4 from sick at level 0: panic, whatever its health"),
+        "{}",
+        told_sick.text()
+    );
+    let sicker = told("/sicker", &[]);
+    assert_eq!(sicker.result.status, Some(503), "`fail` ends it before `else`: {}", sicker.text());
+}
+
+#[test]
+fn in_turns_it_is_said_that_a_dry_run_draws() {
+    let turns = told("/turns", &[]);
+    assert!(turns.pick.as_ref().is_some_and(|pick| pick.turns));
+    assert!(turns.text().contains("who has the turn at the worker"), "{}", turns.text());
+    assert!(!told("/", &[]).text().contains("turn at the worker"));
 }
 
 #[test]
@@ -191,6 +221,7 @@ fn the_recorder_decides_as_the_live_path_does() {
 fn what_is_changed_in_the_messages_is_told_as_it_will_be_sent() {
     let text = told("/edited/7", &[("x-user", "u1"), ("x-team", "red hot")]).text();
     let expected = "rewrite  /inner/7, Host inner.example.com\n\
+                    mirror   100% of requests to gray: this request is copied\n\
                     carried  x-team: red hot, baggage team=red%20hot\n\
                     request  remove x-debug\n\
                     request  set x-who: 127.0.0.1/u1\n\

@@ -114,7 +114,10 @@ impl Explanation {
             }
         }
         if pick.panic {
-            write!(out, ": whatever its health")?;
+            write!(out, ": panic, whatever its health")?;
+        }
+        if pick.turns {
+            write!(out, ": drawn by weight here, in the proxy it is who has the turn at the worker")?;
         }
         if !pick.passed_over.is_empty() {
             let all: Vec<String> = pick.passed_over.iter().map(|one| format!("{} ({})", one.id, one.why)).collect();
@@ -136,6 +139,10 @@ impl Explanation {
             let host = message.host.as_deref().unwrap_or(&self.request.host);
             let target = message.target.as_deref().unwrap_or(&self.request.path);
             writeln!(out, "rewrite  {target}, Host {host}")?;
+        }
+        if let Some(mirror) = &message.mirror {
+            let whether = if mirror.copied { "this request is copied" } else { "not this request" };
+            writeln!(out, "mirror   {} of requests to {}: {whether}", Percent(mirror.share), mirror.pool)?;
         }
         for one in &message.carried {
             let header = one.header.as_ref().map(|name| format!("{name}: {}", one.value));
