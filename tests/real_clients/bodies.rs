@@ -1,6 +1,6 @@
 //! curl and nginx: large bodies up and down, unchanged, in every version of HTTP.
 //!
-//! 1 GiB each way with `REAL_BODIES_MIB=1024`; without it less, since a debug build is about ten times slower.
+//! 1 GiB each way with `REAL_BODIES_MIB=1024`; without it less, since a debug build takes two minutes for that.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::ground::{Ground, Service};
 use crate::nginx::Nginx;
 use crate::tools::run;
 
-const BY_DEFAULT_MIB: u64 = 192;
+const BY_DEFAULT_MIB: u64 = 256;
 
 fn size_mib() -> u64 {
     std::env::var("REAL_BODIES_MIB").map_or(BY_DEFAULT_MIB, |text| text.parse().expect("a number of MiB"))

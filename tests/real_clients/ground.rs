@@ -34,7 +34,6 @@ pub struct Ground {
     pub tls: SocketAddr,
     /// Wants a certificate that `clients` has signed.
     pub mutual: SocketAddr,
-    pub authority: Authority,
 }
 
 impl Ground {
@@ -76,7 +75,7 @@ impl Ground {
         let proxy = Proxy::start_with(&["--config", at("pointsman.yaml").to_str().unwrap()]);
         ready(proxy.admin).await;
         let (plain, tls, mutual) = (proxy.listens[0], proxy.listens[1], proxy.listens[2]);
-        Self { folder, proxy, plain, tls, mutual, authority }
+        Self { folder, proxy, plain, tls, mutual }
     }
 
     /// A file of the folder.

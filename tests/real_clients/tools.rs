@@ -122,16 +122,6 @@ impl Background {
         assert!(status.success(), "{:?}: {status}; {lines:?}", self.what);
         lines
     }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Waits for its end.
-    pub fn wait(&mut self) {
-        let _ = self.child.wait();
-    }
 }
 
 impl Drop for Background {
