@@ -25,6 +25,7 @@ host_header: client
 access_log: {path: stdout, sample: 12.5%, redact: [cookie.session]}
 label_keys: {version: [version, ver], region: [region, dc-region]}
 debug_headers: false
+debug_token: {key_file: /run/secrets/debug}
 "#;
 
 fn load_all(file: &str, flags: Flags, environment: &[(&str, &str)]) -> Result<Loaded, String> {
@@ -45,8 +46,19 @@ fn origin_of(loaded: &Loaded, key: &str) -> String {
 
 #[test]
 fn the_documented_file_is_read_whole() {
-    let Settings { listen, admin, catalog, limits, access_log, label_keys, trusted_proxies, drain, workers, .. } =
-        load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
+    let Settings {
+        listen,
+        admin,
+        catalog,
+        limits,
+        access_log,
+        label_keys,
+        trusted_proxies,
+        drain,
+        workers,
+        debug_token,
+        ..
+    } = load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
     assert_eq!(listen.len(), 2);
     assert!(listen[0].tls.is_none() && listen[1].half_close);
     assert!(listen[0].h2c && !listen[1].h2c);
@@ -56,6 +68,7 @@ fn the_documented_file_is_read_whole() {
     assert_eq!(consul.address, ["http://127.0.0.1:8501"]);
     assert_eq!((consul.hold.max, consul.hold.acl, consul.transport.wait), (None, None, 55_000));
     assert_eq!(consul.dc, ["a", "b"]);
+    assert_eq!(debug_token.unwrap().key_file, "/run/secrets/debug");
     assert_eq!((limits.head, limits.head_size, limits.connections), (10_000, 65_536, Auto::Auto));
     assert_eq!(access_log.unwrap().sample, 125_000);
     assert_eq!(label_keys[0], ("version".to_owned(), vec!["version".to_owned(), "ver".to_owned()]));
