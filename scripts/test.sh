@@ -37,6 +37,14 @@ python() {
     echo "PYTHON_FOR_TESTS=$PYTHON_FOR_TESTS"
 }
 
+# The tests against other people's clients and servers get a folder with them in CLIENTS_FOR_TESTS.
+clients() {
+    CLIENTS_FOR_TESTS=${CLIENTS_FOR_TESTS:-$(scripts/clients.sh | tail -n 1)} || return
+    [ -x "$CLIENTS_FOR_TESTS/h2load" ] || { echo "scripts/clients.sh gave no programs: '$CLIENTS_FOR_TESTS'" >&2; return 1; }
+    export CLIENTS_FOR_TESTS
+    echo "CLIENTS_FOR_TESTS=$CLIENTS_FOR_TESTS"
+}
+
 tests() {
     "$CARGO" test --locked --no-fail-fast 2>&1 | tee "$log"
 }
@@ -64,6 +72,7 @@ done
 step "dependencies" "$CARGO" fetch --locked || exit 1
 step "consul" consul
 step "python" python
+step "clients" clients
 step "format" "$CARGO" fmt --check
 step "clippy" "$CARGO" clippy --locked --all-targets --quiet -- -D warnings
 step "tests" tests

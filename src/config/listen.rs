@@ -18,6 +18,8 @@ pub struct Listen {
     pub proxy_protocol: bool,
     /// Whether a client that has closed its sending side before the answer still gets it. Default false.
     pub half_close: bool,
+    /// Whether HTTP/2 is spoken in the clear with a client that begins so (prior knowledge). Default true.
+    pub h2c: bool,
     /// Bytes are passed on unread. Default none: HTTP.
     pub passes: Option<Passes>,
     /// Every request is sent to https at this port. Default none.
@@ -92,7 +94,16 @@ impl Listen {
     /// Plain HTTP.
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, proxy_protocol: false, half_close: false, passes: None, redirect: None, hsts: None }
+        Self {
+            address,
+            tls: None,
+            proxy_protocol: false,
+            half_close: false,
+            h2c: true,
+            passes: None,
+            redirect: None,
+            hsts: None,
+        }
     }
 }
 
@@ -130,6 +141,7 @@ fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
         tls,
         proxy_protocol: at.value("proxy_protocol", "false", flag, cx),
         half_close: at.value("half_close", "false", flag, cx),
+        h2c: at.value("h2c", "true", flag, cx),
         passes: passes(&mut at, place, cx),
         redirect: at.optional("redirect", redirect, cx),
         hsts: at.optional("hsts", hsts, cx),

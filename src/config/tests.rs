@@ -6,6 +6,7 @@ listen:
   - address: 0.0.0.0:8443
     tls: {cert: /etc/pointsman/cert.pem, key: /etc/pointsman/key.pem}
     half_close: true
+    h2c: false
 admin: {address: 127.0.0.1:9900, token_file: /run/secrets/admin}
 catalog:
   consul: {address: http://127.0.0.1:8501, token_file: /run/secrets/consul, hold: {max: 0}, dc: [a, b]}
@@ -60,6 +61,7 @@ fn the_documented_file_is_read_whole() {
     } = load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
     assert_eq!(listen.len(), 2);
     assert!(listen[0].tls.is_none() && listen[1].half_close);
+    assert!(listen[0].h2c && !listen[1].h2c);
     assert_eq!(listen[1].tls.as_ref().unwrap().certificates[0].key, "/etc/pointsman/key.pem");
     assert_eq!(admin.token_file.as_deref(), Some("/run/secrets/admin"));
     let CatalogSource::Consul(consul) = catalog.source else { panic!("consul") };

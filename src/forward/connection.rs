@@ -54,6 +54,8 @@ pub struct Tls {
 pub struct Entrance {
     /// A client that has closed its sending side before the answer still gets it. Default off.
     pub half_close: bool,
+    /// HTTP/2 in the clear (the preface without TLS) is refused. Default off.
+    pub refuse_h2c: bool,
     /// Requests are sent to the same target over https, at this port (443: not written). Default off.
     pub redirect: Option<u16>,
     /// `Strict-Transport-Security` on every answer (RFC 6797). Only where the listener speaks TLS. Default none.
@@ -100,6 +102,12 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether a preface of HTTP/2 is no beginning here: the listener does not want it in the clear.
+    #[must_use]
+    pub fn refuses_prior_knowledge(&self) -> bool {
+        self.entrance.refuse_h2c && self.tls.is_none()
+    }
+
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(

@@ -61,7 +61,7 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
         match end {
             End::Rested => socket.unread(parts.read_buf),
             End::Finished => return served.finish(socket, parts.read_buf).await,
-            End::Refused(_) if parts.read_buf.starts_with(PREFACE) => {
+            End::Refused(_) if parts.read_buf.starts_with(PREFACE) && !connection.refuses_prior_knowledge() => {
                 socket.unread(parts.read_buf);
                 return h2::serve(worker, socket, &connection).await;
             }

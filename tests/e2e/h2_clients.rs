@@ -41,6 +41,21 @@ async fn a_preface_in_pieces_is_still_one() {
 }
 
 #[tokio::test]
+async fn a_listener_can_refuse_http2_in_the_clear() {
+    let instance = Scripted::echo().await;
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut listen = vec![pointsman::server::Listen::plain(any)];
+    listen[0].entrance.refuse_h2c = true;
+    let proxy = Setup::to(&[instance.address]).listen(listen).start().await;
+    let mut client = proxy.client().await;
+    client.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let reply = client.reply().await;
+    assert!([0, 400, 505].contains(&reply.status), "{}", reply.status);
+    assert_eq!(proxy.metric("pointsman_h2_streams_total").map(|line| line.ends_with(" 0")), Some(true));
+    assert_eq!(proxy.get("/").await.status, 200, "HTTP/1 is spoken");
+}
+
+#[tokio::test]
 async fn requests_of_one_connection_do_not_wait_for_each_other() {
     let instance = Scripted::http(|seen| if seen.line().contains("/hang") { Act::Hang } else { ok("quick") }).await;
     let proxy = Proxy::to(&[instance.address]).await;
