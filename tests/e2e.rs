@@ -21,6 +21,8 @@ mod h2_instances;
 mod harness;
 #[path = "e2e/hedging.rs"]
 mod hedging;
+#[path = "e2e/hostile/mod.rs"]
+mod hostile;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/messages.rs"]

@@ -12,6 +12,7 @@ mod agreement;
 mod catalog_file;
 mod checks;
 mod demo;
+mod descriptors;
 mod drain;
 mod faults;
 mod grpc_checks;
