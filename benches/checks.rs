@@ -12,6 +12,7 @@ use pointsman::engine::instance::Instance;
 use pointsman::engine::policy::{Check, Eject, Probe};
 use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot};
 use pointsman::engine::time::{Draw, Millis};
+use pointsman::upstream::Dial;
 use pointsman::upstream::checks::probe;
 use pointsman::upstream::checks::schedule::{Schedule, Target};
 
@@ -73,7 +74,11 @@ fn whole(c: &mut Criterion) {
     for (name, asked) in [("checks/tcp", Check::CONNECTS), ("checks/http", http)] {
         let check = Check::new(asked);
         c.bench_function(name, |b| {
-            b.iter(|| runtime.block_on(probe::run(&check, &instance)).expect("the instance passes"));
+            b.iter(|| {
+                runtime
+                    .block_on(probe::run(&check, &instance, &Dial::plain(instance.addr)))
+                    .expect("the instance passes")
+            });
         });
     }
 }

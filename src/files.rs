@@ -22,6 +22,10 @@ pub struct FileWatch {
     paths: Vec<PathBuf>,
     seen: BTreeSet<Stamp>,
     notified: mpsc::Receiver<()>,
+    /// A notification came, and nobody has looked since.
+    told: bool,
+    /// When to look without one. Both outlive a cancelled wait.
+    next_look: Option<tokio::time::Instant>,
     /// `None` where the system cannot notify; polling remains.
     _watcher: Option<RecommendedWatcher>,
 }
@@ -59,19 +63,22 @@ impl FileWatch {
             }
         };
         let seen = stamps(&paths);
-        Self { paths, seen, notified, _watcher: watcher }
+        Self { paths, seen, notified, told: false, next_look: None, _watcher: watcher }
     }
 
     /// Waits until one of the files is another than it was. Safe to cancel.
     pub async fn changed(&mut self) {
         loop {
-            if tokio::time::timeout(POLL, self.notified.recv()).await.is_ok() {
+            let next = *self.next_look.get_or_insert_with(|| tokio::time::Instant::now() + POLL);
+            self.told = self.told || tokio::time::timeout_at(next, self.notified.recv()).await.is_ok();
+            if self.told {
                 tokio::time::sleep(SETTLE).await;
                 while self.notified.try_recv().is_ok() {}
             }
             let paths = self.paths.clone();
             // The task can only fail by a panic or at shutdown; then nothing has been seen to change.
             let Ok(now) = tokio::task::spawn_blocking(move || stamps(&paths)).await else { continue };
+            (self.told, self.next_look) = (false, None);
             if now != self.seen {
                 self.seen = now;
                 return;
@@ -136,6 +143,20 @@ mod tests {
         noticed(&mut watch).await;
         std::fs::remove_file(&file).unwrap();
         noticed(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_cancelled_again_and_again_still_notices() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, "one").unwrap();
+        let mut watch = FileWatch::new(vec![file.clone()]);
+        std::fs::write(&file, "three").unwrap();
+        let noticed = async {
+            let short = SETTLE + Duration::from_millis(40);
+            while tokio::time::timeout(short, watch.changed()).await.is_err() {}
+        };
+        tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("the change is noticed");
     }
 
     #[tokio::test]

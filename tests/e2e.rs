@@ -13,10 +13,14 @@ mod drain;
 mod faults;
 #[path = "e2e/fields.rs"]
 mod fields;
+#[path = "e2e/grpc.rs"]
+mod grpc;
 #[path = "e2e/h2_clients.rs"]
 mod h2_clients;
 #[path = "e2e/h2_instances.rs"]
 mod h2_instances;
+#[path = "e2e/h2_tunnels.rs"]
+mod h2_tunnels;
 #[path = "e2e/harness/mod.rs"]
 mod harness;
 #[path = "e2e/hedging.rs"]
@@ -29,7 +33,15 @@ mod limits;
 mod messages;
 #[path = "e2e/overload.rs"]
 mod overload;
+#[path = "e2e/passthrough.rs"]
+mod passthrough;
+#[path = "e2e/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "e2e/tables.rs"]
 mod tables;
+#[path = "e2e/tls.rs"]
+mod tls;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;
+#[path = "e2e/upstream_tls.rs"]
+mod upstream_tls;

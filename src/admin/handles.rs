@@ -60,6 +60,12 @@ pub trait Actions: Send + Sync + fmt::Debug {
     fn act(&self, service: &str, id: &str, action: Action) -> Result<bool, ActionError>;
 }
 
+/// Shows the certificates in force.
+pub trait CertificatesView: Send + Sync + fmt::Debug {
+    /// By listener: names, file, seconds until they expire.
+    fn show(&self) -> serde_json::Value;
+}
+
 /// Shows the catalog's state, and releases what its guard holds.
 pub trait CatalogView: Send + Sync + fmt::Debug {
     /// Sources and services: age, index, trust, held and why (CATALOGS.md 2.7).

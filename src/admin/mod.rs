@@ -10,6 +10,7 @@ pub mod handles;
 mod listener;
 mod page;
 mod rules;
+pub mod shadow;
 mod table;
 
 use std::sync::Arc;
@@ -33,8 +34,9 @@ use crate::observe::events::Events;
 use crate::observe::limit_book::Book;
 use crate::observe::metrics::{CONTENT_TYPE, Metrics};
 use crate::observe::reloads::Reloads;
+use crate::publish::Desk;
 
-use handles::{Actions, CatalogView, ReadyView};
+use handles::{Actions, CatalogView, CertificatesView, ReadyView};
 pub use listener::serve;
 
 /// Requests that are worked on at once; further ones are refused with 503. `/live` and `/ready` are not counted.
@@ -76,6 +78,12 @@ pub struct Admin {
     pub actions: Arc<dyn Actions>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
+    /// The rules in force, and orders about them.
+    pub rules: Desk,
+    /// The shadow rules; `None`: none are configured.
+    pub shadow: Option<shadow::ShadowView>,
+    /// The certificates in force.
+    pub certificates: Arc<dyn CertificatesView>,
     /// How the proxy reads paths.
     pub paths: Paths,
     /// Who may do what.
@@ -93,6 +101,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/explain", post(rules::explain))
         .route("/v1/instances/{service}/{id}/{action}", post(actions::instance))
         .route("/v1/catalog/{service}/accept", post(actions::accept))
+        .route("/v1/rules/apply", post(rules::apply))
+        .route("/v1/shadow/promote", post(shadow::promote))
         .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::action));
     Router::new()
         .route("/", get(page::index))
@@ -101,6 +111,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/table", get(table::show))
         .route("/v1/rules", get(rules::show))
+        .route("/v1/shadow", get(shadow::show))
+        .route("/v1/certificates", get(certificates))
         .route("/v1/catalog", get(catalog))
         .route("/v1/events", get(events::show))
         .merge(guarded)
@@ -128,6 +140,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn catalog(State(admin): State<Admin>) -> Response {
     Json(admin.catalog.status()).into_response()
+}
+
+async fn certificates(State(admin): State<Admin>) -> Response {
+    Json(admin.certificates.show()).into_response()
 }
 
 async fn overloaded(error: tower::BoxError) -> Response {

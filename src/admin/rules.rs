@@ -3,10 +3,11 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::dry_run;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics};
@@ -18,6 +19,7 @@ use crate::engine::time::{Draw, Millis};
 use crate::observe::limit_book::Book;
 use crate::observe::reloads::Reload;
 use crate::observe::timestamp;
+use crate::publish::desk::Refused;
 
 use super::{Admin, problem};
 
@@ -27,7 +29,56 @@ pub async fn show(State(admin): State<Admin>) -> Response {
     let files: Vec<Value> = table.router.files.iter().map(|file| written(&file.ruleset)).collect();
     let last = admin.reloads.last("rules");
     let last = last.as_deref().map(reload);
-    Json(json!({ "generation": table.generation, "files": files, "last_reload": last })).into_response()
+    let in_force = admin.rules.in_force();
+    Json(json!({
+        "generation": table.generation,
+        "state": in_force.words(),
+        "promoted": in_force.promoted,
+        "differs_from_disk": in_force.differs(),
+        "guard": { "refused": in_force.refused, "passed": in_force.passed },
+        "files": files,
+        "last_reload": last,
+    }))
+    .into_response()
+}
+
+/// Reads the rule files again and applies them; `{"force": true}` whatever the guard finds.
+pub async fn apply(State(admin): State<Admin>, body: Bytes) -> Response {
+    let force = match flags(&body, &["force"]) {
+        Ok(given) => given.get("force").map_or(Some(false), Value::as_bool),
+        Err(why) => return problem(StatusCode::BAD_REQUEST, why),
+    };
+    let Some(force) = force else { return problem(StatusCode::BAD_REQUEST, "`force` is true or false") };
+    match admin.rules.apply(force).await {
+        Ok(applied) => Json(applied).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+/// An order about rules that was not obeyed.
+pub(super) fn refused(error: &Refused) -> Response {
+    let error_only = json!({ "error": error.to_string() });
+    let (status, body) = match error {
+        Refused::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, error_only),
+        Refused::Guarded(finding) => (StatusCode::CONFLICT, json!({ "error": error.to_string(), "guard": finding })),
+        Refused::OverLimit(_, sums) => (StatusCode::CONFLICT, json!({ "error": error.to_string(), "measured": sums })),
+        Refused::NoShadow => (StatusCode::CONFLICT, error_only),
+        Refused::Stopping => (StatusCode::SERVICE_UNAVAILABLE, error_only),
+    };
+    (status, Json(body)).into_response()
+}
+
+/// A body that is an object with no other keys than these; nothing at all is an empty one.
+pub(super) fn flags(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, String> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Map::new());
+    }
+    let given: Value = serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
+    let Value::Object(given) = given else { return Err("the body must be an object".to_owned()) };
+    match given.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(unknown) => Err(format!("unknown key `{unknown}`; known: `{}`", known.join("`, `"))),
+        None => Ok(given),
+    }
 }
 
 /// A traffic line in, the explanation out; by the table in force. A line without a draw gets one.
@@ -37,7 +88,7 @@ pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
         Ok(request) => request,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     let draw = request.draw.unwrap_or_else(|| Draw(RandomState::new().hash_one(table.generation)));
     let now = admin.clock.now();
     let mut told = dry_run::explain::explain(&table, &request.view(trusted), draw, now);
@@ -84,12 +135,12 @@ fn written(file: &RuleFile) -> Value {
     })
 }
 
-fn reload(reload: &Reload) -> Value {
+pub(super) fn reload(reload: &Reload) -> Value {
     let mut at = String::new();
     timestamp::write(reload.at, &mut at);
     json!({
         "ts": at,
-        "result": if reload.accepted { "ok" } else { "failed" },
+        "result": reload.result,
         "reason": reload.reason,
         "diagnostics": diagnostics(&reload.diagnostics),
     })

@@ -41,6 +41,12 @@ impl Actions for Parts {
     }
 }
 
+impl CertificatesView for Parts {
+    fn show(&self) -> serde_json::Value {
+        json!({ "listeners": [] })
+    }
+}
+
 impl CatalogView for Parts {
     fn status(&self) -> serde_json::Value {
         json!({ "sources": [] })
@@ -90,7 +96,10 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
         events,
         ready: Arc::clone(&parts) as _,
         actions: Arc::clone(&parts) as _,
+        certificates: Arc::clone(&parts) as _,
         catalog: Arc::clone(&parts) as _,
+        rules: crate::publish::desk::desk().0,
+        shadow: None,
         paths: Paths::default(),
         access: Arc::new(Access {
             loopback,

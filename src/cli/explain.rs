@@ -105,7 +105,7 @@ fn explained(args: &Args) -> Result<Explanation, ExplainError> {
     let request = line.request()?;
     let catalog = args.catalog.as_deref().ok_or_else(|| ExplainError::Asked("--catalog is needed".into()))?;
     let table = inputs::from_files(&args.rules, catalog, args.told.place())?;
-    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     let draw = request.draw.unwrap_or_default();
     Ok(explain::explain(&table, &request.view(trusted), draw, Millis(0)))
 }

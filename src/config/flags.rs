@@ -28,6 +28,9 @@ pub struct Flags {
     /// The rule files: a folder or a file
     #[arg(long, value_name = "PATH")]
     pub rules: Option<String>,
+    /// Rule files that are evaluated beside those in force, and change nothing
+    #[arg(long, value_name = "PATH")]
+    pub shadow_rules: Option<String>,
     /// The proxy's own region
     #[arg(long, value_name = "NAME")]
     pub region: Option<String>,
@@ -42,7 +45,7 @@ pub struct Flags {
 impl Flags {
     /// A layer a flag.
     pub(super) fn layers(&self) -> Vec<Layer> {
-        let Self { config: _, listen, admin, consul, catalog, rules, region, zone, workers } = self;
+        let Self { config: _, listen, admin, consul, catalog, rules, shadow_rules, region, zone, workers } = self;
         let mut layers = Vec::new();
         if !listen.is_empty() {
             layers.push(Layer::of_texts(&["listen"], "--listen", listen, Origin::Flag("--listen")));
@@ -52,6 +55,7 @@ impl Flags {
             (&["catalog", "consul", "address"], "--consul", consul),
             (&["catalog", "file"], "--catalog", catalog),
             (&["rules"], "--rules", rules),
+            (&["shadow", "rules"], "--shadow-rules", shadow_rules),
             (&["region"], "--region", region),
             (&["zone"], "--zone", zone),
             (&["workers"], "--workers", workers),

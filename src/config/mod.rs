@@ -6,6 +6,7 @@
 mod consul;
 mod flags;
 mod layers;
+mod listen;
 mod read;
 mod report;
 mod scope;
@@ -18,10 +19,11 @@ use crate::engine::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 
 pub use consul::{Consul, ConsulTls, Disk, Hold, Mapping, Rates, Select, Subscription, Transport};
 pub use flags::Flags;
+pub use listen::{Alpn, Certificate, ClientTls, Listen, ListenTls, Passes, TlsVersion};
 pub use report::{Origin, Report};
 pub use settings::{
-    AccessLog, Admin, Auto, Catalog, CatalogSource, Checks, Drain, HostHeader, Limits, Listen, ListenTls, Log,
-    LogFormat, Metrics, PathText, Secret, Settings, Upstream,
+    AccessLog, Admin, Auto, Catalog, CatalogSource, Checks, Drain, Guard, GuardMode, HostHeader, Limits, Log,
+    LogFormat, Metrics, PathText, Secret, Settings, Shadow, Upstream,
 };
 
 /// What was loaded, and where each value came from.

@@ -5,22 +5,22 @@ use crate::engine::paths::{Paths, Spellings};
 use crate::engine::policy::WHOLE;
 use crate::engine::yaml::Value;
 
-use super::consul;
 use super::layers::Layer;
 use super::report::{Origin, Report};
-use super::scope::{Context, Item, Place, Scope};
+use super::scope::{Context, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Checks, Drain, HostHeader, Limits, Listen, ListenTls, Log, LogFormat,
-    Metrics, Overload, Settings, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, Checks, Drain, Guard, GuardMode, HostHeader, Limits, Log, LogFormat,
+    Metrics, Overload, Settings, Shadow, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
+use super::{consul, listen};
 
 /// Reads everything; on errors the settings hold defaults in the places of what is wrong.
 pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
     let cx = &mut Context { out, report: Report::default() };
     let mut at = Scope::root(layers, cx);
     let settings = Settings {
-        listen: listeners(&mut at, cx),
+        listen: listen::listeners(&mut at, cx),
         admin: admin(at.map("admin", cx), cx),
         catalog: catalog(at.map("catalog", cx), layers, cx),
         rules: at.optional("rules", text, cx),
@@ -34,6 +34,7 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         drain: drain(at.map("drain", cx), cx),
         trusted_proxies: at.list("trusted_proxies", "", network, cx),
         request_id: at.value("request_id", "true", flag, cx),
+        forwarded: at.value("forwarded", "false", flag, cx),
         via: at.value("via", "false", flag, cx),
         error_header: at.value("error_header", "true", flag, cx),
         host_header: at.value(
@@ -43,6 +44,8 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
             cx,
         ),
         access_log: access_log(&mut at, cx),
+        guard: guard(at.map("guard", cx), cx),
+        shadow: shadow(at.map("shadow", cx), cx),
         label_keys: label_keys(&mut at, cx),
         debug_headers: at.value("debug_headers", "false", flag, cx),
         log: log(at.map("log", cx), cx),
@@ -51,57 +54,6 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
     };
     at.finish(cx);
     (settings, std::mem::take(&mut cx.report))
-}
-
-fn listeners(at: &mut Scope<'_>, cx: &mut Context<'_>) -> Vec<Listen> {
-    let Some(items) = at.items("listen", cx) else {
-        at.note("listen", "[{address: 0.0.0.0:8080}]".to_owned(), Origin::Default, cx);
-        return vec![Listen {
-            address: ([0, 0, 0, 0], 8080).into(),
-            tls: None,
-            proxy_protocol: false,
-            half_close: false,
-        }];
-    };
-    items.into_iter().filter_map(|item| listener(item, cx)).collect()
-}
-
-/// A map, or only the address.
-fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
-    let place = item.place;
-    if let Some(text) = place.node.text() {
-        return match address(text) {
-            Ok(address) => {
-                item.note(text, cx);
-                Some(Listen { address, tls: None, proxy_protocol: false, half_close: false })
-            }
-            Err(why) => {
-                cx.out.push(place.error("E901", format!("`listen`: {why}")));
-                None
-            }
-        };
-    }
-    let mut at = item.scope(cx);
-    let address = at.required("address", address, place, cx);
-    let tls = at.map("tls", cx);
-    let tls = if tls.is_written() { listen_tls(tls, place, cx) } else { None };
-    let proxy_protocol = at.value("proxy_protocol", "false", flag, cx);
-    let half_close = at.value("half_close", "false", flag, cx);
-    at.finish(cx);
-    Some(Listen { address: address?, tls, proxy_protocol, half_close })
-}
-
-fn listen_tls(mut at: Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Option<ListenTls> {
-    let cert = at.required("cert", text, place, cx);
-    let key = at.required("key", text, place, cx);
-    let client_ca = at.optional("client_ca", text, cx);
-    let required = if client_ca.is_some() { "true" } else { "false" };
-    let client_required = at.value("client_required", required, flag, cx);
-    if client_required && client_ca.is_none() {
-        cx.out.push(place.error("E903", "`client_required` needs `client_ca`: whose certificates are believed?"));
-    }
-    at.finish(cx);
-    Some(ListenTls { cert: cert?, key: key?, client_ca, client_required })
 }
 
 fn admin(mut at: Scope<'_>, cx: &mut Context<'_>) -> Admin {
@@ -158,6 +110,9 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         memory: at.value("memory", "auto", auto(size_from(1_024 * 1_024)), cx),
         backlog: at.value("backlog", "4096", count(1 << 20), cx),
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
+        h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
+        h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
+        h2_resets: at.value("h2_resets", "50", count(1_000_000), cx),
     };
     at.finish(cx);
     limits
@@ -165,21 +120,12 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
 
 /// What a request's path may be, and what counts as the same.
 fn paths(mut at: Scope<'_>, cx: &mut Context<'_>) -> Paths {
-    let refuse = at.list(
-        "refuse",
-        "encoded_slash, backslash, control, invalid, dot_parameter",
-        choice(&Spellings::WORDS),
-        cx,
-    );
+    let refuse =
+        at.list("refuse", "encoded_slash, backslash, control, invalid, dot_parameter", choice(&Spellings::WORDS), cx);
     let paths = Paths {
         refuse: refuse.into_iter().fold(Spellings::NONE, Spellings::and),
         merge_slashes: at.value("merge_slashes", "true", flag, cx),
-        forward_normalised: at.value(
-            "forward",
-            "as_sent",
-            choice(&[("as_sent", false), ("normalised", true)]),
-            cx,
-        ),
+        forward_normalised: at.value("forward", "as_sent", choice(&[("as_sent", false), ("normalised", true)]), cx),
     };
     at.finish(cx);
     paths
@@ -196,6 +142,7 @@ fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
     let upstream = Upstream {
         idle: at.value("idle", "auto", auto(duration), cx),
         max_connections: at.value("max_connections", "0", |text| whole(0, 1 << 20)(text).map(|n| n as u32), cx),
+        protocol_label: at.value("protocol_label", "proto", text, cx),
     };
     at.finish(cx);
     upstream
@@ -235,6 +182,29 @@ fn access_log(root: &mut Scope<'_>, cx: &mut Context<'_>) -> Option<AccessLog> {
     at.finish(cx);
     debug_assert!(log.sample <= WHOLE);
     Some(log)
+}
+
+fn guard(mut at: Scope<'_>, cx: &mut Context<'_>) -> Guard {
+    let mode = choice(&[("off", GuardMode::Off), ("warn", GuardMode::Warn), ("enforce", GuardMode::Enforce)]);
+    let guard = Guard {
+        mode: at.value("mode", "warn", mode, cx),
+        max_moved: at.value("max_moved", "30%", share, cx),
+        max_unrouted: at.value("max_unrouted", "0", whole(0, 1 << 32), cx),
+    };
+    at.finish(cx);
+    guard
+}
+
+/// Off unless there are rules.
+fn shadow(mut at: Scope<'_>, cx: &mut Context<'_>) -> Option<Shadow> {
+    let path = |written: &str| if written == "off" { Ok(None) } else { text(written).map(Some) };
+    let rules = at.optional("rules", text, cx);
+    let sample = at.value("sample", "100%", share, cx);
+    let log = at.value("log", "off", path, cx);
+    let queue = at.value("queue", "1024", |text| whole(1, 1 << 20)(text).map(|n| n as usize), cx);
+    let redact = at.list("redact", "", redactable, cx);
+    at.finish(cx);
+    Some(Shadow { rules: rules?, sample, log, queue, redact })
 }
 
 fn redactable(field: &str) -> Result<String, String> {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::consul::Consul;
+use super::listen::Listen;
 use crate::engine::paths::Paths;
 
 /// A path as written.
@@ -62,6 +63,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether `x-request-id` is kept or made. Default true.
     pub request_id: bool,
+    /// Whether `Forwarded` (RFC 7239) is added beside X-Forwarded-*. Default false.
+    pub forwarded: bool,
     /// Whether `Via` is added. Default false.
     pub via: bool,
     /// Whether `x-pointsman-error` is added to our own errors. Default true.
@@ -70,6 +73,10 @@ pub struct Settings {
     pub host_header: HostHeader,
     /// `None`: off.
     pub access_log: Option<AccessLog>,
+    /// What a change of the rule files may move before it is held against it.
+    pub guard: Guard,
+    /// Rules that are evaluated beside those in force; `None`: none.
+    pub shadow: Option<Shadow>,
     /// A label's spellings in the catalog, first one present wins; in written order.
     pub label_keys: Vec<(String, Vec<String>)>,
     /// Whether answers carry x-pointsman-rule, -pool, -instance, -draw. Default false.
@@ -80,32 +87,6 @@ pub struct Settings {
     pub metrics: Metrics,
     /// What the whole process carries.
     pub overload: Overload,
-}
-
-/// One client-side listener.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listen {
-    /// IP and port; port 0: chosen by the system.
-    pub address: SocketAddr,
-    /// `None`: plain.
-    pub tls: Option<ListenTls>,
-    /// Whether a PROXY protocol head (v1 or v2) is expected from `trusted_proxies`. Default false.
-    pub proxy_protocol: bool,
-    /// Whether a client that has closed its sending side before the answer still gets it. Default false.
-    pub half_close: bool,
-}
-
-/// TLS towards clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenTls {
-    /// The chain, PEM.
-    pub cert: PathText,
-    /// The key, PEM.
-    pub key: PathText,
-    /// Whose certificates clients may show; `None`: none are asked for.
-    pub client_ca: Option<PathText>,
-    /// Whether a client must show one. Default true where `client_ca` is set.
-    pub client_required: bool,
 }
 
 /// The operators' listener.
@@ -166,6 +147,12 @@ pub struct Limits {
     pub backlog: u32,
     /// Streams of one HTTP/2 connection. Default 100.
     pub h2_streams: u32,
+    /// Bytes that a client may send ahead on a stream. Default 64 KiB.
+    pub h2_window: u64,
+    /// The same over all streams of a connection. Default 1 MiB.
+    pub h2_connection_window: u64,
+    /// Requests that a client may take back within 10 s. Default 50.
+    pub h2_resets: u32,
 }
 
 /// What the whole process carries, over all listeners and workers.
@@ -178,12 +165,14 @@ pub struct Overload {
 }
 
 /// Towards instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// How long an idle connection is kept; auto: learned per endpoint.
     pub idle: Auto<u64>,
     /// Connections to one endpoint, over all workers; 0: no limit.
     pub max_connections: u32,
+    /// The key of the label that names an instance's protocol. Default `proto`.
+    pub protocol_label: String,
 }
 
 /// Active checks.
@@ -222,6 +211,44 @@ pub struct AccessLog {
     pub queue: usize,
     /// Fields written as a keyed hash.
     pub redact: Vec<String>,
+}
+
+/// The guard of rule changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Default warn.
+    pub mode: GuardMode,
+    /// Part of the recent requests that may go elsewhere by surprise, per million. Default 30 %.
+    pub max_moved: u32,
+    /// Recent requests that may be unrouted after and were not before. Default 0.
+    pub max_unrouted: u64,
+}
+
+/// Rules that are evaluated beside those in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// A folder or a file.
+    pub rules: String,
+    /// Share of requests. Default 100 %.
+    pub sample: u32,
+    /// Where disagreements are written: `stdout`, `stderr` or a file. `None` (`off`, the default): only the last few
+    /// are kept.
+    pub log: Option<String>,
+    /// Disagreements that may wait for the writer. Default 1,024.
+    pub queue: usize,
+    /// Fields written as a keyed hash.
+    pub redact: Vec<String>,
+}
+
+/// What the guard does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardMode {
+    /// Nothing; no request is sampled.
+    Off,
+    /// A change over a limit is applied, and said.
+    Warn,
+    /// A change over a limit is refused.
+    Enforce,
 }
 
 /// The process's own log.

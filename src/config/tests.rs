@@ -13,8 +13,8 @@ rules: rules/
 region: eu
 zone: eu-a
 workers: auto
-limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, h2_streams: 100}
-upstream: {idle: auto, max_connections: 0}
+limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, h2_streams: 100, h2_window: 64KiB, h2_connection_window: 1MiB, h2_resets: 50}
+upstream: {idle: auto, max_connections: 0, protocol_label: proto}
 drain: {delay: 5s, timeout: 30s}
 trusted_proxies: [10.0.0.0/8]
 request_id: true
@@ -48,7 +48,7 @@ fn the_documented_file_is_read_whole() {
         load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
     assert_eq!(listen.len(), 2);
     assert!(listen[0].tls.is_none() && listen[1].half_close);
-    assert_eq!(listen[1].tls.as_ref().unwrap().key, "/etc/pointsman/key.pem");
+    assert_eq!(listen[1].tls.as_ref().unwrap().certificates[0].key, "/etc/pointsman/key.pem");
     assert_eq!(admin.token_file.as_deref(), Some("/run/secrets/admin"));
     let CatalogSource::Consul(consul) = catalog.source else { panic!("consul") };
     assert_eq!(consul.address, ["http://127.0.0.1:8501"]);

@@ -110,7 +110,7 @@ fn asked(table: &Table, ask: &Ask) -> Option<Explanation> {
         ..TrafficLine::default()
     };
     let request = line.request().ok()?;
-    let trusted = table.router.trusts(&request.host, &request.path, request.client);
+    let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     Some(explain(table, &request.view(trusted), Draw(0).fork(0), Millis(0)))
 }
 

@@ -35,6 +35,12 @@ impl Explain {
         Self { base }
     }
 
+    /// For the live proxy with this admin address.
+    #[must_use]
+    pub fn live(admin: &str) -> Self {
+        Self { base: format!("pointsman explain --admin {}", quoted(admin)) }
+    }
+
     /// The whole command for a captured request. `headers` are those worth naming.
     #[must_use]
     pub fn request(&self, request: &TrafficRequest, headers: &[(HeaderName, HeaderValue)], draw: Draw) -> String {

@@ -74,6 +74,9 @@ pub struct Retry {
     pub timeout: bool,
     /// Statuses that are tried again. Default 502, 503, 504.
     pub statuses: Vec<u16>,
+    /// Statuses of gRPC that are tried again, a bit each. Default none.
+    #[serde(default)]
+    pub grpc: u32,
     /// Retries as a share of requests, parts per million. Default 20 %.
     pub budget: u32,
     /// For one try, from its connecting to the answer's head, in ms; 0: none. Default none.
@@ -88,6 +91,7 @@ impl Default for Retry {
             reset: true,
             timeout: false,
             statuses: vec![502, 503, 504],
+            grpc: 0,
             budget: 200_000,
             per_try: 0,
         }

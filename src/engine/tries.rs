@@ -76,15 +76,24 @@ impl<'t> Tries<'t> {
         if !last && let Some(picked) = self.pick_again(stands, now, unreachable) {
             return Some(picked);
         }
-        let mut at = next_choice(self.table, self.decision, stands);
+        if let Some(picked) = self.next_pool(now) {
+            return Some(picked);
+        }
+        let same = if last { self.pick_again(stands, now, true) } else { None };
+        same.or_else(|| self.last_resort())
+    }
+
+    /// An endpoint of the next pool of the list, or of the next arm, that has somebody: for a request that the pool at
+    /// hand has no room for.
+    pub fn next_pool(&mut self, now: Millis) -> Option<Picked> {
+        let mut at = next_choice(self.table, self.decision, self.choice?);
         while let Some(choice) = at {
             if let Some(picked) = self.pick(choice, now, false) {
                 return Some(picked);
             }
             at = next_choice(self.table, self.decision, choice);
         }
-        let same = if last { self.pick_again(stands, now, true) } else { None };
-        same.or_else(|| self.last_resort())
+        None
     }
 
     /// An ejected endpoint of the pools that the request may go to.

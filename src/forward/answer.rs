@@ -92,7 +92,8 @@ pub fn fixed(action: &Action) -> Option<Response<Source>> {
     }
 }
 
-fn own(status: StatusCode, text: Bytes, kind: HeaderValue) -> Response<Source> {
+/// An answer of ours.
+pub(super) fn own(status: StatusCode, text: Bytes, kind: HeaderValue) -> Response<Source> {
     let mut response = Response::new(Source::own(text));
     *response.status_mut() = status;
     own_answer(response.headers_mut());

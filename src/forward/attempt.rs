@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
 use super::exchange::Peer;
+use super::grpc::{self, Call};
+use super::grpc_web;
 use super::headers::is_plain_coding;
 use super::retry::{Cause, Failure};
 use super::survey::Survey;
@@ -37,6 +39,10 @@ pub struct Outbound {
     upload: Option<Rc<Upload>>,
     /// It asks for a change of protocol.
     upgrade: bool,
+    /// It may be sent again after it was written, as far as its method goes.
+    idempotent: bool,
+    /// The call of gRPC that it is.
+    call: Option<Call>,
 }
 
 /// An answer's head, and the connection that its body comes on.
@@ -48,6 +54,16 @@ pub struct Answered {
     pub seen: Survey,
     /// The connection.
     pub link: Link<UploadBody>,
+    /// The call of gRPC that it answers.
+    pub call: Option<Call>,
+}
+
+impl Answered {
+    /// The status of a call that is answered without a message.
+    #[must_use]
+    pub fn call_status(&self) -> Option<u8> {
+        self.call.and_then(|_| grpc::status(self.response.headers()))
+    }
 }
 
 /// Limits of one try.
@@ -79,19 +95,34 @@ impl Outbound {
     pub fn new(method: Method, uri: Uri, headers: HeaderMap, upload: Option<Rc<Upload>>, upgrade: bool) -> Self {
         let idempotent = method.is_idempotent() && !upgrade;
         let saved = idempotent.then(|| headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
-        Self { method, uri, headers: Some(headers), saved, upload, upgrade }
+        Self { method, uri, headers: Some(headers), saved, upload, upgrade, idempotent, call: None }
+    }
+
+    /// It is a call of gRPC. `keep`: it may be made again when the instance answers with a status that the rules name.
+    pub fn calls(&mut self, call: Call, keep: bool) {
+        self.call = Some(call);
+        if keep && self.saved.is_none() {
+            let headers = self.headers.iter().flatten();
+            self.saved = Some(headers.map(|(name, value)| (name.clone(), value.clone())).collect());
+        }
+    }
+
+    /// Whether all of it is still here, be it safe to send it again or not.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.saved.is_some() && self.upload.as_ref().is_none_or(|upload| upload.is_repeatable())
     }
 
     /// Whether sending it again after it was written is safe and possible.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
-        self.saved.is_some() && self.upload.as_ref().is_none_or(|upload| upload.is_repeatable())
+        self.idempotent && self.is_kept()
     }
 
     /// Whether it may be sent twice at the same time.
     #[must_use]
     pub fn is_bodiless_and_repeatable(&self) -> bool {
-        self.saved.is_some() && self.upload.is_none()
+        self.idempotent && self.saved.is_some() && self.upload.is_none()
     }
 
     /// The same request once more, to be sent beside this one. Only where it is repeatable and has no body.
@@ -104,6 +135,8 @@ impl Outbound {
             saved: self.saved.clone(),
             upload: None,
             upgrade: false,
+            idempotent: self.idempotent,
+            call: self.call,
         }
     }
 
@@ -111,7 +144,7 @@ impl Outbound {
     #[must_use]
     pub fn can_follow(&self, failure_sent: bool) -> bool {
         let is_whole = || self.upload.as_ref().is_none_or(|upload| upload.is_repeatable());
-        if failure_sent { self.is_repeatable() } else { self.headers.is_some() && is_whole() || self.is_repeatable() }
+        if failure_sent { self.is_repeatable() } else { self.headers.is_some() && is_whole() || self.is_kept() }
     }
 
     /// Lets go of what only another try would need.
@@ -122,9 +155,9 @@ impl Outbound {
         }
     }
 
-    /// The request, once more. `None`: its head is gone. `keep`: it stays here too, because the connection does not give
-    /// it back.
-    fn request(&mut self, host: Option<HeaderValue>, keep: bool) -> Option<Request<UploadBody>> {
+    /// The request, once more. `None`: its head is gone. `over_h2`: it stays here too, because the connection does
+    /// not give it back.
+    fn request(&mut self, host: Option<HeaderValue>, over_h2: bool) -> Option<Request<UploadBody>> {
         let mut headers = match (self.headers.take(), &self.saved) {
             (Some(headers), _) => headers,
             (None, Some(saved)) => {
@@ -136,13 +169,18 @@ impl Outbound {
             }
             (None, None) => return None,
         };
-        if keep && self.saved.is_none() {
+        if over_h2 && self.saved.is_none() {
             self.headers = Some(headers.clone());
         }
         if let Some(host) = host {
             headers.insert(HOST, host);
         }
-        let mut request = Request::new(UploadBody::new(self.upload.as_ref()));
+        let mut body = UploadBody::new(self.upload.as_ref());
+        if let (true, Some(call @ (Call::Web | Call::WebText))) = (over_h2, self.call) {
+            grpc_web::towards_instance(&mut headers);
+            body = if call == Call::WebText { body.decoded() } else { body };
+        }
+        let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
@@ -192,7 +230,9 @@ async fn sent(
     timing: &mut Timing,
 ) -> Ended {
     let started = connection.clock.micros();
-    let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade };
+    let client = Some(connection.peer);
+    let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade, client };
+    let encrypted = peer.is_encrypted();
     let pooled = peer.take(&ask, connection.clock.now());
     let mut pooled = pooled.inspect(|_| metrics.cells().upstream_reused.add(1));
     loop {
@@ -206,7 +246,7 @@ async fn sent(
                 link
             }
         };
-        match send(connection, link, outbound, limits, host.clone()).await {
+        match send(connection, link, outbound, limits, host.clone(), encrypted).await {
             Ok(answered) => {
                 timing.first_byte_us = Some(connection.clock.read().saturating_sub(started));
                 return judge_head(answered, outbound.upgrade);
@@ -233,6 +273,7 @@ async fn connect(connection: &Connection, peer: &Peer, ask: &Ask, limits: Limits
         Ok(Ok(link)) => Ok(link),
         Ok(Err(error)) if is_ours(&error) => Err(Failure { detail: Detail::Overloaded, cause: None, sent: false }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(failed(Detail::UpstreamTimeout)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(failed(Detail::UpstreamTls)),
         Ok(Err(_)) => Err(failed(Detail::ConnectFailed)),
         Err(Elapsed) => Err(failed(Detail::UpstreamTimeout)),
     }
@@ -244,12 +285,13 @@ async fn send(
     outbound: &mut Outbound,
     limits: Limits,
     host: Option<HeaderValue>,
+    encrypted: bool,
 ) -> Result<Answered, Failure> {
-    let request = outbound.request(host, link.keeps_request()).ok_or(Failure::INTERNAL)?;
+    let request = outbound.request(host, link.is_h2()).ok_or(Failure::INTERNAL)?;
     let upload = outbound.upload.clone();
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {
-        let mut reply = pin!(link.send(request, false));
+        let mut reply = pin!(link.send(request, encrypted));
         poll_fn(|cx| {
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));
@@ -271,7 +313,7 @@ async fn send(
     match replied {
         Some(Ok(response)) => {
             let seen = Survey::of(response.headers());
-            Ok(Answered { response, seen, link })
+            Ok(Answered { response, seen, link, call: outbound.call })
         }
         Some(Err(unanswered)) => {
             let is_malformed = unanswered.fault.is_malformed();

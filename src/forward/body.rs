@@ -11,6 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use super::connection::NEVER;
 use super::error::Detail;
 use super::exchange::Exchange;
+use super::grpc::{self, Call};
+use super::grpc_web;
 use super::upgrade::{Lasting, Tunnel};
 use super::upload::UploadBody;
 use super::wait::after;
@@ -62,6 +64,8 @@ pub struct Relay {
     pub waiting: Option<Millis>,
     /// It failed; told in the next turn, so that what came before goes out first.
     pub failed: Option<Detail>,
+    /// What comes is gRPC, and goes on as gRPC-Web.
+    pub web: Option<Call>,
 }
 
 /// The answer cannot be completed. hyper cuts the connection, so that the client does not take it for whole.
@@ -104,7 +108,7 @@ impl AnswerBody {
             return Poll::Ready(None);
         };
         if let Some(detail) = relay.failed {
-            return Poll::Ready(Some(Err(Cut(detail))));
+            return Poll::Ready(Some(relay.ending(detail, exchange)));
         }
         let Some(link) = &mut relay.link else { return Poll::Ready(None) };
         let clock = &exchange.connection().clock;
@@ -114,6 +118,7 @@ impl AnswerBody {
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = None;
+                let frame = if exchange.call.is_some() { relay.of_call(frame, exchange) } else { frame };
                 exchange.sent(frame.data_ref().map_or(0, Bytes::len));
                 if relay.incoming.is_end_stream() {
                     self.complete();
@@ -139,6 +144,34 @@ impl AnswerBody {
                 Poll::Pending
             }
         }
+    }
+}
+
+impl Relay {
+    /// A frame of a call's answer as it goes on.
+    fn of_call(&self, frame: Frame<Bytes>, exchange: &mut Exchange) -> Frame<Bytes> {
+        if let Some(trailers) = frame.trailers_ref() {
+            exchange.call_ended(trailers);
+        }
+        let Some(call) = self.web else { return frame };
+        match frame.into_data() {
+            Ok(data) => Frame::data(grpc_web::piece(data, call)),
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => Frame::data(grpc_web::last_piece(&trailers, call)),
+                Err(frame) => frame,
+            },
+        }
+    }
+
+    /// How an answer that cannot be completed ends: a call by its status, which says so; everything else is cut.
+    fn ending(&mut self, detail: Detail, exchange: &Exchange) -> Result<Frame<Bytes>, Cut> {
+        let frame = match (self.web, exchange.call) {
+            (Some(call), _) => Frame::data(grpc_web::last_piece(&grpc::ending(detail), call)),
+            (None, Some(Call::Native)) if exchange.connection().is_stream => Frame::trailers(grpc::ending(detail)),
+            (None, _) => return Err(Cut(detail)),
+        };
+        (self.failed, self.link, self.incoming) = (None, None, Received::None);
+        Ok(frame)
     }
 }
 
@@ -176,13 +209,14 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Own(text) => text.is_none(),
             Source::Tunnel(..) => true,
-            Source::Instance(relay) => relay.incoming.is_end_stream(),
+            Source::Instance(relay) => relay.failed.is_none() && relay.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Source::Instance(relay) if relay.web.is_some() => SizeHint::default(),
             Source::Instance(relay) => relay.incoming.size_hint(),
             Source::Tunnel(..) => SizeHint::with_exact(0),
         }

@@ -30,6 +30,8 @@ pub enum Phase {
     Busy,
     /// Bytes are passed on after a 101.
     Tunnel,
+    /// HTTP/2: its streams have phases of their own.
+    Streams,
 }
 
 /// What the handshake told. The listener's side fills it in.
@@ -47,6 +49,17 @@ pub struct Tls {
     pub h2: bool,
 }
 
+/// What holds for every request that comes in by one listener.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    /// A client that has closed its sending side before the answer still gets it. Default off.
+    pub half_close: bool,
+    /// Requests are sent to the same target over https, at this port (443: not written). Default off.
+    pub redirect: Option<u16>,
+    /// `Strict-Transport-Security` on every answer (RFC 6797). Only where the listener speaks TLS. Default none.
+    pub hsts: Option<HeaderValue>,
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -60,6 +73,8 @@ pub struct Connection {
     pub peer_trusted: bool,
     /// `None`: not encrypted.
     pub tls: Option<Tls>,
+    /// The listener's terms.
+    pub entrance: Rc<Entrance>,
     /// Whether it is one stream of an HTTP/2 connection, and not a connection of HTTP/1.
     pub is_stream: bool,
     /// What it is doing.
@@ -87,7 +102,13 @@ pub struct Connection {
 impl Connection {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(clock: Rc<Clock>, peer: SocketAddr, peer_trusted: bool, tls: Option<Tls>) -> Self {
+    pub fn new(
+        clock: Rc<Clock>,
+        peer: SocketAddr,
+        peer_trusted: bool,
+        tls: Option<Tls>,
+        entrance: Rc<Entrance>,
+    ) -> Self {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let since = clock.now();
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
@@ -97,6 +118,7 @@ impl Connection {
             peer_field,
             peer_trusted,
             tls,
+            entrance,
             is_stream: false,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(since),
@@ -120,6 +142,7 @@ impl Connection {
             peer_field: self.peer_field.clone(),
             peer_trusted: self.peer_trusted,
             tls: self.tls.clone(),
+            entrance: Rc::clone(&self.entrance),
             is_stream: true,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(self.clock.now()),
@@ -144,6 +167,12 @@ impl Connection {
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.peer.ip()
+    }
+
+    /// What the client speaks, for the log.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        if self.is_stream { "HTTP/2" } else { "HTTP/1.1" }
     }
 
     /// `http` or `https`.

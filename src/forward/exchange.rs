@@ -1,6 +1,7 @@
 //! One request's account: what it was, where it went, what came of it. Closed when the last byte left, or when the
 //! client did.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,10 +12,12 @@ use tokio::sync::Notify;
 use super::attempt::Timing;
 use super::connection::{Connection, Phase};
 use super::error::Detail;
+use super::grpc::{self, Call};
 use super::limit::Admission;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
+use crate::engine;
 use crate::engine::health::Evidence;
 use crate::engine::time::Draw;
 use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
@@ -31,6 +34,8 @@ pub struct Exchange {
     connection: Rc<Connection>,
     /// Microseconds.
     started: u64,
+    /// The client as the rules see it.
+    pub client: IpAddr,
     /// The request's luck.
     pub draw: Draw,
     /// Where it went; `None` before a file claimed it.
@@ -39,6 +44,10 @@ pub struct Exchange {
     on: Option<InFlight>,
     /// The client's body.
     pub upload: Option<Rc<Upload>>,
+    /// The call of gRPC that it is.
+    pub call: Option<Call>,
+    /// The status that ended the call; `None`: none came, or it is no call.
+    pub call_status: Option<u8>,
     /// As sent to the client; 0: nothing yet.
     pub status: u16,
     /// Why the answer is ours, or was cut.
@@ -139,10 +148,13 @@ impl Exchange {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             started: connection.clock.micros(),
+            client: connection.client(),
             draw: worker.draw(),
             route: None,
             on: None,
             upload: None,
+            call: None,
+            call_status: None,
             status: 0,
             detail: None,
             attempts: 0,
@@ -224,6 +236,16 @@ impl Exchange {
     pub fn evidence(&self, evidence: Evidence) {
         if let (Some(on), Some(route)) = (&self.on, &self.route) {
             self.worker.evidence(&on.0, evidence, &route.file.eject);
+        }
+    }
+
+    /// A call's status came behind its messages.
+    pub fn call_ended(&mut self, trailers: &HeaderMap) {
+        if self.call.is_some() && self.call_status.is_none() {
+            self.call_status = grpc::status(trailers);
+            if let Some(status) = self.call_status {
+                self.evidence(engine::grpc::evidence(status));
+            }
         }
     }
 
@@ -313,7 +335,7 @@ impl Exchange {
         if !log.lines.wants(self.draw, self.status) {
             return;
         }
-        let named = |text: &crate::engine::label::Text| (!text.is_empty()).then(|| text.clone());
+        let named = |text: &engine::label::Text| (!text.is_empty()).then(|| text.clone());
         let names = self.route.as_ref().map(|route| &route.names);
         let tls = self.connection.tls.as_ref();
         log.lines.send(Box::new(Record {
@@ -322,8 +344,10 @@ impl Exchange {
             host: head.host,
             target: head.target,
             scheme: self.connection.scheme(),
+            protocol: self.connection.protocol(),
             copied: head.copied,
-            client: self.connection.client(),
+            client: self.client,
+            peer: self.connection.client(),
             sni: tls.and_then(|tls| tls.sni.clone()),
             san: tls.map_or_else(|| [].into(), |tls| tls.san.clone()),
             request_id: head.request_id,
@@ -337,6 +361,7 @@ impl Exchange {
             },
             answer: Answer {
                 status: self.status,
+                grpc_status: self.call_status,
                 detail: self.detail.map_or("", Detail::word),
                 attempts: self.attempts,
                 rerouted: self.route.as_ref().is_some_and(|route| route.rerouted),

@@ -52,6 +52,9 @@ pub fn towards_instance(
 ) {
     strip_request(headers, seen, settings);
     forwarded(headers, seen, connection);
+    if settings.forwarded {
+        super::forwarded::extend(headers, connection);
+    }
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);

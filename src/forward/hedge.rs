@@ -42,7 +42,7 @@ impl Trying<'_> {
     /// The worker's side of an endpoint.
     #[must_use]
     pub fn peer(&self, picked: Picked) -> Rc<Peer> {
-        self.worker.peers.of(self.view.table.endpoint(self.file, picked.endpoint))
+        self.worker.peers.of(self.view.table.endpoint(self.file, picked.endpoint), &self.view.file(self.file).upstream)
     }
 }
 

@@ -1,7 +1,8 @@
 //! One request through its phases: accept → limits → labels → decide → pick → attempt → (retry) → respond → account.
 //!
 //! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`attempt`], [`retry`] and
-//! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes; [`exchange`] is a request's account;
+//! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes, [`grpc`] and [`grpc_web`]
+//! know calls; [`exchange`] is a request's account;
 //! [`error`] is the table from what went wrong to what the client gets. [`worker`] and [`view`] are what a worker's
 //! requests share, [`connection`] what a connection shares with its driver.
 
@@ -14,22 +15,30 @@ pub mod connection;
 pub mod edit;
 pub mod error;
 pub mod exchange;
+pub mod forwarded;
 pub mod frames;
+pub mod grpc;
+pub mod grpc_web;
 pub mod headers;
 pub mod hedge;
+pub mod https;
 mod latency;
 pub mod limit;
+pub mod passthrough;
 pub mod queue;
 pub mod request;
 pub mod respond;
 pub mod retry;
+pub mod samples;
 pub mod settings;
+pub mod shadow;
 pub mod survey;
 pub mod upgrade;
 pub mod upload;
 pub mod validate;
 pub mod view;
 pub mod wait;
+pub mod watch;
 pub mod worker;
 
 pub use crate::upstream::Received;

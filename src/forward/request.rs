@@ -18,8 +18,11 @@ use super::connection::Connection;
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
+use super::forwarded;
+use super::grpc;
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
+use super::https;
 use super::latency;
 use super::limit;
 use super::queue::place;
@@ -73,9 +76,13 @@ pub async fn answer(
             connection.closing.set(true);
             connection.lingers.set(true);
         }
-        refuse(refusal, json, &worker.settings)
+        match exchange.call {
+            Some(call) => grpc::refuse(refusal, call, &worker.settings),
+            None => refuse(refusal, json, &worker.settings),
+        }
     });
     exchange.status = response.status().as_u16();
+    https::promise(response.headers_mut(), &connection);
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
@@ -98,9 +105,15 @@ async fn phases(
     let (head, body) = request.into_parts();
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
+    exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
     let target = check(&head, seen, worker.settings.target_size, &worker.settings.paths)?;
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
+    if let Some(port) = exchange.connection().entrance.redirect {
+        return https::redirect(&head.uri, &target.host, port);
+    }
+
+    exchange.client = forwarded::client(&head.headers, seen, exchange.connection(), &worker.settings);
 
     // Decide: file, rule, pool.
     let view = worker.view();
@@ -120,16 +133,22 @@ async fn phases(
     let budget = &view.file(file).budget;
     budget.request(worker.limits.worker, exchange.connection().clock.now());
 
+    let timeouts = match exchange.call {
+        Some(_) => grpc::limits(policies.timeouts, &head.headers),
+        None => policies.timeouts,
+    };
+
     // The request as instances get it.
     drop(target);
     let router_file = &view.table.router.files[file as usize];
     let mut outbound = outbound(worker, exchange, head, body, seen, router_file, changes.as_deref_mut());
     let host_of_instance = worker.settings.host_of_instance && !changes.as_ref().is_some_and(|c| c.has_host());
-    let limits = Limits {
-        timeouts: policies.timeouts,
-        total: after(exchange.connection().clock.now(), policies.timeouts.total),
-        per_try: policies.retry.per_try,
-    };
+    let total = after(exchange.connection().clock.now(), timeouts.total);
+    let limits = Limits { timeouts, total, per_try: policies.retry.per_try };
+    if let Some(call) = exchange.call {
+        outbound.calls(call, policies.retry.grpc != 0);
+        exchange.upload.iter().for_each(|upload| upload.be_patient(timeouts.stream_idle));
+    }
     let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
@@ -140,7 +159,14 @@ async fn phases(
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let answered = loop {
         route(exchange, &view, &decision, Some(tries.pool));
-        let on = place(trying, exchange, &mut picked, &tries).await?;
+        let on = match place(trying, exchange, &mut picked, &tries).await {
+            Ok(on) => on,
+            // The whole pool is full: the next one may have room.
+            Err(full) => {
+                picked = tries.next_pool(exchange.connection().clock.now()).ok_or(full)?;
+                continue;
+            }
+        };
         tries.note(picked);
         exchange.trying(on, picked.level);
         let result;
@@ -160,6 +186,7 @@ async fn phases(
 
     // Respond. From here on no table is held.
     outbound.settle();
+    exchange.call_status = answered.call_status();
     let cookie = decision.mint.map(|mint| {
         let name = &view.table.router.files[file as usize].cookie;
         cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
@@ -186,7 +213,7 @@ fn decided(
         path: &target.path,
         query: head.uri.query(),
         headers: &head.headers,
-        client: connection.client(),
+        client: exchange.client,
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         san: tls.map_or(&[], |tls| &tls.san),
         trusted: router.trusts(&target.host, &target.path, connection.client()),
@@ -194,6 +221,10 @@ fn decided(
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
     let changes = Changes::of(view, &decision, &request, scratch);
+    if let Some(watch) = &worker.watch {
+        let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
+        watch.decided(exchange, view, &request, sent, &decision);
+    }
     exchange.admission.key = limit::key(router, &decision, &request, scratch, worker.limits.book.seeds());
     (decision, changes)
 }
@@ -213,7 +244,7 @@ fn note(worker: &Worker, view: &View, exchange: &mut Exchange, head: &Parts, tar
 }
 
 /// Notes where it goes. `pool`: as compiled, once there is a choice.
-fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
+pub(super) fn route(exchange: &mut Exchange, view: &View, decision: &Decision, pool: Option<PoolSlot>) {
     let Some(file) = decision.file else { return };
     let key = RouteKey::new(decision.file, decision.rule, pool);
     exchange.routed(Route {
@@ -300,19 +331,43 @@ fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> 
     trouble
 }
 
+/// What connecting says about an instance whose bytes are passed on unread; `None`: it is connected.
+pub(super) fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Picked) {
+    let evidence = failed.map_or(Some(Evidence::Success), Detail::evidence);
+    if let Some(evidence) = evidence {
+        exchange.evidence(evidence);
+    }
+    exchange.count(&names::ATTEMPTS, failed.map_or("connected", Detail::word));
+    if picked.probe {
+        exchange.count(&names::PROBES, if failed.is_none() { "success" } else { "failure" });
+    }
+    if picked.panic {
+        exchange.count(&names::PANIC_PICKS, "");
+    }
+}
+
 /// Whether another try may follow: attempts are left, and sending again is safe.
 fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outbound: &Outbound) -> bool {
     let refused = if exchange.attempts >= trying.policies.retry.attempts {
         "attempts"
     } else if exchange.connection().clock.now() >= trying.limits.total {
         "time"
-    } else if !outbound.can_follow(trouble.sent) {
+    } else if !is_safe(trouble, outbound) {
         "unsafe"
     } else {
         return true;
     };
     exchange.count(&names::RETRIES_REFUSED, refused);
     false
+}
+
+/// Whether sending again is safe. A call's status without a message is a reason only where the rules name it, and then
+/// they say that such calls may be made again.
+fn is_safe(trouble: Trouble, outbound: &Outbound) -> bool {
+    match trouble.cause {
+        Cause::Grpc(_) => outbound.is_kept(),
+        Cause::Connect | Cause::Reset | Cause::Timeout | Cause::Status(_) => outbound.can_follow(trouble.sent),
+    }
 }
 
 /// Whether the service's budget allows one more. Asked last, so that nothing is taken for a try that cannot be made.

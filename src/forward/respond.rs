@@ -10,6 +10,8 @@ use super::connection::NEVER;
 use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
+use super::grpc::Call;
+use super::grpc_web;
 use super::headers::towards_client;
 use super::survey::Survey;
 use super::upgrade::Lasting;
@@ -54,18 +56,25 @@ pub async fn pass_on(
     cookie: Option<HeaderValue>,
     changes: Option<&Changes>,
 ) -> Result<Response<Source>, Refusal> {
-    let Answered { response, seen, link } = answered;
+    let Answered { response, seen, link, call: _ } = answered;
     let (mut head, incoming) = response.into_parts();
     if seen.has(Survey::KEEP_ALIVE)
         && let Some(peer) = exchange.peer()
     {
         peer.learn(&head.headers);
     }
+    let web = exchange.call.filter(|call| link.is_h2() && *call != Call::Native);
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
     towards_client(&mut head.headers, seen, &worker.settings);
+    if let Some(call) = web {
+        grpc_web::towards_client(&mut head.headers, call);
+    }
     head.version = http::Version::HTTP_11;
     let source = match protocol {
-        None => Source::Instance(relay(incoming, &head.headers, link, limits, exchange.connection().clock.now())),
+        None => {
+            let now = exchange.connection().clock.now();
+            Source::Instance(relay(incoming, &head.headers, link, limits, (web, now)))
+        }
         Some(protocol) => {
             let connection = std::rc::Rc::clone(exchange.connection());
             let raw = until(&connection, limits.total, link.into_raw()).await;
@@ -90,7 +99,13 @@ pub async fn pass_on(
     Ok(Response::from_parts(head, source))
 }
 
-fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits: Limits, now: Millis) -> Relay {
+fn relay(
+    incoming: Received,
+    headers: &HeaderMap,
+    link: Link<UploadBody>,
+    limits: Limits,
+    (web, now): (Option<Call>, Millis),
+) -> Relay {
     let streams = is_stream(headers);
     let Timeouts { idle, stream_idle, max_stream_age, .. } = limits.timeouts;
     Relay {
@@ -101,6 +116,7 @@ fn relay(incoming: Received, headers: &HeaderMap, link: Link<UploadBody>, limits
         aged: if streams { after(now, max_stream_age) } else { NEVER },
         waiting: None,
         failed: None,
+        web,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Whether a request may be tried again: what is safe, what the policy wants. The budget is `engine::limit::budget`.
 
-use super::attempt::Ended;
+use super::attempt::{Answered, Ended};
 use super::error::Detail;
+use crate::engine::grpc;
 use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
 use crate::engine::time::Draw;
@@ -17,6 +18,8 @@ pub enum Cause {
     Timeout,
     /// An answer with this status.
     Status(u16),
+    /// An answer to a call with this status of gRPC, and no message.
+    Grpc(u8),
 }
 
 impl Cause {
@@ -28,6 +31,7 @@ impl Cause {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Status(_) => "status",
+            Self::Grpc(_) => "grpc_status",
         }
     }
 
@@ -39,6 +43,7 @@ impl Cause {
             Self::Reset => policy.reset,
             Self::Timeout => policy.timeout,
             Self::Status(status) => policy.statuses.contains(&status),
+            Self::Grpc(status) => policy.grpc.checked_shr(u32::from(status)).unwrap_or(0) & 1 == 1,
         }
     }
 }
@@ -86,9 +91,8 @@ impl Reading {
     pub fn of(ended: &Ended, policy: &Retry, probe: bool) -> Self {
         let (evidence, word, trouble) = match ended {
             Ok(answered) => {
-                let status = answered.response.status().as_u16();
-                let trouble = Trouble { cause: Cause::Status(status), sent: true };
-                (Some(Evidence::of_status(status)), class_word(status), Some(trouble))
+                let (evidence, word, cause) = of_head(answered, probe);
+                (evidence, word, Some(Trouble { cause, sent: true }))
             }
             Err(failure) => {
                 let trouble = failure.cause.map(|cause| Trouble { cause, sent: failure.sent });
@@ -98,6 +102,19 @@ impl Reading {
         let failed_probe = probe && evidence.is_some_and(Evidence::is_failure);
         let wanted = |trouble: &Trouble| failed_probe || trouble.cause.is_wanted(policy);
         Self { evidence, word, trouble: trouble.filter(wanted) }
+    }
+}
+
+/// What an answer's head says. A call's status may come behind its messages, and is judged then; that a probed instance
+/// began to answer is enough for it.
+fn of_head(answered: &Answered, probe: bool) -> (Option<Evidence>, &'static str, Cause) {
+    let status = answered.response.status().as_u16();
+    match (answered.call, answered.call_status()) {
+        (Some(_), Some(ended)) if status == 200 => {
+            (Some(grpc::evidence(ended)), if ended == 0 { "2xx" } else { "grpc_status" }, Cause::Grpc(ended))
+        }
+        (Some(_), None) if status == 200 => (probe.then_some(Evidence::Success), "2xx", Cause::Status(status)),
+        _ => (Some(Evidence::of_status(status)), class_word(status), Cause::Status(status)),
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// `x-request-id` is kept, or made where it is missing. Default on.
     pub request_id: bool,
+    /// `Forwarded` (RFC 7239) is added beside X-Forwarded-*. Default off.
+    pub forwarded: bool,
     /// `Via` is added both ways. Default off.
     pub via: bool,
     /// Our own errors carry `x-pointsman-error`. Default on.
@@ -47,6 +49,7 @@ impl Default for Settings {
         Self {
             trusted_proxies: Vec::new(),
             request_id: true,
+            forwarded: false,
             via: false,
             error_header: true,
             debug_headers: false,

@@ -50,6 +50,8 @@ marks! {
     COOKIE = 16;
     /// `Accept`.
     ACCEPT = 17;
+    /// `Content-Type`.
+    CONTENT_TYPE = 18;
 }
 
 impl Survey {
@@ -101,6 +103,7 @@ impl Survey {
             "content-length" => Self::CONTENT_LENGTH,
             "cookie" => Self::COOKIE,
             "accept" => Self::ACCEPT,
+            "content-type" => Self::CONTENT_TYPE,
             _ => Self::rare(name),
         }
     }

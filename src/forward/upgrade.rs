@@ -117,6 +117,8 @@ struct Flow {
     start: usize,
     end: usize,
     passed: u64,
+    /// Something was written since the last flush.
+    unflushed: bool,
     state: State,
     /// Follows a WebSocket's frames; `None`: any bytes.
     frames: Option<Frames>,
@@ -144,6 +146,7 @@ impl Flow {
             start: 0,
             end: 0,
             passed: 0,
+            unflushed: false,
             state: State::Open,
             frames: websocket.then(Frames::default),
             goodbye: None,
@@ -216,7 +219,12 @@ impl Flow {
                     self.state = State::Ended;
                 }
                 State::Open => {
-                    if std::task::ready!(self.poll_fill(from, cx))? == 0 {
+                    let filled = self.poll_fill(from, cx);
+                    if filled.is_pending() && self.unflushed {
+                        // An encrypted side may hold the last record back.
+                        self.unflushed = Pin::new(&mut *to).poll_flush(cx)?.is_pending();
+                    }
+                    if std::task::ready!(filled)? == 0 {
                         self.state = State::Ending;
                     }
                     *moved = true;
@@ -237,6 +245,7 @@ impl Flow {
     }
 
     fn written(&mut self, n: usize) {
+        self.unflushed = true;
         self.passed += n as u64;
         if let Some(mut frames) = self.frames.take() {
             frames.advance(&self.pending()[..n]);

@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
+use super::grpc_web::Decoder;
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::upstream::Received;
@@ -23,7 +24,7 @@ pub struct Upload {
     kept: RefCell<Kept>,
     connection: Rc<Connection>,
     /// Milliseconds between two pieces.
-    idle: u64,
+    idle: Cell<u64>,
     progress: Progress,
 }
 
@@ -67,7 +68,7 @@ impl Upload {
             size,
             kept: RefCell::new(Kept { limit, ..Kept::default() }),
             connection: Rc::clone(connection),
-            idle,
+            idle: Cell::new(idle),
             progress: Progress {
                 bytes: Cell::new(0),
                 moved: Cell::new(connection.clock.now()),
@@ -76,6 +77,11 @@ impl Upload {
                 fault: Cell::new(None),
             },
         })
+    }
+
+    /// Changes how long the client may take between two pieces. Milliseconds.
+    pub fn be_patient(&self, idle: u64) {
+        self.idle.set(idle);
     }
 
     /// Whether another try would see the whole body.
@@ -134,7 +140,7 @@ impl Upload {
                 if !progress.waiting.replace(true) {
                     progress.moved.set(now);
                 }
-                let deadline = after(progress.moved.get(), self.idle);
+                let deadline = after(progress.moved.get(), self.idle.get());
                 if now >= deadline {
                     return self.fail(Detail::ClientTimeout);
                 }
@@ -202,22 +208,47 @@ pub struct UploadBody {
     upload: Option<Rc<Upload>>,
     /// Frames read.
     at: usize,
+    /// It is text that the instance is to get as bytes.
+    text: Option<Decoder>,
 }
 
 impl UploadBody {
     /// From the beginning.
     #[must_use]
     pub fn new(upload: Option<&Rc<Upload>>) -> Self {
-        Self { upload: upload.cloned(), at: 0 }
+        Self { upload: upload.cloned(), at: 0, text: None }
     }
 }
 
-impl Body for UploadBody {
-    type Data = Bytes;
-    type Error = UploadFault;
+impl UploadBody {
+    /// Turns text back into bytes on the way.
+    #[must_use]
+    pub fn decoded(mut self) -> Self {
+        self.text = Some(Decoder::default());
+        self
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        let this = &mut *self;
+    fn decode(
+        &mut self,
+        polled: Option<Result<Frame<Bytes>, UploadFault>>,
+    ) -> Option<Result<Frame<Bytes>, UploadFault>> {
+        let (Some(text), Some(upload)) = (&mut self.text, &self.upload) else { return polled };
+        let decoded = match polled {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => text.piece(&data).map(|data| Some(Ok(Frame::data(data)))),
+                Err(frame) => Some(Some(Ok(frame))),
+            },
+            None => text.is_whole().then_some(None),
+            failed => Some(failed),
+        };
+        decoded.unwrap_or_else(|| {
+            upload.progress.fault.set(Some(Detail::ClientBody));
+            Some(Err(UploadFault(Detail::ClientBody)))
+        })
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let this = self;
         let Some(upload) = &this.upload else { return Poll::Ready(None) };
         let again = {
             let kept = upload.kept.borrow();
@@ -239,16 +270,32 @@ impl Body for UploadBody {
         }
         polled
     }
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = UploadFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let polled = self.poll_next(cx);
+        if self.text.is_none() { polled } else { polled.map(|polled| self.decode(polled)) }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.upload.as_ref().is_none_or(|upload| {
-            let kept = upload.kept.borrow();
-            upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
-        })
+        // That text ended in the middle is seen at its end.
+        self.text.as_ref().is_none_or(Decoder::is_whole)
+            && self.upload.as_ref().is_none_or(|upload| {
+                let kept = upload.kept.borrow();
+                upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
+            })
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.upload.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.size)
+        match &self.upload {
+            Some(_) if self.text.is_some() => SizeHint::default(),
+            Some(upload) => upload.size,
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::engine::limit::{Budget, Load};
 use crate::engine::policy::Eject;
 use crate::engine::route::{Decision, PoolSlot, RouterFile, RuleIdx};
 use crate::engine::table::Table;
+use crate::engine::upstream::Upstream;
 use crate::observe::limit_book::Limits;
 use crate::observe::metrics::{Names, RouteKey, SeriesCache, WorkerMetrics};
 
@@ -41,6 +42,8 @@ pub struct FileView {
     pub service: Text,
     /// How evidence is judged.
     pub eject: Eject,
+    /// How instances are spoken to.
+    pub upstream: Rc<Upstream>,
     /// Some pool balances by latency.
     pub watches_latency: bool,
     /// What retries may cost.
@@ -61,6 +64,7 @@ impl FileView {
         Self {
             service: Arc::clone(&file.service),
             eject: file.eject.clone(),
+            upstream: Rc::new(file.upstream.clone()),
             watches_latency: file.watches_latency,
             budget: limits.book.budget(&file.service),
             load: file.overload.map(|policy| limits.book.load(&file.service, policy)),

@@ -15,6 +15,7 @@ use super::queue::Queues;
 use super::settings::Settings;
 use super::upload::UploadBody;
 use super::view::View;
+use super::watch::{Watch, Watching};
 use crate::engine::balance::Memory;
 use crate::engine::health::{Evidence, Transition};
 use crate::engine::instance::Instance;
@@ -28,7 +29,7 @@ use crate::observe::limit_book::{Book, Limits};
 use crate::observe::lines::Lines;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
-use crate::upstream::Peers;
+use crate::upstream::{Peers, Trusts};
 
 /// What all workers are started from.
 #[derive(Clone)]
@@ -43,12 +44,16 @@ pub struct Shared {
     pub access_log: Option<Log>,
     /// Who is told that an endpoint's health moved.
     pub transitions: Transitions,
+    /// Who looks on at decisions.
+    pub watch: Watching,
     /// Whether the catalog has been heard; until then want of instances is `not_ready`.
     pub ready: Arc<AtomicBool>,
     /// The origin of `Millis` in this process.
     pub origin: Instant,
     /// A seed from the system; each worker derives its own.
     pub seed: u64,
+    /// What is believed and shown towards instances.
+    pub trusts: Arc<Trusts>,
     /// How many workers there are.
     pub workers: usize,
     /// Who waits for a place at an instance.
@@ -80,6 +85,8 @@ pub struct Worker {
     pub access_log: Option<Log>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
+    /// Who looks on at decisions; `None`: nobody.
+    pub watch: Option<Box<Watch>>,
     /// What picking remembers.
     pub memory: Memory,
     transitions: Transitions,
@@ -102,16 +109,18 @@ impl Worker {
     pub fn new(shared: Shared, index: usize) -> Rc<Self> {
         let metrics = Rc::new(shared.metrics.worker(index));
         let mut published = Cache::new(shared.table);
+        let watch = Watch::new(shared.watch, index, &metrics);
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
         Rc::new(Self {
-            peers: Peers::new(&shared.settings.protocol_label),
+            peers: Peers::new(&shared.settings.protocol_label, shared.trusts),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
             scratch: RefCell::new(Scratch::new()),
+            watch,
             memory: Memory::default(),
             transitions: shared.transitions,
             ready: shared.ready,

@@ -75,6 +75,11 @@ impl<T> Lines<T> {
         }
     }
 
+    /// Counts an item that its maker gave up as dropped.
+    pub fn give_up(&self) {
+        self.shared.counts.dropped.fetch_add(1, Relaxed);
+    }
+
     /// Asks the writer to open its file again (after a rotation).
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Relaxed);

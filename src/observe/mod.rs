@@ -10,6 +10,8 @@ pub mod lines;
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod recent;
 pub mod reloads;
+pub mod shadow;
 pub mod timestamp;
 pub mod transitions;

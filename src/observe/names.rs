@@ -92,6 +92,10 @@ families! {
         "Client connections accepted.";
     HANDED_OVER = Counter "pointsman_connections_handed_over_total" ["worker"]
         "Client connections given to a worker with fewer.";
+    TLS_HANDSHAKES = Counter "pointsman_tls_handshakes_total" ["result"]
+        "TLS handshakes of clients: full, resumed, failed, timeout.";
+    TLS_EXPIRY = Gauge "pointsman_tls_certificate_expiry_seconds" ["listener", "name"]
+        "Until a certificate in force expires; negative: since it has.";
     H2_CONNECTIONS = Counter "pointsman_h2_connections_total" ["worker"]
         "Client connections that chose HTTP/2.";
     H2_STREAMS = Counter "pointsman_h2_streams_total" ["worker"]
@@ -108,6 +112,8 @@ families! {
         "Requests that took a pooled connection.";
     UPSTREAM_CONNECTIONS = Gauge "pointsman_upstream_connections" ["worker"]
         "Connections to instances that are open.";
+    UPSTREAM_UNVERIFIED = Gauge "pointsman_upstream_unverified" ["service"]
+        "1 while certificates of the service's instances are not checked (`verify: false`).";
     PANICS = Counter "pointsman_panics_total" ["where"]
         "Faults of ours that were caught.";
     // Health.
@@ -155,6 +161,8 @@ families! {
         "1 when ready to take traffic.";
     DEGRADED = Gauge "pointsman_degraded" []
         "1 when ready with something missing or stale.";
+    SHADOW_DECISIONS = Counter "pointsman_shadow_decisions_total" ["service", "rule", "candidate_rule", "agrees"]
+        "Requests decided by the shadow rules, too, by both rules and whether both send them to the same place.";
     // The log writers themselves.
     LOG_LINES = Counter "pointsman_log_lines_total" ["log", "result"]
         "Lines of the access log and of the process log: written, dropped (writer behind), failed (disk).";

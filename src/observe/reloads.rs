@@ -15,8 +15,8 @@ use super::names;
 pub struct Reload {
     /// When.
     pub at: SystemTime,
-    /// Whether what was read is in force now.
-    pub accepted: bool,
+    /// `ok`: what was read is in force now; `failed`: it cannot be used; `guarded`: the guard refused it.
+    pub result: &'static str,
     /// In words: how many files, or why not.
     pub reason: String,
     /// Everything that was found, warnings of an accepted reload included.
@@ -40,12 +40,17 @@ impl Reloads {
 
     /// What was read is in force: kept, counted, told.
     pub fn accepted(&self, what: &'static str, reason: impl Into<String>, diagnostics: Diagnostics) {
-        self.keep(what, true, reason.into(), diagnostics);
+        self.keep(what, (Kind::Reloaded, "ok"), reason.into(), diagnostics);
     }
 
     /// What was read is not used; what was in force stays: kept, counted, told with the first error.
     pub fn refused(&self, what: &'static str, reason: impl Into<String>, diagnostics: Diagnostics) {
-        self.keep(what, false, reason.into(), diagnostics);
+        self.keep(what, (Kind::ReloadFailed, "failed"), reason.into(), diagnostics);
+    }
+
+    /// What was read could be used, but would move more than the guard allows; what was in force stays.
+    pub fn guarded(&self, what: &'static str, reason: impl Into<String>) {
+        self.keep(what, (Kind::ReloadFailed, "guarded"), reason.into(), Diagnostics::default());
     }
 
     /// The last one of a kind.
@@ -54,12 +59,11 @@ impl Reloads {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).get(what).cloned()
     }
 
-    fn keep(&self, what: &'static str, accepted: bool, reason: String, diagnostics: Diagnostics) {
+    fn keep(&self, what: &'static str, (kind, result): (Kind, &'static str), reason: String, diagnostics: Diagnostics) {
         let first = diagnostics.0.iter().find(|d| d.severity == Severity::Error).map(|d| format!(": {}", d.one_line()));
-        let (kind, result) = if accepted { (Kind::Reloaded, "ok") } else { (Kind::ReloadFailed, "failed") };
         self.metrics.count(&names::RELOADS, &[what, result], 1);
         self.events.record(Report::new(kind, format!("{what}: {reason}{}", first.unwrap_or_default())));
-        let reload = Arc::new(Reload { at: SystemTime::now(), accepted, reason, diagnostics });
+        let reload = Arc::new(Reload { at: SystemTime::now(), result, reason, diagnostics });
         self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(what, reload);
     }
 }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::candidate::{Beside, NewCandidate};
 use super::grace::Graces;
 use crate::catalog::{CatalogUpdate, ServiceState};
 use crate::engine::health::{Kind, Transition};
@@ -22,6 +23,7 @@ use crate::observe::clock::Clock;
 use crate::observe::events::{self, Events, Report};
 use crate::observe::metrics::Metrics;
 use crate::observe::names;
+use crate::observe::shadow::Slot;
 use crate::observe::transitions::{Moved, event_of, reason_label};
 
 /// More changes of one kind in one service are told in one event.
@@ -46,6 +48,8 @@ pub struct Published {
     pub table: Arc<ArcSwap<Table>>,
     /// Its generation; changes after the table does.
     pub generation: watch::Receiver<u64>,
+    /// The shadow rules' table beside it.
+    pub candidate: Slot,
 }
 
 /// What the publisher listens to.
@@ -57,11 +61,14 @@ pub struct Inputs {
     pub moved: mpsc::UnboundedReceiver<Moved>,
     /// Rules.
     pub rules: mpsc::Receiver<NewRules>,
+    /// Shadow rules.
+    pub candidates: mpsc::Receiver<NewCandidate>,
 }
 
 /// The only writer of the table.
 pub struct Publisher {
     table: Arc<ArcSwap<Table>>,
+    beside: Beside,
     generation: watch::Sender<u64>,
     lives: LiveSet,
     graces: Graces,
@@ -91,9 +98,12 @@ impl Publisher {
     ) -> (Self, Published) {
         let generation = watch::Sender::new(table.generation);
         let table = Arc::new(ArcSwap::from_pointee(table));
-        let published = Published { table: Arc::clone(&table), generation: generation.subscribe() };
+        let beside = Beside::default();
+        let (candidate, subscribed) = (beside.slot(), generation.subscribe());
+        let published = Published { table: Arc::clone(&table), generation: subscribed, candidate };
         let publisher = Self {
             table,
+            beside,
             generation,
             lives: LiveSet::default(),
             graces: Graces::new(last_instance_grace),
@@ -124,6 +134,10 @@ impl Publisher {
                     }
                     None => return,
                 },
+                Some(NewCandidate { router, done }) = inputs.candidates.recv() => {
+                    // A caller that went away will never read the answer.
+                    let _ = done.send(self.beside.replace(&self.table.load(), router, self.clock.now()));
+                }
                 Some(moved) = inputs.moved.recv() => self.follow_health(moved, &mut inputs.moved),
                 () = until(window) => self.flush(),
                 () = until(grace) => self.end_graces(),
@@ -302,6 +316,10 @@ impl Publisher {
     fn publish(&mut self, table: Table, cause: &'static str, started: Instant) {
         let generation = table.generation;
         self.tell_refused(&self.table.load(), &table);
+        for error in self.beside.follow(&self.table.load(), &table, self.clock.now()) {
+            let reason = format!("a shadow file keeps the pools it had: {error}");
+            self.events.record(Report::new(events::Kind::Fault, reason).generation(generation));
+        }
         // A millisecond later, for the clock counts whole ones.
         let wait = |due: Millis| Duration::from_millis(due.since(self.clock.now()) + 1);
         self.due = table.due().map(|due| Instant::now() + wait(due));

@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::publisher::NewRules;
+use super::desk::{Applied, InForce, Order, Orders, PromoteLimits, Refused};
+use super::guard::{Finding, Guard};
+use super::publisher::{NewRules, Published};
+use super::shadow::LastGood;
+use crate::dry_run::command::Explain;
 use crate::dry_run::load;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Severity, Source};
 use crate::engine::policy::{Check, Probe};
 use crate::engine::route::Router;
 use crate::engine::rules::{RuleFile, RuleSet};
 use crate::files::FileWatch;
+use crate::observe::clock::Clock;
 use crate::observe::reloads::Reloads;
+use crate::observe::shadow::Sums;
 
 /// The word for rules among the things that are reloaded.
 const WHAT: &str = "rules";
@@ -51,6 +57,9 @@ pub enum RulesError {
     /// They are right in themselves, but cannot be put in force.
     #[error("{0}")]
     Refused(String),
+    /// They would move more than the guard allows.
+    #[error("{}", .0.words())]
+    Guarded(Arc<Finding>),
 }
 
 fn count(diagnostics: &Diagnostics) -> String {
@@ -113,42 +122,75 @@ pub struct RuleFiles<F> {
     last: Vec<Arc<Source>>,
     /// The list files that the rules read last name.
     lists: Vec<PathBuf>,
-    reloads: Arc<Reloads>,
-    followers: F,
+    ground: Ground<F>,
+}
+
+/// What the loader stands on.
+pub struct Ground<F> {
+    /// Where the table is read.
+    pub published: Published,
+    /// Where rules go.
+    pub publisher: mpsc::Sender<NewRules>,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Who is told how it went.
+    pub reloads: Arc<Reloads>,
+    /// What else follows the rules.
+    pub followers: F,
+    /// Judges changes; `None`: off.
+    pub guard: Option<Guard>,
+    /// What operators order.
+    pub orders: Orders,
+    /// The shadow rules that may be promoted.
+    pub shadow: LastGood,
+    /// What stands before the request in the commands that explain an example, before and after a change.
+    pub explain: Box<dyn Fn() -> [Explain; 2] + Send + Sync>,
+}
+
+/// How rules are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Something may have changed.
+    Changed,
+    /// They are to be applied again.
+    Again,
+    /// They are to be applied again, in place of promoted ones, too.
+    Ordered,
+    /// The same, whatever the guard finds.
+    Forced,
+}
+
+/// Rules that came into force.
+struct Taken {
+    files: usize,
+    warnings: Diagnostics,
+    finding: Option<Arc<Finding>>,
 }
 
 impl<F: Followers> RuleFiles<F> {
     /// Starts from rules that are in force.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>, permits: Permits, loaded: &Loaded, reloads: Arc<Reloads>, followers: F) -> Self {
-        Self { paths, permits, last: loaded.sources.clone(), lists: loaded.lists.clone(), reloads, followers }
+    pub fn new(paths: Vec<PathBuf>, permits: Permits, loaded: &Loaded, ground: Ground<F>) -> Self {
+        Self { paths, permits, last: loaded.sources.clone(), lists: loaded.lists.clone(), ground }
     }
 
     /// Follows the files for as long as the publisher lives; `again` forces a look (SIGHUP).
-    pub async fn follow(mut self, publisher: mpsc::Sender<NewRules>, again: Arc<Notify>) {
+    pub async fn follow(mut self, again: Arc<Notify>) {
         let mut watch = self.watch();
+        let mut desk_open = true;
         loop {
-            let forced = tokio::select! {
-                () = watch.changed() => false,
-                () = again.notified() => true,
-                () = publisher.closed() => return,
-            };
             let followed = self.lists.clone();
-            let reloaded = self.reload(&publisher, forced).await;
+            tokio::select! {
+                () = watch.changed() => drop(self.look(Look::Changed).await),
+                () = again.notified() => drop(self.look(Look::Again).await),
+                order = self.ground.orders.orders.recv(), if desk_open => match order {
+                    Some(order) => self.obey(order).await,
+                    None => desk_open = false,
+                },
+                () = self.ground.publisher.closed() => return,
+            }
             if self.lists != followed {
                 watch = self.watch();
-            }
-            match reloaded {
-                Ok(None) => {}
-                Ok(Some((files, warnings))) => {
-                    self.reloads.accepted(WHAT, format!("{files} files in force"), warnings);
-                }
-                Err(RulesError::Wrong(found)) => {
-                    self.reloads.refused(WHAT, format!("{}; the rules before stay", count(&found)), found);
-                }
-                Err(error) => {
-                    self.reloads.refused(WHAT, format!("{error}; the rules before stay"), Diagnostics::default());
-                }
             }
         }
     }
@@ -157,29 +199,121 @@ impl<F: Followers> RuleFiles<F> {
         FileWatch::new(self.paths.iter().chain(&self.lists).cloned().collect())
     }
 
-    /// The number of files that are in force now, or `None` where nothing has changed.
-    async fn reload(
-        &mut self,
-        publisher: &mpsc::Sender<NewRules>,
-        forced: bool,
-    ) -> Result<Option<(usize, Diagnostics)>, RulesError> {
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Apply { force, done } => {
+                let outcome = self.look(if force { Look::Forced } else { Look::Ordered }).await;
+                // A caller that went away will never read the answer.
+                let _ = done.send(outcome);
+            }
+            Order::Promote { limits, done } => {
+                let _ = done.send(self.promote(limits).await);
+            }
+        }
+    }
+
+    /// Puts the shadow rules in force, if what was measured of them is within the limits. The guard is not asked: the
+    /// caller's own limits, over live requests, say more.
+    async fn promote(&mut self, limits: PromoteLimits) -> Result<Sums, Refused> {
+        let loaded = self.ground.shadow.loaded().ok_or(Refused::NoShadow)?;
+        let candidate = self.ground.published.candidate.load_full().ok_or(Refused::NoShadow)?;
+        // Newer shadow rules may be on their way; only those that were measured are promoted.
+        if !Arc::ptr_eq(&candidate.table.router, &loaded.router) {
+            return Err(Refused::NoShadow);
+        }
+        let sums = candidate.figures.sums();
+        let exceeded = limits.exceeded(&sums);
+        if !exceeded.is_empty() {
+            return Err(Refused::OverLimit(exceeded, Box::new(sums)));
+        }
+        self.apply(&loaded).await.map_err(|error| Refused::Unusable(error.to_string()))?;
+        let Ground { reloads, orders, .. } = &self.ground;
+        orders.tell(|told| (told.promoted, told.passed) = (true, None));
+        let words = "the shadow rules were promoted; in force until the rule files change";
+        reloads.accepted(WHAT, words, loaded.warnings.clone());
+        Ok(sums)
+    }
+
+    /// Reads the files and applies them; how that went is told to everybody.
+    async fn look(&mut self, look: Look) -> Result<Applied, Refused> {
+        let outcome = self.reload(look).await;
+        let Ground { reloads, orders, .. } = &self.ground;
+        match outcome {
+            Ok(None) => Ok(Applied { result: "nothing changed".to_owned(), guard: None }),
+            Ok(Some(Taken { files, warnings, finding })) => {
+                orders.tell(|told| *told = InForce { passed: finding.clone(), ..InForce::default() });
+                let said = finding.as_ref().map(|finding| finding.words());
+                if let Some(finding) = finding.iter().find(|finding| !finding.exceeded.is_empty()) {
+                    tracing::warn!("rules: over the guard's limits, and applied all the same: {}", finding.words());
+                }
+                let result = format!("{files} files in force{}", said.map_or_else(String::new, |s| format!("; {s}")));
+                reloads.accepted(WHAT, result.clone(), warnings);
+                Ok(Applied { result, guard: finding })
+            }
+            Err(RulesError::Guarded(finding)) => {
+                orders.tell(|told| (told.broken, told.refused) = (false, Some(Arc::clone(&finding))));
+                let words = format!("refused by the guard: {}; the rules before stay", finding.words());
+                tracing::warn!("rules: {words}");
+                reloads.guarded(WHAT, words);
+                Err(Refused::Guarded(finding))
+            }
+            Err(error) => {
+                orders.tell(|told| (told.broken, told.refused) = (true, None));
+                let words = format!("{error}; the rules before stay");
+                let found = if let RulesError::Wrong(found) = error { found } else { Diagnostics::default() };
+                let rendered = found.render();
+                reloads.refused(WHAT, words.clone(), found);
+                Err(Refused::Unusable(format!("{words}\n{rendered}").trim_end().to_owned()))
+            }
+        }
+    }
+
+    /// What is in force now, or `None` where nothing has changed.
+    async fn reload(&mut self, look: Look) -> Result<Option<Taken>, RulesError> {
         let paths = self.paths.clone();
         let read = blocking(move || load::rules(&paths)).await?;
-        if !forced && read.sources == self.last && read.lists.is_empty() && read.unreadable.is_empty() {
+        let same = read.sources == self.last && read.lists.is_empty() && read.unreadable.is_empty();
+        let promoted = look == Look::Again && read.sources == self.last && self.ground.orders.told().promoted;
+        if (look == Look::Changed && same) || promoted {
             return Ok(None);
         }
         self.last.clone_from(&read.sources);
         self.lists.clone_from(&read.lists);
         let permits = self.permits;
         let loaded = blocking(move || compile(read, permits)).await??;
-        self.followers.prepare(&loaded.router).await;
-        apply(publisher, &loaded).await?;
-        self.followers.applied(&loaded);
-        Ok(Some((loaded.sources.len(), loaded.warnings)))
+        // The services that they name must be in the table before anything is said about them.
+        self.ground.followers.prepare(&loaded.router).await;
+        let finding = self.judged(&loaded.router, look).await?;
+        self.apply(&loaded).await?;
+        Ok(Some(Taken { files: loaded.sources.len(), warnings: loaded.warnings, finding }))
+    }
+
+    /// Puts rules in force.
+    async fn apply(&self, loaded: &Loaded) -> Result<u64, RulesError> {
+        let generation = apply(&self.ground.publisher, loaded).await?;
+        self.ground.followers.applied(loaded);
+        Ok(generation)
+    }
+
+    /// What the guard finds; `None`: nobody was asked.
+    async fn judged(&self, router: &Arc<Router>, look: Look) -> Result<Option<Arc<Finding>>, RulesError> {
+        let Some(guard) = self.ground.guard.clone() else { return Ok(None) };
+        let old = self.ground.published.table.load_full();
+        let (router, now, explain) = (Arc::clone(router), self.ground.clock.now(), (self.ground.explain)());
+        let enforce = guard.enforce && look != Look::Forced;
+        let finding = blocking(move || {
+            let new = old.with_router(old.generation, router, now).map_err(|e| RulesError::Refused(e.to_string()))?;
+            Ok(Arc::new(guard.judge(&old, &new, explain)))
+        })
+        .await??;
+        if enforce && !finding.exceeded.is_empty() {
+            return Err(RulesError::Guarded(finding));
+        }
+        Ok(Some(finding))
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RulesError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RulesError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| RulesError::Refused(format!("reading the rule files failed in itself: {error}")))
 }

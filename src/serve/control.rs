@@ -20,6 +20,7 @@ use crate::observe::events::{Events, Kind, Report};
 use crate::observe::metrics::Metrics;
 use crate::observe::names;
 use crate::observe::reloads::Reloads;
+use crate::publish::Desk;
 
 /// How often readiness is looked at for events, metrics and the workers' refusals.
 const LOOK: Duration = Duration::from_millis(100);
@@ -29,6 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Readiness {
     status: Arc<CatalogStatus>,
     table: Arc<ArcSwap<Table>>,
+    rules: Desk,
     draining: AtomicBool,
     /// Whether the table has once held everybody of whom the catalog told.
     published: AtomicBool,
@@ -39,8 +41,14 @@ pub struct Readiness {
 impl Readiness {
     /// Readiness by the catalog's status; `ready` is kept for the workers.
     #[must_use]
-    pub fn new(status: Arc<CatalogStatus>, table: Arc<ArcSwap<Table>>, ready: Arc<AtomicBool>) -> Arc<Self> {
-        Arc::new(Self { status, table, draining: AtomicBool::new(false), published: AtomicBool::new(false), ready })
+    pub fn new(
+        status: Arc<CatalogStatus>,
+        table: Arc<ArcSwap<Table>>,
+        rules: Desk,
+        ready: Arc<AtomicBool>,
+    ) -> Arc<Self> {
+        let (draining, published) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { status, table, rules, draining, published, ready })
     }
 
     /// Not ready from now on.
@@ -116,8 +124,13 @@ impl ReadyView for Readiness {
         let catalog = self.status.readiness();
         let mut reasons = catalog.reasons;
         let placeless = self.placeless();
-        let degraded = catalog.degraded || !placeless.is_empty();
+        // Somebody's change is not in force, and whoever wrote the file may be looking nowhere else.
+        let refused = self.rules.in_force().refused.map(|finding| {
+            format!("the guard refused the rule files ({}); the rules before stay", finding.exceeded.join("; "))
+        });
+        let degraded = catalog.degraded || !placeless.is_empty() || refused.is_some();
         reasons.extend(placeless);
+        reasons.extend(refused);
         if self.draining.load(Ordering::Relaxed) {
             reasons.insert(0, "draining".to_owned());
             return Ready { ready: false, degraded, reasons };

@@ -1,18 +1,23 @@
 //! What follows new rules: the catalog's subscriptions before they are in force, the access log's fields after.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::upstream_tls;
 use crate::catalog::{CatalogStatus, Wanted};
+use crate::engine::diagnostic::Diagnostics;
 use crate::engine::label::Text;
 use crate::engine::route::Router;
 use crate::observe::access_log::ReadFields;
+use crate::observe::metrics::Metrics;
+use crate::observe::reloads::Reloads;
 use crate::publish::Published;
 use crate::publish::rules::{Followers, Loaded};
+use crate::upstream::Trusts;
 
 /// How long new rules wait for the first answer about a service that the rules before did not name.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
@@ -21,6 +26,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The parts that must know of new rules.
+#[derive(Clone)]
 pub struct RuleFollowers {
     /// The services that are subscribed to.
     pub wanted: watch::Sender<Wanted>,
@@ -30,6 +36,16 @@ pub struct RuleFollowers {
     pub published: Published,
     /// Who has been answered.
     pub status: Arc<CatalogStatus>,
+    /// The services of the rules in force and of the shadow rules.
+    pub services: Arc<Mutex<[BTreeSet<Text>; 2]>>,
+    /// Whether it is the shadow rules that these follow.
+    pub shadow: bool,
+    /// Files that the rules name are read before they are in force.
+    pub trusts: Arc<Trusts>,
+    /// For what rules switch off.
+    pub metrics: Arc<Metrics>,
+    /// For files that cannot be used.
+    pub reloads: Arc<Reloads>,
 }
 
 /// The services that the rules name.
@@ -40,6 +56,11 @@ pub fn wanted(router: &Router) -> Wanted {
 
 impl Followers for RuleFollowers {
     async fn prepare(&self, router: &Router) {
+        for wrong in upstream_tls::prepare(&self.trusts, router).await {
+            let words = format!("{wrong}; until the file is mended, requests to it get 502");
+            self.reloads.refused("upstream_tls", words, Diagnostics::default());
+        }
+        upstream_tls::warn_of_unverified(router, &self.metrics);
         let next = wanted(router).services;
         let new: BTreeSet<Text> = next.difference(&self.wanted.borrow().services).cloned().collect();
         if new.is_empty() {
@@ -57,8 +78,13 @@ impl Followers for RuleFollowers {
     }
 
     fn applied(&self, loaded: &Loaded) {
-        self.fields.store(Arc::new(ReadFields::of(&loaded.set)));
-        self.wanted.send_replace(wanted(&loaded.router));
+        if !self.shadow {
+            self.fields.store(Arc::new(ReadFields::of(&loaded.set)));
+        }
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services[usize::from(self.shadow)] = wanted(&loaded.router).services;
+        let all = services.iter().flatten().cloned().collect();
+        self.wanted.send_replace(Wanted { services: all });
     }
 }
 

@@ -1,18 +1,23 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
+mod certificates;
+mod commands;
 mod control;
 mod doubts;
 mod followers;
 mod handles;
 mod limits;
+mod listeners;
+mod shadow;
 mod signals;
 pub mod translate;
+mod upstream_tls;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -35,9 +40,12 @@ use crate::observe::line_writer::LineThread;
 use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::observe::transitions::Transitions;
-use crate::publish::rules::{Loaded, Permits, RuleFiles};
-use crate::publish::{self, Inputs, Published, Publisher};
+use crate::publish::guard::gather;
+use crate::publish::rules::{Ground, Loaded, Permits, RuleFiles};
+use crate::publish::shadow::{LastGood, ShadowFiles};
+use crate::publish::{self, Desk, Inputs, Published, Publisher, desk};
 use crate::server::DataPlane;
+use crate::upstream::Trusts;
 use crate::upstream::checks::Checks;
 
 pub use signals::{Signal, Signals};
@@ -75,6 +83,7 @@ pub struct Serving {
     tasks: JoinSet<()>,
     catalog: tokio::task::JoinHandle<()>,
     access_log: Option<(AccessLog, LineThread)>,
+    shadow: Option<shadow::Shadowing>,
     readiness: Arc<control::Readiness>,
     again: Arc<Notify>,
     stop_catalog: watch::Sender<bool>,
@@ -98,13 +107,27 @@ impl Serving {
     /// # Errors
     /// Nothing is left running: see [`StartError`].
     pub async fn start(settings: Settings, rules: RuleSource) -> Result<Self, StartError> {
-        let listeners = translate::listeners(&settings.listen)?;
+        let listeners = listeners::listeners(&settings.listen, !settings.trusted_proxies.is_empty())?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors)?;
-        translate::upstream(settings.upstream)?;
+        translate::upstream(&settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
-        let Settings { admin, catalog, region, zone, workers, drain, checks, access_log, label_keys, metrics, paths, .. } =
-            settings;
+        let Settings {
+            admin,
+            catalog,
+            region,
+            zone,
+            workers,
+            drain,
+            checks,
+            access_log,
+            guard,
+            shadow,
+            label_keys,
+            metrics,
+            paths,
+            ..
+        } = settings;
         let permits = Permits { commands: checks.allow_commands };
         let workers = control::workers(workers);
 
@@ -120,6 +143,9 @@ impl Serving {
             .map_err(|source| StartError::Io { what: "access_log.path".to_owned(), source })?;
         let fields = Arc::new(ArcSwap::from_pointee(ReadFields::of(&rules.loaded.set)));
 
+        let shadowing = shadow.map(shadow::Shadowing::start).transpose()?;
+        let (guard, offers) = translate::guard(guard, workers);
+        let told = commands::Told::new(&rules.paths, &catalog.source, region.as_deref(), zone.as_deref());
         let place = translate::place(region, zone);
         let (catalog_settings, grace) = translate::catalog(catalog.source, label_keys);
         let router = Arc::clone(&rules.loaded.router);
@@ -128,6 +154,12 @@ impl Serving {
         let (publisher, published) =
             Publisher::new(table, window, grace, clock, Arc::clone(&events), Arc::clone(&metrics));
 
+        let trusts = Arc::new(Trusts::default());
+        let wrong = upstream_tls::prepare(&trusts, &router).await;
+        if !wrong.is_empty() {
+            return Err(StartError::Setting(wrong.join("; ")));
+        }
+        upstream_tls::warn_of_unverified(&router, &metrics);
         let book = Arc::new(Book::new(workers, std::hash::RandomState::new()));
         let figures = limits::LimitFigures { book: Arc::clone(&book), table: Arc::clone(&published.table), clock };
         metrics.add_source(Arc::new(figures));
@@ -140,17 +172,27 @@ impl Serving {
                 .as_ref()
                 .map(|(lines, _)| forward::worker::Log { lines: lines.clone(), fields: Arc::clone(&fields) }),
             transitions: transitions.clone(),
+            watch: forward::watch::Watching {
+                offers,
+                shadow: shadowing.as_ref().map(|shadow| shadow.for_workers(&published)),
+            },
             ready: Arc::clone(&ready),
             origin: clock.origin(),
             seed: control::seed(),
+            trusts: Arc::clone(&trusts),
             workers,
             book: Arc::clone(&book),
             lines: Arc::default(),
         };
-        let plane = DataPlane::start(&listeners, &shared, &limits)
+        let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
+        let terminators: Vec<_> = listeners.iter().map(|listen| listen.tls.clone()).collect();
+        let plane = DataPlane::start(listeners, &shared, &limits)
             .await
-            .map_err(|source| StartError::Io { what: format!("listen on {listeners:?}"), source })?;
+            .map_err(|source| StartError::Io { what: format!("listen on {wanted:?}"), source })?;
         let listen = plane.addresses().to_vec();
+        let terminators = listen.iter().zip(terminators).filter_map(|(at, tls)| Some((*at, tls?))).collect();
+        let certificates = Arc::new(certificates::Certificates(terminators));
+        metrics.add_source(Arc::clone(&certificates) as _);
 
         let (wanted, follow_wanted) = watch::channel(followers::wanted(&router));
         let (stop_catalog, stopping) = watch::channel(false);
@@ -160,16 +202,60 @@ impl Serving {
         metrics.add_source(Arc::new(handles::CatalogFigures(Arc::clone(&status))));
         metrics.add_source(Arc::new(handles::PoolFigures(Arc::clone(&published.table))));
 
-        let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), ready);
+        let (desk, orders) = desk::desk();
+        let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), desk.clone(), ready);
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in }));
+        for (listener, terminator) in &certificates.0 {
+            certificates::tell_doubts(*listener, terminator);
+            let (terminator, again, reloads) = (Arc::clone(terminator), Arc::clone(&again), Arc::clone(&reloads));
+            tasks.spawn(certificates::Certificates::follow(*listener, terminator, again, reloads));
+        }
+        let (new_candidates, candidates) = mpsc::channel(1);
+        tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in, candidates }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
-        let followers = followers::RuleFollowers { wanted, fields, published: published.clone(), status };
-        let files = RuleFiles::new(rules.paths, permits, &rules.loaded, Arc::clone(&reloads), followers);
-        tasks.spawn(files.follow(new_rules, Arc::clone(&again)));
+        let services = Arc::new(Mutex::new([wanted.borrow().services.clone(), BTreeSet::new()]));
+        let followers = followers::RuleFollowers {
+            wanted,
+            fields,
+            published: published.clone(),
+            status,
+            services,
+            shadow: false,
+            trusts: Arc::clone(&trusts),
+            metrics: Arc::clone(&metrics),
+            reloads: Arc::clone(&reloads),
+        };
+        let last_good = LastGood::default();
+        if let Some(shadow) = &shadowing {
+            metrics.add_source(Arc::new(shadow.log.figures()));
+            let files = ShadowFiles {
+                paths: shadow.paths.clone(),
+                permits,
+                publisher: new_candidates,
+                reloads: Arc::clone(&reloads),
+                followers: followers::RuleFollowers { shadow: true, ..followers.clone() },
+                last_good: last_good.clone(),
+            };
+            tasks.spawn(files.follow(Arc::clone(&again)));
+        }
+        if let Some(guard) = &guard {
+            tasks.spawn(gather(Arc::clone(&guard.recent)));
+        }
+        let ground = Ground {
+            published: published.clone(),
+            publisher: new_rules,
+            clock,
+            reloads: Arc::clone(&reloads),
+            followers,
+            guard,
+            orders,
+            shadow: last_good,
+            explain: told.pair(),
+        };
+        tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(Arc::clone(&again)));
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),
@@ -178,14 +264,17 @@ impl Serving {
                 clock,
                 transitions.clone(),
                 Arc::clone(&metrics),
+                Arc::clone(&trusts),
             )
             .run(),
         );
         let judged = Arc::clone(&published.table);
         tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
+        tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), Arc::clone(&again), Arc::clone(&reloads)));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
+        let published_for_admin = published.clone();
         let parts = AdminParts {
             published,
             book,
@@ -196,9 +285,13 @@ impl Serving {
             readiness: Arc::clone(&readiness),
             transitions,
             handle,
+            desk,
+            shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
+            certificates,
             paths,
         };
         let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
+        told.admin_is(admin);
         Ok(Self {
             listen,
             admin,
@@ -206,6 +299,7 @@ impl Serving {
             tasks,
             catalog: catalog_task,
             access_log,
+            shadow: shadowing,
             readiness,
             again,
             stop_catalog,
@@ -214,19 +308,23 @@ impl Serving {
         })
     }
 
-    /// Reads rules, token files and log files again (SIGHUP).
+    /// Reads rules, certificates, token files and log files again (SIGHUP).
     pub fn reload(&self) {
         self.again.notify_waiters();
         if let Some((log, _)) = &self.access_log {
             log.reopen();
         }
-        tracing::info!("reading rules, token files and log files again; other settings need a restart");
+        if let Some(shadow) = &self.shadow {
+            shadow.log.reopen();
+        }
+        tracing::info!("reading rules, certificates, token files and log files again; other settings need a restart");
     }
 
     /// Ends in order: not ready, `drain.delay`, the data plane's drain, everything else. `hurry` skips the delay.
     /// The number of connections that had to be cut.
     pub async fn stop(self, hurry: impl Future<Output = ()>) -> usize {
-        let Self { plane, mut tasks, catalog, access_log, readiness, stop_catalog, stop_admin, drain, .. } = self;
+        let Self { plane, mut tasks, catalog, access_log, shadow, readiness, stop_catalog, stop_admin, drain, .. } =
+            self;
         readiness.drain();
         let delay = Duration::from_millis(drain.delay);
         tracing::info!(delay_ms = drain.delay, timeout_ms = drain.timeout, "draining: not ready, still serving");
@@ -248,6 +346,12 @@ impl Serving {
                 tracing::warn!("the access log's last lines could not be written in time");
             }
         }
+        if let Some(shadow::Shadowing { mut thread, .. }) = shadow {
+            let closed = tokio::task::spawn_blocking(move || thread.close(LOG_CLOSE)).await;
+            if !closed.unwrap_or(false) {
+                tracing::warn!("the last disagreements of the shadow rules could not be written in time");
+            }
+        }
         drained.cut
     }
 }
@@ -265,6 +369,9 @@ struct AdminParts {
     readiness: Arc<control::Readiness>,
     transitions: Transitions,
     handle: catalog::Handle,
+    desk: Desk,
+    shadow: Option<admin::shadow::ShadowView>,
+    certificates: Arc<certificates::Certificates>,
     paths: Paths,
 }
 
@@ -287,7 +394,21 @@ async fn start_admin(
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
         tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
     }
-    let AdminParts { published, book, clock, metrics, events, reloads, readiness, transitions, handle, paths } = parts;
+    let AdminParts {
+        published,
+        book,
+        clock,
+        metrics,
+        events,
+        reloads,
+        readiness,
+        transitions,
+        handle,
+        desk,
+        shadow,
+        certificates,
+        paths,
+    } = parts;
     let actions =
         handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
     let admin = Admin {
@@ -300,6 +421,9 @@ async fn start_admin(
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
+        rules: desk,
+        shadow,
+        certificates,
         paths,
         access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
     };

@@ -2,6 +2,7 @@
 //! compile.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::StartError;
@@ -12,7 +13,8 @@ use crate::engine::label::Labels;
 use crate::engine::locality::Place;
 use crate::forward;
 use crate::observe::line_writer::Target;
-use crate::observe::{access_log, metrics};
+use crate::observe::{access_log, metrics, recent};
+use crate::publish::guard::{self, Guard};
 use crate::server::{H2Limits, Limits};
 
 fn ms(millis: u64) -> Duration {
@@ -152,6 +154,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
     forward::Settings {
         trusted_proxies: settings.trusted_proxies.clone(),
         request_id: settings.request_id,
+        forwarded: settings.forwarded,
         via: settings.via,
         error_header: settings.error_header,
         debug_headers: settings.debug_headers,
@@ -159,6 +162,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         paths: settings.paths,
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
         body_idle: settings.limits.body_idle,
+        protocol_label: settings.upstream.protocol_label.clone(),
         requests: settings.overload.requests,
         exempt_paths: settings.overload.exempt_paths.clone(),
         ..forward::Settings::default()
@@ -172,7 +176,7 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
 pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartError> {
     let config::Limits {
         head,
-        tls_handshake: _,
+        tls_handshake,
         body_idle: _,
         write_idle,
         keep_alive,
@@ -184,6 +188,9 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         memory,
         backlog,
         h2_streams,
+        h2_window,
+        h2_connection_window,
+        h2_resets,
     } = *from;
     if let config::Auto::Set(_) = memory {
         let words = "limits.memory: this build keeps no account of memory yet; leave it at auto";
@@ -203,6 +210,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
     }
     Ok(Limits {
         head,
+        tls_handshake,
         head_size: usize::try_from(head_size).unwrap_or(usize::MAX),
         fields: fields as usize,
         keep_alive,
@@ -210,17 +218,29 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         connection_age,
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
         backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
-        h2: H2Limits { streams: h2_streams, ..H2Limits::default() },
+        h2: H2Limits {
+            streams: h2_streams,
+            stream_window: window(h2_window),
+            connection_window: window(h2_connection_window),
+            header_list: u32::try_from(head_size).unwrap_or(u32::MAX),
+            resets: h2_resets,
+            ..H2Limits::default()
+        },
         ..Limits::default()
     })
+}
+
+/// A window of HTTP/2 has 31 bits.
+fn window(size: u64) -> u32 {
+    u32::try_from(size.min(0x7fff_ffff)).unwrap_or(0x7fff_ffff)
 }
 
 /// Connections to instances.
 ///
 /// # Errors
 /// A setting that this build cannot honour.
-pub fn upstream(from: config::Upstream) -> Result<(), StartError> {
-    let config::Upstream { idle, max_connections } = from;
+pub fn upstream(from: &config::Upstream) -> Result<(), StartError> {
+    let config::Upstream { idle, max_connections, protocol_label: _ } = from;
     let words = match (idle, max_connections) {
         (config::Auto::Auto, 0) => return Ok(()),
         (config::Auto::Set(_), _) => "upstream.idle: this build learns it from each instance; leave it at auto",
@@ -236,31 +256,23 @@ pub fn access_log(from: config::AccessLog) -> access_log::Settings {
     access_log::Settings { target: Target::of(&path), sample, capacity: queue, redact }
 }
 
+/// The guard of rule changes, and what feeds it; both `None` when it is off.
+#[must_use]
+pub fn guard(from: config::Guard, workers: usize) -> (Option<Guard>, Option<recent::Offers>) {
+    let config::Guard { mode, max_moved, max_unrouted } = from;
+    let enforce = match mode {
+        config::GuardMode::Off => return (None, None),
+        config::GuardMode::Warn => false,
+        config::GuardMode::Enforce => true,
+    };
+    let (offers, recent) = recent::channel(workers);
+    let guard = Guard { enforce, limits: guard::Limits { max_moved, max_unrouted }, recent: Arc::new(recent) };
+    (Some(guard), Some(offers))
+}
+
 /// Bounds on metrics.
 #[must_use]
 pub fn metrics(from: config::Metrics) -> metrics::Settings {
     let config::Metrics { label_values, series } = from;
     metrics::Settings { label_values, series }
-}
-
-/// Listeners' addresses.
-///
-/// # Errors
-/// A listener wants what this build does not have; every one is named.
-pub fn listeners(from: &[config::Listen]) -> Result<Vec<std::net::SocketAddr>, StartError> {
-    let mut missing = Vec::new();
-    for listen in from {
-        let config::Listen { address, tls, proxy_protocol, half_close } = listen;
-        for (wanted, what) in [(tls.is_some(), "tls"), (*proxy_protocol, "proxy_protocol"), (*half_close, "half_close")]
-        {
-            if wanted {
-                missing.push(format!("listener {address}: `{what}` is not in this version"));
-            }
-        }
-    }
-    if missing.is_empty() {
-        Ok(from.iter().map(|listen| listen.address).collect())
-    } else {
-        Err(StartError::Setting(missing.join("; ")))
-    }
 }

@@ -14,13 +14,13 @@ use crate::observe::names;
 /// How long accepting pauses when the system has no descriptors or memory left, or the limit is reached.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Starts accepting.
-pub fn start(worker: &Rc<Worker>, listener: StdListener) -> io::Result<JoinHandle<()>> {
+/// Starts accepting. `at`: which of the worker's listeners it is.
+pub fn start(worker: &Rc<Worker>, at: usize, listener: StdListener) -> io::Result<JoinHandle<()>> {
     let listener = TcpListener::from_std(listener)?;
-    Ok(spawn_local(accept(Rc::clone(worker), listener)))
+    Ok(spawn_local(accept(Rc::clone(worker), at, listener)))
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: Rc<Worker>, at: usize, listener: TcpListener) {
     let mut stopped = std::pin::pin!(worker.stop.notified());
     stopped.as_mut().enable();
     while !worker.stopping.get() {
@@ -33,7 +33,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
             () = stopped.as_mut() => break,
         };
-        if !take(&worker, accepted) {
+        if !take(&worker, at, accepted) {
             pause(stopped.as_mut()).await;
         }
     }
@@ -51,7 +51,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                     stream.set_nonblocking(true)?;
                     Ok((TcpStream::from_std(stream)?, peer))
                 });
-                if !take(&worker, stream) {
+                if !take(&worker, at, stream) {
                     return;
                 }
             }
@@ -60,11 +60,11 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
 }
 
 /// False: accepting should pause.
-fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
+fn take(worker: &Rc<Worker>, at: usize, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
     match accepted {
         Ok((stream, peer)) => {
             worker.forward.metrics.cells().accepted.add(1);
-            place(worker, stream, peer);
+            place(worker, at, stream, peer);
             true
         }
         Err(error) => match error.kind() {
@@ -80,17 +80,17 @@ fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) -> b
 }
 
 /// Keeps a connection, or hands it to a worker that has clearly fewer.
-fn place(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn place(worker: &Rc<Worker>, at: usize, stream: TcpStream, peer: SocketAddr) {
     let chosen = worker.placement.place(worker.index);
     if chosen == worker.index || worker.stopping.get() {
         if chosen != worker.index {
             worker.placement.leave(chosen);
             worker.placement.count(worker.index);
         }
-        return worker.begin(stream, peer);
+        return worker.begin(at, stream, peer);
     }
     worker.forward.metrics.cells().handed_over.add(1);
-    let handed = stream.into_std().map(|stream| worker.outboxes[chosen].try_send((stream, peer)));
+    let handed = stream.into_std().map(|stream| worker.outboxes[chosen].try_send((at, stream, peer)));
     if !matches!(handed, Ok(Ok(()))) {
         worker.placement.leave(chosen);
         tracing::warn!(%peer, "a connection could not be handed over and is closed");

@@ -20,6 +20,7 @@ use super::timer::Timer;
 use super::worker::Worker;
 use crate::engine::time::Millis;
 use crate::forward::connection::{NEVER, Phase};
+use crate::forward::passthrough::pass_through;
 use crate::forward::request::answer;
 use crate::forward::wait::after;
 use crate::forward::{Connection, Received};
@@ -36,8 +37,13 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, connection: Rc<Connection>) {
     let mut served = Served::new(worker, &connection);
     let mut socket = Watched::new(transport, &connection, Bytes::new());
+    if connection.tls.as_ref().is_some_and(|tls| tls.h2) {
+        return h2::serve(worker, socket, &connection).await;
+    }
     loop {
-        if !served.readable(&socket).await {
+        if !served.readable(&mut socket).await {
+            // An encrypted connection is told its end, if that can be written at once.
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_shutdown(cx).is_ready())).await;
             return;
         }
         let forward = Rc::clone(&worker.forward);
@@ -47,7 +53,8 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
             async { Ok::<_, Infallible>(answered.await) }
         });
-        let mut http = Box::new(worker.http.serve_connection(TokioIo::new(socket), service));
+        let builder = if connection.entrance.half_close { &worker.half_closing } else { &worker.http };
+        let mut http = Box::new(builder.serve_connection(TokioIo::new(socket), service));
         let end = poll_fn(|cx| served.poll_http(Pin::new(&mut *http), cx)).await;
         let parts = http.into_parts();
         socket = parts.io.into_inner();
@@ -73,6 +80,20 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             End::Cut => return,
         }
     }
+}
+
+/// Passes bytes on to an instance of `host`, without HTTP. `read`: what was read already.
+pub async fn pass<T: Transport + 'static>(
+    worker: &Rc<Worker>,
+    transport: T,
+    connection: Rc<Connection>,
+    host: &str,
+    read: Bytes,
+) {
+    let mut served = Served::new(worker, &connection);
+    let socket = Watched::new(transport, &connection, Bytes::new());
+    let mut passing = pin!(pass_through(Rc::clone(&worker.forward), Rc::clone(&connection), host, socket, read));
+    poll_fn(|cx| served.poll_with_timer(passing.as_mut(), cx)).await;
 }
 
 /// Why HTTP stopped on a connection.
@@ -115,7 +136,7 @@ impl Served {
     }
 
     /// Waits for the next byte. False: there will be none.
-    async fn readable<T: Transport>(&mut self, socket: &Watched<T>) -> bool {
+    async fn readable<T: Transport>(&mut self, socket: &mut Watched<T>) -> bool {
         let expires = self.connection.since.get().plus(self.keep_alive).min(self.last_at);
         poll_fn(|cx| {
             self.connection.remember(cx);
@@ -173,7 +194,7 @@ impl Served {
             Phase::Idle if now >= since.plus(self.keep_alive) => Some(End::Cut),
             Phase::Idle if flushed && now >= since.plus(self.limits.rest_after) => Some(End::Rested),
             Phase::Head if now >= after(since, self.limits.head) => Some(End::TooSlow),
-            Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel => None,
+            Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel | Phase::Streams => None,
         }
     }
 
@@ -184,7 +205,7 @@ impl Served {
         let own = match connection.phase.get() {
             Phase::Idle => since.plus(self.keep_alive.min(self.limits.rest_after)),
             Phase::Head => after(since, self.limits.head),
-            Phase::Busy | Phase::Tunnel => NEVER,
+            Phase::Busy | Phase::Tunnel | Phase::Streams => NEVER,
         };
         let all = [
             own,

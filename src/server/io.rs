@@ -15,12 +15,12 @@ use crate::upstream::wire::poll_write_pieces;
 
 /// What a connection can be served on.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// Ready when a read may give something, an end or an error included. Takes nothing out.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Ready when a read may give something, an end or an error included. Gives nothing out.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 impl Transport for TcpStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 }
@@ -49,7 +49,7 @@ impl<T: Transport> Watched<T> {
     }
 
     /// Ready when there is something to read.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.first.is_empty() { self.transport.poll_readable(cx) } else { Poll::Ready(Ok(())) }
     }
 
@@ -86,7 +86,7 @@ impl<T: Transport> Watched<T> {
         }
     }
 
-    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+    fn wrote<R>(&self, polled: &Poll<R>) {
         match polled {
             Poll::Ready(_) => self.connection.write_blocked.set(NEVER),
             Poll::Pending if self.connection.write_blocked.get() == NEVER => {
@@ -173,7 +173,10 @@ impl<T: Transport> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(cx)
+        // Of an encrypted transport this is a write: its last record may still wait for the client.
+        let polled = Pin::new(&mut self.transport).poll_flush(cx);
+        self.wrote(&polled);
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,18 +1,23 @@
 //! Accepting connections and running them: workers, limits, drain.
 //!
 //! In reading order: [`listen`] binds, [`plane`] starts and stops the workers, [`worker`] is one of them, [`accept`] its
-//! acceptors, [`connection`] drives one client connection, [`h2`] one over HTTP/2, [`io`] watches its socket.
+//! acceptors, [`entry`] begins a connection ([`proxy_protocol`], [`tls`]), [`connection`] drives one client connection,
+//! [`h2`] one over HTTP/2, [`io`] watches its socket.
 
 pub mod accept;
 pub mod connection;
+pub mod entry;
 pub mod h2;
 pub mod io;
 pub mod listen;
+pub mod passthrough;
 pub mod placement;
 pub mod plane;
+pub mod proxy_protocol;
 pub mod settings;
 pub mod timer;
+pub mod tls;
 pub mod worker;
 
 pub use plane::{DataPlane, Drained};
-pub use settings::{H2Limits, Limits};
+pub use settings::{H2Limits, Limits, Listen};

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::listen;
 use super::placement::Placement;
-use super::settings::Limits;
+use super::settings::{Limits, Listen};
 use super::worker::{self, Drain, Seed};
 use crate::forward::Shared;
 
@@ -42,11 +42,11 @@ impl DataPlane {
     ///
     /// # Errors
     /// An address cannot be bound, or a thread or its runtime cannot be made.
-    pub async fn start(listen: &[SocketAddr], shared: &Shared, limits: &Limits) -> io::Result<Self> {
+    pub async fn start(listen: Vec<Listen>, shared: &Shared, limits: &Limits) -> io::Result<Self> {
         let count = shared.workers.max(1);
         let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
-        for address in listen {
-            let (bound, listeners) = listen::bind(*address, count, limits.backlog)?;
+        for listen in &listen {
+            let (bound, listeners) = listen::bind(listen.address, count, limits.backlog)?;
             addresses.push(bound);
             sockets.push(listeners.into_iter());
         }
@@ -60,6 +60,7 @@ impl DataPlane {
                 index,
                 shared: shared.clone(),
                 limits: limits.clone(),
+                listen: listen.clone(),
                 listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
                 inbox,
                 outboxes: outboxes.clone(),

@@ -1,10 +1,43 @@
-//! Limits on connections. Durations in milliseconds, sizes in bytes; HARDENING.md argues the defaults.
+//! Where clients connect, and limits on their connections. Durations in milliseconds, sizes in bytes; HARDENING.md
+//! argues the defaults.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::passthrough::Passes;
+use super::tls::Terminator;
+use crate::forward::connection::Entrance;
+
+/// One listening address.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Port 0: chosen by the system.
+    pub address: SocketAddr,
+    /// `None`: plain.
+    pub tls: Option<Arc<Terminator>>,
+    /// Connections begin with a PROXY protocol head, and come from trusted proxies only. Default off.
+    pub proxy_protocol: bool,
+    /// Bytes are passed on unread, and no HTTP is spoken. Default `None`.
+    pub passes: Option<Passes>,
+    /// What holds for every request that comes in here.
+    pub entrance: Entrance,
+}
+
+impl Listen {
+    /// Plain HTTP.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None, proxy_protocol: false, passes: None, entrance: Entrance::default() }
+    }
+}
 
 /// Limits on client connections; the same for every worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// For a request's head, from its first byte. Default 10 s; then 408.
     pub head: u64,
+    /// For a TLS handshake. Default 10 s; then the connection is cut.
+    pub tls_handshake: u64,
     /// A request's head. Default 64 KiB; above it 431.
     pub head_size: usize,
     /// Fields of a head. Default 100; above it 431.
@@ -39,7 +72,7 @@ pub struct H2Limits {
     /// Bytes of answers that wait for the client, over all streams. Default 64 KiB.
     pub send_buffer: usize,
     /// Requests that the client takes back within 10 s, before it is given up if they are also most of what it asked.
-    /// Default 100.
+    /// Default 50.
     pub resets: u32,
 }
 
@@ -51,7 +84,7 @@ impl Default for H2Limits {
             connection_window: 1024 * 1024,
             header_list: 64 * 1024,
             send_buffer: 64 * 1024,
-            resets: 100,
+            resets: 50,
         }
     }
 }
@@ -60,6 +93,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head: 10_000,
+            tls_handshake: 10_000,
             head_size: 64 * 1024,
             fields: 100,
             keep_alive: 60_000,

@@ -14,13 +14,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use super::accept;
-use super::connection::serve;
+use super::entry::enter;
 use super::h2::date::Date;
 use super::placement::Placement;
-use super::settings::Limits;
+use super::settings::{Limits, Listen};
 use crate::forward;
 use crate::forward::Connection;
-use crate::forward::connection::Phase;
+use crate::forward::connection::{Entrance, Phase, Tls};
 
 /// What a worker's thread is started with.
 pub struct Seed {
@@ -30,7 +30,9 @@ pub struct Seed {
     pub shared: forward::Shared,
     /// Limits.
     pub limits: Limits,
-    /// Its listening sockets.
+    /// The listeners, in order.
+    pub listen: Vec<Listen>,
+    /// Its listening sockets, one for each.
     pub listeners: Vec<StdListener>,
     /// Connections that other workers hand over.
     pub inbox: mpsc::Receiver<Handed>,
@@ -42,8 +44,8 @@ pub struct Seed {
     pub drain: oneshot::Receiver<Drain>,
 }
 
-/// A connection on its way to another worker.
-pub type Handed = (StdStream, SocketAddr);
+/// A connection on its way to another worker, and the listener that it came by.
+pub type Handed = (usize, StdStream, SocketAddr);
 
 /// The order to stop.
 #[derive(Debug)]
@@ -65,8 +67,14 @@ pub struct Worker {
     pub forward: Rc<forward::Worker>,
     /// Limits.
     pub limits: Rc<Limits>,
+    /// The listeners.
+    pub listen: Vec<Listen>,
+    /// What holds for the requests of each.
+    entrances: Vec<Rc<Entrance>>,
     /// How HTTP/1 is served.
     pub http: http1::Builder,
+    /// The same for listeners with `half_close`.
+    pub half_closing: http1::Builder,
     /// How HTTP/2 is served.
     pub h2: h2::server::Builder,
     /// The Date field of answers over HTTP/2.
@@ -81,7 +89,8 @@ pub struct Worker {
     closing: Cell<bool>,
     /// Tells acceptors that `stopping` was set.
     pub stop: Notify,
-    open: RefCell<FxHashMap<u64, Rc<Connection>>>,
+    /// `None`: not greeted yet (a handshake).
+    open: RefCell<FxHashMap<u64, Option<Rc<Connection>>>>,
     next: Cell<u64>,
     /// Told when a connection ends while draining.
     ended: Notify,
@@ -97,9 +106,10 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         Err(error) => return drop(ready.send(Err(error))),
     };
     runtime.block_on(async {
-        let Seed { index, shared, limits, listeners, inbox, outboxes, placement, drain } = seed;
-        let worker = Rc::new(Worker::new(index, shared, limits, placement, outboxes));
-        let acceptors: io::Result<Vec<_>> = listeners.into_iter().map(|l| accept::start(&worker, l)).collect();
+        let Seed { index, shared, limits, listen, listeners, inbox, outboxes, placement, drain } = seed;
+        let worker = Rc::new(Worker::new(index, shared, limits, listen, placement, outboxes));
+        let acceptors: io::Result<Vec<_>> =
+            listeners.into_iter().enumerate().map(|(at, socket)| accept::start(&worker, at, socket)).collect();
         let acceptors = match acceptors {
             Ok(acceptors) => acceptors,
             Err(error) => return drop(ready.send(Err(error))),
@@ -126,6 +136,7 @@ impl Worker {
         index: usize,
         shared: forward::Shared,
         limits: Limits,
+        listen: Vec<Listen>,
         placement: Placement,
         outboxes: Vec<mpsc::Sender<Handed>>,
     ) -> Self {
@@ -134,10 +145,15 @@ impl Worker {
         http.header_read_timeout(None);
         http.max_buf_size(limits.head_size.max(8 * 1024)).max_header_size(limits.head_size);
         http.max_headers(limits.fields).half_close(false);
+        let mut half_closing = http.clone();
+        half_closing.half_close(true);
         Self {
             index,
             forward: forward::Worker::new(shared, index),
+            entrances: listen.iter().map(|listen| Rc::new(listen.entrance.clone())).collect(),
+            listen,
             http,
+            half_closing,
             h2: super::h2::builder(&limits),
             date: Date::default(),
             limits: Rc::new(limits),
@@ -153,20 +169,33 @@ impl Worker {
     }
 
     /// Serves a connection that is counted for this worker already.
-    pub fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    pub fn begin(self: &Rc<Self>, listener: usize, stream: TcpStream, peer: SocketAddr) {
         let worker = Rc::clone(self);
-        let trusted = &self.forward.settings.trusted_proxies;
-        let trusted = !trusted.is_empty() && trusted.iter().any(|net| net.contains(&peer.ip().to_canonical()));
-        self.forward.clock.read();
-        let connection = Rc::new(Connection::new(Rc::clone(&self.forward.clock), peer, trusted, None));
-        connection.closing.set(self.closing.get());
         let id = self.next.replace(self.next.get() + 1);
-        self.open.borrow_mut().insert(id, Rc::clone(&connection));
+        self.open.borrow_mut().insert(id, None);
         self.forward.metrics.cells().connections.add(1);
         spawn_local(async move {
-            let _open = Open { worker: &worker, id };
-            serve(&worker, stream, connection).await;
+            let _open = Open { worker: Rc::clone(&worker), id };
+            enter(worker, id, listener, stream, peer).await;
         });
+    }
+
+    /// What the exchanges of a connection share, once it is known who the client is.
+    pub fn register(&self, id: u64, listener: usize, peer: SocketAddr, tls: Option<Tls>) -> Rc<Connection> {
+        self.forward.clock.read();
+        let entrance = Rc::clone(&self.entrances[listener]);
+        let connection =
+            Rc::new(Connection::new(Rc::clone(&self.forward.clock), peer, self.trusts(peer), tls, entrance));
+        connection.closing.set(self.closing.get());
+        self.open.borrow_mut().insert(id, Some(Rc::clone(&connection)));
+        connection
+    }
+
+    /// Whether it is one of the trusted proxies.
+    #[must_use]
+    pub fn trusts(&self, peer: SocketAddr) -> bool {
+        let trusted = &self.forward.settings.trusted_proxies;
+        !trusted.is_empty() && trusted.iter().any(|net| net.contains(&peer.ip().to_canonical()))
     }
 
     /// Waits for the connections to end; returns how many were left.
@@ -175,7 +204,7 @@ impl Worker {
         // would be closed over them.
         tokio::time::sleep(LAST_LOOK).await;
         self.closing.set(true);
-        for connection in self.open.borrow().values() {
+        for connection in self.open.borrow().values().flatten() {
             connection.closing.set(true);
             connection.wake();
         }
@@ -190,24 +219,30 @@ impl Worker {
             return 0;
         }
         let mut told = 0;
-        for connection in self.open.borrow().values().filter(|open| open.phase.get() == Phase::Tunnel) {
+        for connection in self
+            .open
+            .borrow()
+            .values()
+            .flatten()
+            .filter(|open| matches!(open.phase.get(), Phase::Tunnel | Phase::Streams))
+        {
             connection.going_away.set(true);
             connection.wake();
             told += 1;
         }
         let _ = tokio::time::timeout(goodbye, all_ended()).await;
         let open = self.open.borrow();
-        told + open.values().filter(|open| !open.going_away.get()).count()
+        told + open.values().filter(|open| !open.as_ref().is_some_and(|open| open.going_away.get())).count()
     }
 }
 
 /// Counts a connection while its task lives.
-struct Open<'w> {
-    worker: &'w Worker,
+struct Open {
+    worker: Rc<Worker>,
     id: u64,
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.worker.open.borrow_mut().remove(&self.id);
         self.worker.placement.leave(self.worker.index);
@@ -218,9 +253,9 @@ impl Drop for Open<'_> {
 
 /// Serves what other workers accepted and have too many of.
 async fn take_over(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Handed>) {
-    while let Some((stream, peer)) = inbox.recv().await {
+    while let Some((at, stream, peer)) = inbox.recv().await {
         match TcpStream::from_std(stream) {
-            Ok(stream) => worker.begin(stream, peer),
+            Ok(stream) => worker.begin(at, stream, peer),
             Err(error) => {
                 tracing::warn!(%error, "a connection that was handed over is lost");
                 worker.placement.leave(worker.index);

@@ -82,9 +82,9 @@ where
         }
     }
 
-    /// Whether a request is lost to it once it was given, even if the instance has not looked at it.
+    /// Whether it is a stream of HTTP/2. A request that was given to it does not come back.
     #[must_use]
-    pub fn keeps_request(&self) -> bool {
+    pub fn is_h2(&self) -> bool {
         matches!(self, Self::H2(_))
     }
 

@@ -2,20 +2,25 @@
 //!
 //! In reading order: [`link`] is what a request holds of one, [`http1`] a connection of its own, [`h2`] a stream of a
 //! shared one; [`peer`] is the worker's side of one endpoint with its idle and shared connections, [`peers`] all of them;
-//! [`received`] is a body that comes in, [`wire`] the socket; [`checks`] asks instances on its own account, from the
+//! [`received`] is a body that comes in, [`dial`] makes the [`wire`], by what [`trust`] believes; [`checks`] asks instances on its own account, from the
 //! control plane.
 
+pub mod dial;
 pub mod h2;
 pub mod http1;
 pub mod link;
 pub mod peer;
 pub mod peers;
+mod proxy_head;
 pub mod received;
+pub mod trust;
 pub mod wire;
 
 pub mod checks;
 
+pub use dial::Dial;
 pub use link::Link;
 pub use peer::Peer;
 pub use peers::Peers;
 pub use received::Received;
+pub use trust::Trusts;

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,17 @@ use std::time::Duration;
 use http::HeaderMap;
 use http_body::Body;
 
+use super::dial::Dial;
 use super::h2::{Stream, pool::Pool};
-use super::http1::Http1;
-use super::link::Link;
+use super::http1::{Http1, Open};
+use super::link::{Link, Raw, RawStream};
+use super::trust::Trusts;
 use super::wire::Wire;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Protocol;
 use crate::engine::snapshot::{Endpoint, Live};
 use crate::engine::time::Millis;
+use crate::engine::upstream::Upstream;
 
 /// Idle links kept for one endpoint by one worker.
 const MAX_IDLE: usize = 256;
@@ -35,8 +39,11 @@ pub struct Peer<B: Body + 'static> {
     pub instance: Arc<Instance>,
     /// What is known. Shared with the other workers and the publisher.
     pub live: Arc<Live>,
-    /// What it speaks, by its label.
+    /// What it speaks, by the rules or its label.
     pub protocol: Protocol,
+    /// What the rules say of it.
+    pub(super) upstream: Rc<Upstream>,
+    dial: Dial,
     /// Survives a change of the instance's labels.
     links: Rc<Links<B>>,
 }
@@ -48,6 +55,8 @@ pub struct Ask {
     pub protocol: Protocol,
     /// The request may be sent again when the connection turns out to be dead.
     pub repeatable: bool,
+    /// On whose behalf.
+    pub client: Option<SocketAddr>,
     /// It asks for a change of protocol.
     pub tunnel: bool,
 }
@@ -62,6 +71,8 @@ struct Links<B: Body + 'static> {
     trust: Cell<u64>,
     /// The most that it may be trusted: what the instance said, or the default.
     told: Cell<u64>,
+    /// Why TLS failed last, as it was logged.
+    told_of: RefCell<String>,
 }
 
 impl<B> Peer<B>
@@ -69,16 +80,31 @@ where
     B: Body<Data = bytes::Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    /// `label`: the key of the label that names the protocol.
-    pub(super) fn new(endpoint: &Endpoint, label: &str, known: Option<&Self>) -> Self {
+    /// `label`: the key of the label that names the protocol. Connections of a peer that was reached in another way are
+    /// not taken over.
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        upstream: &Rc<Upstream>,
+        label: &str,
+        trusts: &Trusts,
+        known: Option<&Self>,
+    ) -> Self {
+        let dial = Dial::of(&endpoint.instance, upstream, trusts);
+        let known = known.filter(|known| known.upstream == *upstream && known.dial.reaches_alike(&dial));
         let links = known.map_or_else(|| Rc::new(Links::new()), |known| Rc::clone(&known.links));
-        let protocol = Protocol::of_label(endpoint.instance.labels.value(label));
-        Self { instance: Arc::clone(&endpoint.instance), live: Arc::clone(&endpoint.live), protocol, links }
+        let labelled = || Protocol::of_label(endpoint.instance.labels.value(label));
+        let protocol = match dial.is_personal() {
+            true => Protocol::Http1,
+            false => upstream.protocol.unwrap_or_else(labelled),
+        };
+        let (instance, live) = (Arc::clone(&endpoint.instance), Arc::clone(&endpoint.live));
+        Self { instance, live, protocol, upstream: Rc::clone(upstream), dial, links }
     }
 
     /// A connection that is open already, for what `ask` wants.
     pub fn take(&self, ask: &Ask, now: Millis) -> Option<Link<B>> {
         match ask.protocol {
+            Protocol::Http1 if self.dial.is_personal() => None,
             Protocol::Http1 => self.take_idle(now, ask.repeatable).map(Link::Http1),
             // Whether it takes tunnels has to be waited for.
             Protocol::H2 if ask.tunnel => None,
@@ -110,22 +136,52 @@ where
     /// opening a connection that several wait for.
     pub async fn connect(&self, ask: &Ask, limit: Duration, now: Millis) -> io::Result<Link<B>> {
         if ask.protocol == Protocol::H2 {
-            let addr = self.instance.addr;
-            let slot = self.links.shared.connect(move || Wire::dial(addr), &self.links.open, limit, now).await?;
+            let dial = self.dial.clone();
+            let dial = move || {
+                let dial = dial.clone();
+                async move { dial.wire(Protocol::H2, None).await }
+            };
+            let slot = self.links.shared.connect(dial, &self.links.open, limit, now).await;
+            let slot = slot.inspect_err(|error| self.tell(error))?;
             if !ask.tunnel || slot.on.takes_tunnels() {
                 return Ok(Link::H2(Box::new(Stream::new(slot))));
             }
             // Without extended CONNECT a change of protocol is possible over HTTP/1 only.
         }
-        let wire = Wire::dial(self.instance.addr).await?;
+        let wire = self.dial.wire(Protocol::Http1, ask.client).await.inspect_err(|error| self.tell(error))?;
         Http1::new(wire, &self.links.open).await.map(Link::Http1)
+    }
+
+    /// A bare connection for bytes of any kind. The caller bounds the time.
+    pub async fn connect_bare(&self, client: SocketAddr) -> io::Result<Raw> {
+        let wire = Wire::Plain(self.dial.socket(Some(client)).await?);
+        Ok(Raw { stream: RawStream::Wire(wire, Open::new(&self.links.open)), read: bytes::Bytes::new() })
+    }
+
+    /// Whether connections to it are encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.dial.is_encrypted()
+    }
+
+    /// Says why TLS fails, once for each reason: the status alone would not.
+    fn tell(&self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::InvalidData {
+            return;
+        }
+        let words = error.to_string();
+        if *self.links.told_of.borrow() != words {
+            let Instance { service, id, addr, .. } = &*self.instance;
+            tracing::warn!(%service, instance = %id, %addr, error = %words, "TLS to an instance fails");
+            self.links.told_of.replace(words);
+        }
     }
 
     /// Takes a link back after an exchange. One with anything left of the exchange is closed.
     pub fn give_back(&self, link: Link<B>, now: Millis) {
         match link {
             Link::Http1(mut link) => {
-                if link.is_reusable() && self.links.idle.borrow().len() < MAX_IDLE {
+                if !self.dial.is_personal() && link.is_reusable() && self.links.idle.borrow().len() < MAX_IDLE {
                     link.rest(now);
                     self.links.idle.borrow_mut().push(link);
                 }
@@ -194,6 +250,7 @@ impl<B: Body + 'static> Links<B> {
             open: Rc::default(),
             trust: Cell::new(UNLEARNT_IDLE_MS),
             told: Cell::new(UNLEARNT_IDLE_MS),
+            told_of: RefCell::default(),
         }
     }
 

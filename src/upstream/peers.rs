@@ -10,8 +10,10 @@ use http_body::Body;
 use rustc_hash::FxHashMap;
 
 use super::peer::Peer;
+use super::trust::Trusts;
 use crate::engine::snapshot::Endpoint;
 use crate::engine::time::Millis;
+use crate::engine::upstream::Upstream;
 
 /// A worker's peers by the id of their live state.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub struct Peers<B: Body + 'static> {
     known: RefCell<FxHashMap<u64, Rc<Peer<B>>>>,
     /// The key of the label that names an instance's protocol.
     protocol_label: Box<str>,
+    trusts: Arc<Trusts>,
 }
 
 impl<B> Peers<B>
@@ -28,17 +31,18 @@ where
 {
     /// None yet. `protocol_label`: the key of the label that names an instance's protocol.
     #[must_use]
-    pub fn new(protocol_label: &str) -> Self {
-        Self { known: RefCell::default(), protocol_label: protocol_label.into() }
+    pub fn new(protocol_label: &str, trusts: Arc<Trusts>) -> Self {
+        Self { known: RefCell::default(), protocol_label: protocol_label.into(), trusts }
     }
 
-    /// The worker's side of an endpoint.
-    pub fn of(&self, endpoint: &Endpoint) -> Rc<Peer<B>> {
+    /// The worker's side of an endpoint. `upstream`: what the rules say of its service.
+    pub fn of(&self, endpoint: &Endpoint, upstream: &Rc<Upstream>) -> Rc<Peer<B>> {
         let mut known = self.known.borrow_mut();
-        let peer =
-            known.entry(endpoint.live.id).or_insert_with(|| Rc::new(Peer::new(endpoint, &self.protocol_label, None)));
-        if !Arc::ptr_eq(&peer.instance, &endpoint.instance) {
-            *peer = Rc::new(Peer::new(endpoint, &self.protocol_label, Some(peer)));
+        let fresh = |before| Rc::new(Peer::new(endpoint, upstream, &self.protocol_label, &self.trusts, before));
+        let peer = known.entry(endpoint.live.id).or_insert_with(|| fresh(None));
+        let same_terms = Rc::ptr_eq(&peer.upstream, upstream) || peer.upstream == *upstream;
+        if !Arc::ptr_eq(&peer.instance, &endpoint.instance) || !same_terms {
+            *peer = fresh(Some(peer));
         }
         Rc::clone(peer)
     }

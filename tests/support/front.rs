@@ -54,7 +54,8 @@ impl Authority {
         std::fs::write(path, &self.pem).expect("written");
     }
 
-    fn roots(&self) -> Arc<RootCertStore> {
+    /// What a client that believes it needs.
+    pub fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM")).expect("a certificate");
         Arc::new(roots)

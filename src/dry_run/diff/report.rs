@@ -225,14 +225,16 @@ impl Load {
 
 impl Class {
     fn text(&self, out: &mut String) {
-        let (share, from, to) = (percent(self.share), self.from.shown(), self.to.shown());
+        let (share, from, to) = (percent(self.share), self.from.words(), self.to.words());
         let _ = writeln!(out, "  {share} ({:.1} requests): {from} -> {to}: {}", self.requests, self.why.words());
         examples(out, &self.examples);
     }
 }
 
 impl Stop {
-    fn shown(&self) -> String {
+    /// In words: `web/testers to gray`.
+    #[must_use]
+    pub fn words(&self) -> String {
         [&*self.rule, &*self.goal].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" to ")
     }
 }

@@ -194,7 +194,7 @@ impl Moves<'_> {
     /// where none is found soon.
     fn witness(&mut self, captured: &Captured, key: &ClassKey, own: Draw) -> Draw {
         let (old, new, request) = (self.scene.old, self.scene.new, &captured.request);
-        let trusts = |table: &Table| table.router.trusts(&request.host, &request.path, request.client);
+        let trusts = |table: &Table| table.router.trusts(&request.host, &request.path, request.sender());
         let (view, trusted) = (request.view(trusts(old)), trusts(new));
         let draws = std::iter::once(own).chain((0..WITNESS_DRAWS).map(|nth| own.fork(WITNESS_STREAM + nth)));
         for draw in draws {
@@ -219,7 +219,7 @@ impl Tally for Moves<'_> {
     fn request(&mut self, line: u64, captured: &Captured) {
         let scene = self.scene;
         let request = &captured.request;
-        let trusts = |table: &Table| table.router.trusts(&request.host, &request.path, request.client);
+        let trusts = |table: &Table| table.router.trusts(&request.host, &request.path, request.sender());
         let draw = scene.luck.of(line, captured);
         let view = request.view(trusts(scene.old));
         let found = compare(scene.old, scene.new, &view, trusts(scene.new), draw, &mut self.scratches);

@@ -70,7 +70,7 @@ pub struct Placed {
 #[must_use]
 pub fn place(scene: &Scene<'_>, captured: &Captured, draw: Draw, scratch: &mut Scratch) -> Placed {
     let (request, router) = (&captured.request, &scene.table.router);
-    let view = request.view(router.trusts(&request.host, &request.path, request.client));
+    let view = request.view(router.trusts(&request.host, &request.path, request.sender()));
     let decision = decide(scene.table, &view, draw, scratch, &mut NoTrace);
     let (outcome, picked) = settle(scene.table, &decision, draw, scene.luck.now, &mut NoTrace);
     Placed { decision, outcome, picked }

@@ -69,7 +69,7 @@ pub(super) fn judge(world: &World, rules: &Rules, case: &Case, explain: &Explain
     verdict.request = format!("{} {}", request.method, url(&request));
     verdict.explain = explain.request(&request, &case.test.headers, Draw(0));
     let standing = Standing { world, down: &case.test.down };
-    let view = request.view(world.router().trusts(&request.host, &request.path, request.client));
+    let view = request.view(world.router().trusts(&request.host, &request.path, request.sender()));
     let mut watch = Watch::default();
     let decision = decide(&standing, &view, Draw(0), &mut Scratch::new(), &mut watch);
     let judged = Judged {
@@ -237,6 +237,7 @@ fn request(case: &Case, rules: &Rules) -> Result<TrafficRequest, String> {
         query,
         headers,
         client: test.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical(),
+        peer: None,
         sni: None,
         san: Vec::new(),
         draw: None,

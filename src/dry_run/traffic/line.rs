@@ -28,6 +28,8 @@ struct Line<'l> {
     #[serde(default)]
     client: Option<String>,
     #[serde(default)]
+    peer: Option<IpAddr>,
+    #[serde(default)]
     sni: Option<String>,
     #[serde(default)]
     san: Vec<String>,
@@ -62,6 +64,7 @@ fn captured(line: Line<'_>, fallback: &str) -> Result<Captured, TrafficError> {
     request.scheme = line.scheme.unwrap_or(request.scheme);
     request.headers = line.headers.0;
     request.client = client;
+    request.peer = line.peer.map(|peer| peer.to_canonical());
     request.sni = line.sni;
     request.san = line.san;
     request.draw = line.draw.as_ref().map(draw).transpose()?;
@@ -83,6 +86,7 @@ pub(super) fn request(method: &str, host: &str, target: &str) -> Result<TrafficR
         query,
         headers: HeaderMap::new(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        peer: None,
         sni: None,
         san: Vec::new(),
         draw: None,

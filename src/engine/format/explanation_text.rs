@@ -164,6 +164,8 @@ impl Explanation {
             on.extend(set.then(|| word.to_owned()));
         }
         on.extend(retry.statuses.iter().map(u16::to_string));
+        let names = crate::engine::grpc::NAMES.iter().enumerate().filter(|(status, _)| retry.grpc >> status & 1 == 1);
+        on.extend(names.map(|(_, name)| (*name).to_owned()));
         writeln!(
             out,
             "limits   connect {}, first_byte {}, idle {}, total {}, stream_idle {}, max_stream_age {}",

@@ -60,6 +60,7 @@ pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics
         overload: file.overload,
         check: file.check.clone(),
         slow_start: file.slow_start,
+        upstream: file.upstream.clone().unwrap_or_default(),
         locality: file.locality.clone().unwrap_or_default(),
         lanes: file.lanes.clone(),
         cookie: cookie::name(&file.service.value),

@@ -16,6 +16,7 @@ use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
 use crate::engine::rules::{Else, Lanes, RuleFile};
+use crate::engine::upstream::Upstream;
 
 /// Index of a file in [`Router::files`].
 pub type FileIdx = u32;
@@ -58,6 +59,8 @@ pub struct RouterFile {
     pub check: Option<Check>,
     /// Slow start of the service in ms; 0: off.
     pub slow_start: u64,
+    /// How the service's instances are spoken to.
+    pub upstream: Upstream,
     /// Locality preference; `prefer` is empty when the file has none.
     pub locality: Locality,
     /// Lane isolation.

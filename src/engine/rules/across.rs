@@ -38,7 +38,8 @@ pub(super) fn pairs(files: &[(Parsed, bool)], out: &mut Diagnostics) {
     }
 }
 
-/// Files for one service agree on `check`, `eject`, `overload` and `slow_start`, or one of them has it (E018). What one has
+/// Files for one service agree on `check`, `eject`, `overload`, `slow_start` and `upstream`, or one of them has it
+/// (E018). What one has
 /// then holds for all of them.
 pub(super) fn health(files: &mut [(Parsed, bool)], out: &mut Diagnostics) {
     let mut services: HashMap<Text, Vec<usize>> = HashMap::new();
@@ -50,6 +51,8 @@ pub(super) fn health(files: &mut [(Parsed, bool)], out: &mut Diagnostics) {
     for group in groups {
         agree(files, &group, out, "check", |p| (p.check_at, p.file.check.clone()), |p, v| p.file.check = v);
         agree(files, &group, out, "eject", |p| (p.eject_at, p.file.eject.clone()), |p, v| p.file.eject = v);
+        let upstream = |p: &Parsed| (p.upstream_at, p.file.upstream.clone());
+        agree(files, &group, out, "upstream", upstream, |p, v| p.file.upstream = v);
         agree(files, &group, out, "overload", |p| (p.overload_at, p.file.overload), |p, v| p.file.overload = v);
         let slow_start = |p: &Parsed| (p.slow_start_at, p.slow_start_at.map(|_| p.file.slow_start));
         agree(files, &group, out, "slow_start", slow_start, |p, v| p.file.slow_start = v.unwrap_or(0));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::read::Reader;
 use super::ruleset::{Else, RuleFile};
-use super::{cases, check, health, labels, overload, places, policies, pools, rule};
+use super::{cases, check, health, labels, overload, places, policies, pools, rule, upstream};
 use crate::engine::diagnostic::{Diagnostics, Source, Span, Spanned, nearest};
 use crate::engine::label::Text;
 use crate::engine::yaml::{self, Node};
@@ -15,6 +15,7 @@ pub(super) struct Parsed {
     pub(super) check_at: Option<Span>,
     pub(super) eject_at: Option<Span>,
     pub(super) slow_start_at: Option<Span>,
+    pub(super) upstream_at: Option<Span>,
     pub(super) overload_at: Option<Span>,
     /// Whether hosts and paths could be read, so that they can be compared with other files'.
     pub(super) claims: bool,
@@ -58,12 +59,14 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
     let overload = top.take("overload").map(|node| overload::overload(r, node));
     let check = top.take("check").and_then(|node| check::check(r, node));
     let slow_start = top.take("slow_start").and_then(|node| r.duration(node, 0..=86_400_000)).unwrap_or(0);
+    let upstream = top.take("upstream").map(|node| upstream::upstream(r, node));
     let tests = top.take("tests").map_or_else(Vec::new, |node| {
         let rules: Vec<Text> = rules.iter().map(|rule| Text::clone(&rule.name.value)).collect();
         cases::cases(r, node, &rules, &names)
     });
     let at = |key| top.key_span(key);
     let (check_at, eject_at, slow_start_at) = (at("check"), at("eject"), at("slow_start"));
+    let upstream_at = at("upstream");
     let overload_at = at("overload");
     r.close(top);
 
@@ -85,9 +88,10 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
         overload,
         check,
         slow_start,
+        upstream,
         tests,
     };
-    Some(Parsed { file, check_at, eject_at, slow_start_at, overload_at, claims })
+    Some(Parsed { file, check_at, eject_at, slow_start_at, overload_at, upstream_at, claims })
 }
 
 /// `else: any` or `else: 503`.

@@ -4,6 +4,7 @@
 //! and, where there are some, the catalog and the rules before. docs/LINT.md shows each with its mending.
 
 mod allow;
+mod balancing;
 mod candidates;
 mod catalog;
 mod patterns;
@@ -90,6 +91,10 @@ pub const LINTS: &[Lint] = &[
     lint("W036", "a label of lanes on some instances, and no `lanes`", pools::lanes_wanted),
     note("W037", "a split whose largest arm stands first", splits::growing_last),
     lint("W038", "a comment that allows a code that there is not", unknown_code),
+    lint("W039", "`hash(KEY)` by a field that the requests do not have", balancing::key_that_is_missing),
+    note("W040", "`hash(KEY)` by a field that some requests may lack", balancing::key_that_may_be_missing),
+    lint("W041", "`slow_start` where no pool has two instances", balancing::slow_start_of_one),
+    lint("W042", "`locality` by which everybody is equally near", balancing::locality_without_levels),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {

@@ -22,6 +22,7 @@ mod template;
 mod test_file;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use super::read::Reader;
 use super::rule;
 use super::ruleset::Policies;
 use crate::engine::diagnostic::Span;
+use crate::engine::grpc;
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Locality, Retry, Timeouts};
 use crate::engine::yaml::{Fields, Node, Value};
@@ -57,7 +58,7 @@ fn retry(r: &mut Reader<'_>, node: &Node) -> Retry {
     set(&mut found.per_try, fields.take("per_try").and_then(|node| r.duration(node, 1..=DAY)));
     found.timeout = found.per_try > 0;
     if let Some(node) = fields.take("on") {
-        let none = Retry { connect: false, reset: false, timeout: false, statuses: Vec::new(), ..found };
+        let none = Retry { connect: false, reset: false, timeout: false, statuses: Vec::new(), grpc: 0, ..found };
         found = none;
         // An empty list is a statement: nothing is tried again.
         let items: &[Node] = if node.list().is_some_and(<[Node]>::is_empty) { &[] } else { r.items(node, "`on`") };
@@ -69,9 +70,14 @@ fn retry(r: &mut Reader<'_>, node: &Node) -> Retry {
                 Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => {
                     found.statuses.extend(r.status(item, 400..=599));
                 }
+                // `ok` is no reason to try again.
+                Some(name) if grpc::named(name).is_some_and(|status| status > 0) => {
+                    found.grpc |= grpc::named(name).map_or(0, |status| 1 << status);
+                }
                 _ => {
-                    let _: Option<()> =
-                        r.word(item, &[("connect", ()), ("reset", ()), ("timeout", ()), ("a status", ())]);
+                    let known = ["connect", "reset", "timeout", "a status", "a status of gRPC by its name"];
+                    let known = known.map(|word| (word, ()));
+                    let _: Option<()> = r.word(item, &known);
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::engine::yaml::{Fields, Node};
 const ACTIONS: &str = "`to`, `split`, `redirect` and `respond`";
 
 /// Keys of a file that rules do not have.
-const OF_THE_FILE: [&str; 12] = [
+const OF_THE_FILE: [&str; 13] = [
     "service",
     "hosts",
     "paths",
@@ -26,6 +26,7 @@ const OF_THE_FILE: [&str; 12] = [
     "check",
     "eject",
     "slow_start",
+    "upstream",
 ];
 
 /// All rules in order; names are unique.

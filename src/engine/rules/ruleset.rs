@@ -10,6 +10,7 @@ use crate::engine::diagnostic::{Source, Span, Spanned};
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
+use crate::engine::upstream::Upstream;
 
 /// All rule files that are in force together, sorted by name.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,8 @@ pub struct RuleFile {
     pub check: Option<Check>,
     /// Slow start in ms; 0: off.
     pub slow_start: u64,
+    /// How instances are spoken to; `None`: by their labels.
+    pub upstream: Option<Upstream>,
     /// The cases beside the rules, in written order.
     pub tests: Vec<TestCase>,
 }

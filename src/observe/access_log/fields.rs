@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use crate::engine::expr::ast::{Expr, ExprKind, Field};
 use crate::engine::label::Text;
 use crate::engine::policy::Balance;
-use crate::engine::rules::{Action, LabelSource, Policies, RuleSet};
+use crate::engine::rules::{Action, LabelSource, Policies, RuleFile, RuleSet};
 
 use super::record::Copied;
 
@@ -25,8 +25,14 @@ impl ReadFields {
     /// What these rules read.
     #[must_use]
     pub fn of(rules: &RuleSet) -> Self {
+        Self::of_files(rules.files.iter().map(|file| &**file))
+    }
+
+    /// What the rules of these files read.
+    #[must_use]
+    pub fn of_files<'f>(files: impl IntoIterator<Item = &'f RuleFile>) -> Self {
         let mut seen = Seen::default();
-        for file in &rules.files {
+        for file in files {
             file.labels.iter().flat_map(|label| &label.sources).for_each(|source| {
                 if let LabelSource::Field(field) = source {
                     seen.field(field);

@@ -27,7 +27,10 @@ struct Line<'r> {
     path: String,
     headers: BTreeMap<&'r str, OneOrMany>,
     client: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
     scheme: &'static str,
+    protocol: &'static str,
     sni: Option<&'r str>,
     san: &'r [String],
     generation: u64,
@@ -49,6 +52,8 @@ enum OneOrMany {
 #[derive(Serialize)]
 struct Outcome<'r> {
     status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u8>,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'static str,
     service: Option<&'r str>,
@@ -89,7 +94,9 @@ impl Formatter {
             path: self.path(&record.target, &mut redacted),
             headers: self.headers(record, &mut redacted),
             client: self.client(record, &mut redacted),
+            peer: self.peer(record),
             scheme: record.scheme,
+            protocol: record.protocol,
             sni: record.sni.as_deref(),
             san: &record.san,
             generation: record.generation,
@@ -150,6 +157,12 @@ impl Formatter {
         Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(hash)).to_string()
     }
 
+    /// Who sent the request, where that is not the client. It would tell something of a redacted client.
+    fn peer(&self, record: &Record) -> Option<String> {
+        let told = record.peer != record.client && !self.redact.iter().any(|listed| listed == "client");
+        told.then(|| record.peer.to_string())
+    }
+
     /// The value, or its keyed hash where the field is to be redacted.
     fn value<'r>(&'r self, field: &str, value: String, redacted: &mut Vec<&'r str>) -> String {
         let Some(listed) = self.redact.iter().find(|listed| *listed == field) else { return value };
@@ -164,6 +177,7 @@ fn outcome(record: &Record) -> Outcome<'_> {
     let (place, answer) = (&record.place, &record.answer);
     Outcome {
         status: answer.status,
+        grpc_status: answer.grpc_status,
         detail: answer.detail,
         service: place.service.as_deref(),
         rule: place.rule.as_deref(),

@@ -13,7 +13,7 @@ use crate::engine::time::Draw;
 
 use super::line_writer::{self, LineCounts, LineFigures, LineThread, Lines, Target};
 pub use fields::ReadFields;
-use format::Formatter;
+pub use format::Formatter;
 pub use record::{Answer, Copied, Durations, Place, Record};
 
 /// What is logged and where.

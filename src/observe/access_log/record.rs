@@ -24,10 +24,14 @@ pub struct Record {
     pub target: Box<str>,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// What the client spoke: `HTTP/1.1` or `HTTP/2`.
+    pub protocol: &'static str,
     /// The header fields that the rules read.
     pub copied: Copied,
-    /// The client's address.
+    /// The client's address, as the rules saw it.
     pub client: IpAddr,
+    /// Who sent it: the client, or the trusted proxy that named it.
+    pub peer: IpAddr,
     /// The TLS server name.
     pub sni: Option<Arc<str>>,
     /// The client certificate's names.
@@ -71,6 +75,8 @@ pub struct Place {
 pub struct Answer {
     /// As sent to the client; 499 when it went away before.
     pub status: u16,
+    /// The status of a call of gRPC; `None`: it is no call, or none came.
+    pub grpc_status: Option<u8>,
     /// The word of the error table; empty: none.
     pub detail: &'static str,
     /// Tries at instances.

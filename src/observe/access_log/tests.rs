@@ -23,15 +23,17 @@ fn record() -> Box<Record> {
         host: "shop.example.com".into(),
         target: "/cart?x=1".into(),
         scheme: "http",
+        protocol: "HTTP/2",
         copied: fields.copy(&headers),
         client: [10, 1, 2, 3].into(),
+        peer: [10, 1, 2, 3].into(),
         sni: None,
         san: Arc::from([]),
         request_id: None,
         generation: 7,
         draw: Draw(255),
         place: Place { service: Some("web".into()), rule: Some("ramp".into()), ..Place::default() },
-        answer: Answer { status: 503, detail: "no_routable_instance", ..Answer::default() },
+        answer: Answer { status: 503, grpc_status: Some(14), detail: "no_routable_instance", ..Answer::default() },
     })
 }
 
@@ -57,6 +59,7 @@ fn a_line_is_a_traffic_line_plus_the_result() {
         assert!(line.get(always).is_some(), "{always}");
     }
     assert_eq!(line["result"]["detail"], "no_routable_instance");
+    assert_eq!((&line["protocol"], &line["result"]["grpc_status"]), (&"HTTP/2".into(), &14.into()));
     assert!(line["result"]["instance"].is_null());
 }
 

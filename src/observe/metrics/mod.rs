@@ -21,7 +21,7 @@ use cells::{CountCell, RouteCells, WorkerCells};
 pub use encode::{CONTENT_TYPE, Samples, Source};
 pub use registry::OTHER;
 use registry::{Registry, Series};
-pub use worker::{Done, Names, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
+pub use worker::{Counter, Done, Names, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 
 /// Bounds on what labels may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,6 +113,13 @@ impl WorkerMetrics {
         &self.cells
     }
 
+    /// This worker's counter of these label values, in the family's order.
+    #[must_use]
+    pub fn counter(&self, family: &'static Family, labels: &[&str]) -> Counter {
+        let series = self.metrics.counter(family).series(labels);
+        Counter { count: Arc::clone(series.cell(self.index)), _series: series }
+    }
+
     /// Counts in a family whose only label is one word (`REFUSALS`, `ACCEPT_ERRORS`, `PANICS`).
     pub fn word(&self, family: &'static Family, word: &'static str) {
         debug_assert_eq!(family.labels.len(), 1, "{} has other labels", family.name);
@@ -123,6 +130,20 @@ impl WorkerMetrics {
         let cell = Arc::clone(self.metrics.counter(family).series(&[word]).cell(self.index));
         cell.0.add(1);
         self.words.borrow_mut().insert(key, cell);
+    }
+}
+
+/// A series of a family that a worker counts in; the series lives while this does.
+#[derive(Debug)]
+pub struct Counter {
+    count: Arc<CountCell>,
+    _series: Arc<Series<CountCell>>,
+}
+
+impl Counter {
+    /// Counts one; only the worker that it was made by may.
+    pub fn add(&self) {
+        self.count.0.add(1);
     }
 }
 

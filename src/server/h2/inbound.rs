@@ -27,8 +27,9 @@ pub struct Tunnel {
     pub accept: Option<HeaderValue>,
 }
 
-/// Rewrites a request. What is wrong with it is found where HTTP/1's requests are judged.
-pub fn of(request: Request<RecvStream>, luck: Draw) -> Inbound {
+/// Rewrites a request. What is wrong with it is found where HTTP/1's requests are judged; a CONNECT that asks for no
+/// `allowed` protocol stays one, and is refused.
+pub fn of(request: Request<RecvStream>, allowed: &[String], luck: Draw) -> Inbound {
     let (mut head, recv) = request.into_parts();
     // With both, they are compared, and Host is used (RFC 9113, 8.3.1).
     if !head.headers.contains_key(HOST)
@@ -41,6 +42,7 @@ pub fn of(request: Request<RecvStream>, luck: Draw) -> Inbound {
     }
     join_cookies(&mut head.headers);
     let asked = if head.method == Method::CONNECT { head.extensions.remove::<Protocol>() } else { None };
+    let asked = asked.filter(|asked| allowed.iter().any(|known| known.eq_ignore_ascii_case(asked.as_str())));
     if let Some(protocol) = asked.as_ref().and_then(|asked| HeaderValue::from_str(asked.as_str()).ok()) {
         head.method = Method::GET;
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

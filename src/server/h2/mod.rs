@@ -53,14 +53,16 @@ pub fn builder(limits: &Limits) -> Builder {
 
 /// Serves a connection whose client has chosen HTTP/2 until it ends.
 pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, mut socket: Watched<T>, connection: &Rc<Connection>) {
-    connection.enter(Phase::Busy);
+    connection.enter(Phase::Streams);
     socket.linger();
     worker.forward.metrics.cells().h2_connections.add(1);
     let mut served = Served::new(worker, connection);
     let Some(mut http) = served.handshake(socket).await else { return };
     let end = poll_fn(|cx| served.poll(&mut http, cx)).await;
     if let End::Refused(error) = end {
-        worker.forward.metrics.word(&names::REFUSALS, "h2");
+        if !served.given_up {
+            worker.forward.metrics.word(&names::REFUSALS, "h2");
+        }
         tracing::info!(peer = %connection.peer, %error, "an HTTP/2 connection was given up");
     }
 }
@@ -85,6 +87,8 @@ struct Served {
     last_at: Millis,
     /// Since when the client knows that it should leave.
     told: Option<Millis>,
+    /// It took back too much of what it asked.
+    given_up: bool,
 }
 
 impl Served {
@@ -100,6 +104,7 @@ impl Served {
             keep_alive: jittered(limits.keep_alive),
             last_at: after(connection.clock.now(), jittered(limits.connection_age)),
             told: None,
+            given_up: false,
         }
     }
 
@@ -138,7 +143,9 @@ impl Served {
                 }
             }
             let now = self.connection.clock.now();
-            if self.streams.are_reset_too_often() {
+            if self.streams.are_reset_too_often() && !self.given_up {
+                (self.given_up, self.told) = (true, Some(now));
+                self.worker.forward.metrics.word(&names::REFUSALS, "h2_resets");
                 http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
@@ -150,6 +157,9 @@ impl Served {
                 self.worker.forward.metrics.cells().h2_goaways.add(1);
                 http.graceful_shutdown();
                 continue;
+            }
+            if self.connection.going_away.get() {
+                self.streams.go_away();
             }
             self.streams.wake_due(now);
             if self.timer.poll(&self.connection.clock, self.due(now), cx).is_pending() {

@@ -60,7 +60,7 @@ async fn exchange(
         // A failure means that the stream is gone, which the answer finds out.
         let _ = respond.send_informational(go_on);
     }
-    let Inbound { request, tunnel } = inbound::of(request, worker.forward.draw());
+    let Inbound { request, tunnel } = inbound::of(request, &worker.forward.settings.upgrades, worker.forward.draw());
     let answered = {
         let mut answering = pin!(answer(Rc::clone(&worker.forward), Rc::clone(stream), request));
         poll_fn(|cx| match answering.as_mut().poll(cx) {
@@ -73,12 +73,17 @@ async fn exchange(
         worker.forward.metrics.cells().h2_resets.add(1);
         return streams.was_reset();
     };
+    let asked = tunnel.is_some();
     if let Some(tunnel) = tunnel
         && response.status() == StatusCode::SWITCHING_PROTOCOLS
     {
         return tunnel::run(stream, tunnel, response, respond).await;
     }
     let (mut head, body) = response.into_parts();
+    if asked && head.status.is_success() {
+        // To a CONNECT this would be a yes, which the instance did not say.
+        head.status = StatusCode::BAD_GATEWAY;
+    }
     head.version = Version::HTTP_2;
     let ends = is_head || body.is_end_stream();
     if let Some(length) = body.size_hint().exact()

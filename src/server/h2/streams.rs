@@ -108,6 +108,13 @@ impl Streams {
         self.open.borrow().iter().flatten().for_each(|stream| stream.wake());
     }
 
+    /// The proxy's last word before it ends: a WebSocket says goodbye.
+    pub fn go_away(&self) {
+        for stream in self.open.borrow().iter().flatten().filter(|stream| !stream.going_away.replace(true)) {
+            stream.wake();
+        }
+    }
+
     /// The client took back a request that had no answer yet.
     pub fn was_reset(&self) {
         self.resets.turn(self.connection.clock.now());
@@ -121,7 +128,7 @@ impl Streams {
     #[must_use]
     pub fn are_reset_too_often(&self) -> bool {
         let (count, opened) = (self.resets.count.get(), self.resets.opened.get());
-        count > self.resets.allowed && count.saturating_mul(2) > opened
+        count >= self.resets.allowed && count.saturating_mul(2) > opened
     }
 }
 

@@ -167,7 +167,9 @@ mod tests {
     fn only_a_successful_ocsp_response_is_stapled() {
         assert!(is_successful(&[0x30, 5, 0x0a, 1, 0, 0xa0, 0]));
         assert!(is_successful(&[0x30, 0x81, 5, 0x0a, 1, 0, 0xa0, 0]));
-        for wrong in [&[][..], &[0x30], &[0x30, 3, 0x0a, 1, 6], &[0x30, 9, 0x0a, 1, 0], &[0x31, 3, 0x0a, 1, 0], b"-----"] {
+        for wrong in
+            [&[][..], &[0x30], &[0x30, 3, 0x0a, 1, 6], &[0x30, 9, 0x0a, 1, 0], &[0x31, 3, 0x0a, 1, 0], b"-----"]
+        {
             assert!(!is_successful(wrong), "{wrong:?}");
         }
     }

@@ -74,7 +74,7 @@ impl TlsSettings {
             certificates,
             client: None,
             versions: vec![Version::Tls12, Version::Tls13],
-            alpn: vec![Offered::Http1],
+            alpn: vec![Offered::H2, Offered::Http1],
             check_authority: true,
         }
     }

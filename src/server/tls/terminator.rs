@@ -169,9 +169,7 @@ fn config(
             let roots = Arc::new(tls_files::roots(Some(ca))?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
             let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-            builder.with_client_cert_verifier(
-                verifier.build().map_err(|error| format!("{}: {error}", ca.display()))?,
-            )
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| format!("{}: {error}", ca.display()))?)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);

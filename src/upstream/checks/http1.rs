@@ -8,13 +8,13 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1 as conn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::probe::{ANSWER_LIMIT, CheckFailure};
 use crate::engine::policy::Probe;
+use crate::upstream::wire::Wire;
 
 /// Sends the request of a [`Probe::Http`] on a fresh connection and judges the answer.
-pub(super) async fn ask(probe: &Probe, addr: SocketAddr, stream: TcpStream) -> Result<(), CheckFailure> {
+pub(super) async fn ask(probe: &Probe, addr: SocketAddr, stream: Wire) -> Result<(), CheckFailure> {
     let Probe::Http { path, method, host, statuses, header: expected, body } = probe else { return Ok(()) };
     let authority = host.clone().unwrap_or_else(|| addr.to_string());
     let request = Request::builder()

@@ -25,10 +25,12 @@ use crate::engine::label::Text;
 use crate::engine::policy::{Check, Probe};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
+use crate::engine::upstream::Upstream;
 use crate::observe::clock::Clock;
 use crate::observe::metrics::Metrics;
 use crate::observe::names;
 use crate::observe::transitions::Transitions;
+use crate::upstream::{Dial, Trusts};
 use probe::CheckFailure;
 use schedule::{Schedule, Target};
 use trials::{Trial, Trials};
@@ -51,6 +53,7 @@ pub struct Checks {
     metrics: Arc<Metrics>,
     schedule: Schedule,
     luck: Draw,
+    trusts: Arc<Trusts>,
 }
 
 impl Checks {
@@ -65,9 +68,19 @@ impl Checks {
         clock: Clock,
         transitions: Transitions,
         metrics: Arc<Metrics>,
+        trusts: Arc<Trusts>,
     ) -> Self {
         let luck = Draw(RandomState::new().build_hasher().finish());
-        Self { table, generation, stale, clock, transitions, metrics, schedule: Schedule::default(), luck }
+        Self { table, generation, stale, clock, transitions, metrics, schedule: Schedule::default(), luck, trusts }
+    }
+
+    /// How the rules in force reach the endpoint.
+    fn dial(&self, target: &Target) -> Dial {
+        let table = self.table.load();
+        let instance = &target.endpoint.instance;
+        let file = table.router.files.iter().find(|file| file.service == instance.service);
+        let by_label = Upstream::default();
+        Dial::of(instance, file.map_or(&by_label, |file| &file.upstream), &self.trusts)
     }
 
     /// Runs until the publisher is gone.
@@ -81,12 +94,13 @@ impl Checks {
         loop {
             while running.len() < AT_ONCE {
                 let Some(target) = self.schedule.take_due(self.clock.now()) else { break };
+                let dial = self.dial(&target);
                 let commands = Arc::clone(&commands);
                 running.spawn(async move {
                     let is_command = matches!(target.check.probe, Probe::Command { .. });
                     // The wait for a place is not the instance's; the semaphore is never closed.
                     let _place = if is_command { commands.acquire().await.ok() } else { None };
-                    let answer = probe::run(&target.check, &target.endpoint.instance).await;
+                    let answer = probe::run(&target.check, &target.endpoint.instance, &dial).await;
                     (target, answer)
                 });
             }
@@ -210,7 +224,7 @@ mod tests {
         let (silence, stale) = watch::channel(BTreeSet::new());
         let (transitions, mut moved) = Transitions::channel();
         let metrics = Metrics::new(1, Settings::default());
-        let checks = Checks::new(table, generation, stale, Clock::start(), transitions, metrics);
+        let checks = Checks::new(table, generation, stale, Clock::start(), transitions, metrics, Arc::default());
         let running = tokio::spawn(checks.run());
 
         silence.send_replace(BTreeSet::from(["web".into()]));

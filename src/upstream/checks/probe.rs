@@ -4,12 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::net::TcpStream;
 
 use super::{command, grpc, http1, tcp};
 use crate::engine::health::check::Failure;
 use crate::engine::instance::Instance;
-use crate::engine::policy::{Check, Probe};
+use crate::engine::policy::{Check, Probe, Protocol};
+use crate::upstream::Dial;
 
 /// How much of an answer is read.
 pub(super) const ANSWER_LIMIT: usize = 64 * 1024;
@@ -82,16 +82,19 @@ impl CheckFailure {
 ///
 /// # Errors
 /// Why the instance does not pass.
-pub async fn run(check: &Check, instance: &Instance) -> Result<(), CheckFailure> {
+pub async fn run(check: &Check, instance: &Instance, dial: &Dial) -> Result<(), CheckFailure> {
     let addr = instance.addr;
-    let connect = async || TcpStream::connect(addr).await.map_err(CheckFailure::Connect);
+    let speak = async |protocol| dial.wire(protocol, None).await.map_err(CheckFailure::Connect);
     let asked = async {
         match &check.probe {
-            Probe::Tcp { send, expect } => tcp::ask(connect().await?, send.as_deref(), expect.as_deref()).await,
-            Probe::Http { .. } => http1::ask(&check.probe, addr, connect().await?).await,
+            Probe::Tcp { send, expect } => {
+                let stream = dial.socket(None).await.map_err(CheckFailure::Connect)?;
+                tcp::ask(stream, send.as_deref(), expect.as_deref()).await
+            }
+            Probe::Http { .. } => http1::ask(&check.probe, addr, speak(Protocol::Http1).await?).await,
             Probe::Grpc { service, authority } => {
                 let call = grpc::Call { service, authority: authority.as_deref(), timeout_ms: check.timeout };
-                grpc::ask(call, addr, connect().await?).await
+                grpc::ask(call, addr, speak(Protocol::H2).await?).await
             }
             Probe::Command { argv } => command::ask(argv, instance).await,
         }
@@ -115,7 +118,7 @@ mod tests {
     }
 
     async fn run(check: &Check, addr: SocketAddr) -> Result<(), CheckFailure> {
-        super::run(check, &testing::instance("web", "web-1", addr.port(), &[])).await
+        super::run(check, &testing::instance("web", "web-1", addr.port(), &[]), &Dial::plain(addr)).await
     }
 
     fn http_probe(header: Option<(&str, &str)>, body: Option<&str>) -> Probe {

@@ -16,6 +16,7 @@ use crate::engine::policy::{Check, Eject};
 use crate::engine::snapshot::Endpoint;
 use crate::engine::table::Table;
 use crate::engine::time::Millis;
+use crate::upstream::Dial;
 
 /// Connections that are tried at the same time.
 const AT_ONCE: usize = 32;
@@ -58,7 +59,12 @@ impl Trials {
                 }
                 let (endpoint, eject) = (endpoint.clone(), Arc::new(file.eject.clone()));
                 self.running.spawn(async move {
-                    let answer = probe::run(&Check::new(Check::CONNECTS), &endpoint.instance).await;
+                    let answer = probe::run(
+                        &Check::new(Check::CONNECTS),
+                        &endpoint.instance,
+                        &Dial::plain(endpoint.instance.addr),
+                    )
+                    .await;
                     Trial { endpoint, eject, answer }
                 });
             }

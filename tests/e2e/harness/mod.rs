@@ -2,6 +2,7 @@
 
 mod client;
 pub mod h2;
+pub mod pki;
 mod scripted;
 
 use std::future::Future;
@@ -25,7 +26,8 @@ use pointsman::forward::{Settings, Shared};
 use pointsman::observe::limit_book::Book;
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::{Moved, Transitions};
-use pointsman::server::{DataPlane, Drained, Limits};
+use pointsman::server::{DataPlane, Drained, Limits, Listen};
+use pointsman::upstream::Trusts;
 use tokio::sync::mpsc;
 
 pub use client::{Client, Reply};
@@ -62,7 +64,9 @@ impl Recorded {
 
 /// A data plane.
 pub struct Proxy {
+    /// The first listener.
     pub address: SocketAddr,
+    pub addresses: Vec<SocketAddr>,
     pub metrics: Arc<Metrics>,
     pub transitions: Arc<Recorded>,
     table: Arc<ArcSwap<Table>>,
@@ -77,7 +81,12 @@ pub struct Setup {
     pub settings: Settings,
     pub limits: Limits,
     pub workers: usize,
+    pub listen: Vec<Listen>,
+    pub trusts: Arc<Trusts>,
 }
+
+/// A port of loopback.
+pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Default for Setup {
     fn default() -> Self {
@@ -87,6 +96,8 @@ impl Default for Setup {
             settings: Settings::default(),
             limits: Limits::default(),
             workers: 1,
+            listen: vec![Listen::plain(ANY)],
+            trusts: Arc::default(),
         }
     }
 }
@@ -103,6 +114,11 @@ impl Setup {
 
     pub fn rules(mut self, rules: &str) -> Self {
         self.rules = rules.into();
+        self
+    }
+
+    pub fn listen(mut self, listen: Vec<Listen>) -> Self {
+        self.listen = listen;
         self
     }
 
@@ -138,16 +154,18 @@ impl Setup {
             metrics: Arc::clone(&metrics),
             access_log: None,
             transitions: reports,
+            watch: pointsman::forward::watch::Watching::default(),
             ready: Arc::new(AtomicBool::new(true)),
             origin: Instant::now() - Duration::from_secs(600),
             seed: 7,
+            trusts: Arc::clone(&self.trusts),
             workers: self.workers,
             lines: Arc::default(),
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let plane = DataPlane::start(&[any], &shared, &self.limits).await.unwrap();
-        Proxy { address: plane.addresses()[0], metrics, transitions, table, live: Mutex::new(live), plane }
+        let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();
+        let addresses = plane.addresses().to_vec();
+        Proxy { address: addresses[0], addresses, metrics, transitions, table, live: Mutex::new(live), plane }
     }
 }
 

@@ -158,6 +158,7 @@ pub(super) fn web() -> RuleFile {
         overload: None,
         check: None,
         slow_start: 0,
+        upstream: None,
         tests: Vec::new(),
     }
 }

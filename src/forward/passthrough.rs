@@ -1,0 +1,125 @@
+//! A connection whose bytes are passed on as they are: routed once, as a `CONNECT` to a host would be, then a tunnel.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::answer::{Refusal, refusal};
+use super::connection::{Connection, Phase};
+use super::edit::in_force;
+use super::error::Detail;
+use super::exchange::{Exchange, InFlight};
+use super::limit;
+use super::request::{judge_bare, route};
+use super::upgrade::{Lasting, Tunnel};
+use super::wait::{after, until};
+use super::worker::Worker;
+use crate::engine::policy::Timeouts;
+use crate::engine::request::RequestView;
+use crate::engine::route::Detail::NoRoutableInstance;
+use crate::engine::route::{Outcome, decide, host};
+use crate::engine::trace::NoTrace;
+use crate::engine::tries::Tries;
+use crate::observe::names;
+use crate::upstream::link::Raw;
+
+/// Routes a connection that asks for `host`, and passes bytes until one side ends or nothing moves for `stream_idle`.
+/// `read`: what the client has sent already. Where nobody can be reached the client's connection is closed.
+pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    host: &str,
+    client: C,
+    read: Bytes,
+) {
+    let mut exchange = Exchange::begin(&worker, &connection);
+    match connected(&worker, &mut exchange, host).await {
+        Ok((raw, timeouts)) => {
+            exchange.status = 200;
+            connection.enter(Phase::Tunnel);
+            let aged = after(connection.clock.now(), timeouts.max_stream_age);
+            let lasting = Lasting { idle: timeouts.stream_idle, aged, websocket: false };
+            Tunnel { raw, exchange, lasting }.run(client, read, &connection).await;
+        }
+        Err(refusal) => {
+            let early = refusal.detail == Detail::NoRoutableInstance && !worker.is_ready();
+            let detail = if early { Detail::NotReady } else { refusal.detail };
+            exchange.detail = Some(detail);
+            exchange.status = refusal.status.as_u16();
+            exchange.count(&names::ERRORS, detail.word());
+            exchange.complete();
+        }
+    }
+}
+
+/// Decide, pick, connect; while nothing was passed on, another endpoint may be tried.
+async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> Result<(Raw, Timeouts), Refusal> {
+    let connection = Rc::clone(exchange.connection());
+    limit::enter(worker, exchange, "/")?;
+    let host = if host.is_empty() { "".into() } else { host::normalise(host).map_err(|_| Detail::BadRequest)? };
+    let (fields, tls, view) = (HeaderMap::new(), connection.tls.as_ref(), worker.view());
+    let request = RequestView {
+        method: &Method::CONNECT,
+        scheme: connection.scheme(),
+        host: &host,
+        path: "/",
+        query: None,
+        headers: &fields,
+        client: connection.client(),
+        sni: tls.and_then(|tls| tls.sni.as_deref()),
+        san: &[],
+        trusted: view.table.router.trusts(&host, "/", connection.client()),
+    };
+    let decision = {
+        let scratch = &mut worker.scratch.borrow_mut();
+        let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
+        let seeds = worker.limits.book.seeds();
+        exchange.admission.key = limit::key(&view.table.router, &decision, &request, scratch, seeds);
+        decision
+    };
+    exchange.note_head(&Method::CONNECT, &host, "/", &fields);
+    route(exchange, &view, &decision, None);
+    limit::admit(exchange, &view, &decision)?;
+    let file = match (decision.file, decision.outcome) {
+        (Some(file), Outcome::Pool(_) | Outcome::Refuse { detail: NoRoutableInstance, .. }) => file,
+        (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
+        // A text or a redirect is for HTTP; here there is nobody to read it.
+        (_, Outcome::Redirect | Outcome::Respond) => return Err(Detail::MethodRefused.into()),
+        (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
+    };
+    let policies = in_force(&view.table.router.files[file as usize], &decision);
+    let total = after(connection.clock.now(), policies.timeouts.total);
+    view.file(file).budget.request(worker.limits.worker, connection.clock.now());
+    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
+    let first = tries.first(connection.clock.now(), policies.retry.attempts > 1);
+    let mut picked = first.map_err(|(status, detail)| refusal(status, detail.into()))?;
+    loop {
+        tries.note(picked);
+        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint), &view.file(file).upstream);
+        route(exchange, &view, &decision, Some(tries.pool));
+        exchange.trying(InFlight::new(Rc::clone(&peer)), picked.level);
+        let started = connection.clock.micros();
+        let deadline = after(connection.clock.now(), policies.timeouts.connect).min(total);
+        let dialled = until(&connection, deadline, peer.connect_bare(connection.peer)).await;
+        exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
+        let failed = match dialled {
+            Ok(Ok(raw)) => {
+                judge_bare(exchange, None, picked);
+                worker.metrics.cells().upstream_opened.add(1);
+                return Ok((raw, policies.timeouts));
+            }
+            Ok(Err(_)) => Detail::ConnectFailed,
+            Err(_) => Detail::UpstreamTimeout,
+        };
+        judge_bare(exchange, Some(failed), picked);
+        let last = exchange.attempts + 1 >= policies.retry.attempts;
+        let again = exchange.attempts < policies.retry.attempts || picked.probe;
+        match again.then(|| tries.next(connection.clock.now(), last, true)).flatten() {
+            Some(next) if exchange.within_budget(policies.retry.budget) => picked = next,
+            _ => return Err(failed.into()),
+        }
+        exchange.count(&names::RETRIES, "connect");
+    }
+}

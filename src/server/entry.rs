@@ -1,0 +1,147 @@
+//! From an accepted socket to what is served: the PROXY protocol's head, the handshake, then HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::connection::{pass, serve};
+use super::passthrough::{Passes, greeting, host, told};
+use super::proxy_protocol::{Malformed, Step, step};
+use super::settings::Listen;
+use super::tls::Terminator;
+use super::worker::Worker;
+use crate::forward::connection::Tls;
+use crate::observe::names;
+
+/// Serves an accepted socket to its end. `id`: the connection's among the worker's.
+pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStream, peer: SocketAddr) {
+    let listen = &worker.listen[listener];
+    if listen.proxy_protocol || listen.tls.is_some() || listen.passes.is_some() {
+        Box::pin(enter_slowly(&worker, id, listener, stream, peer)).await;
+    } else {
+        let connection = worker.register(id, listener, peer, None);
+        serve(&worker, stream, connection).await;
+    }
+}
+
+/// What begins with a head or a handshake; apart, so that a plain connection does not carry its state.
+async fn enter_slowly(worker: &Rc<Worker>, id: u64, listener: usize, mut stream: TcpStream, peer: SocketAddr) {
+    let listen = &worker.listen[listener];
+    let peer = match listen.proxy_protocol {
+        false => peer,
+        true => match announced(worker, listen, &mut stream, peer).await {
+            Some(client) => client,
+            None => return,
+        },
+    };
+    if let Some(passes) = &listen.passes {
+        return pass_on(worker, id, listener, passes, stream, peer).await;
+    }
+    let Some(terminator) = &listen.tls else {
+        let connection = worker.register(id, listener, peer, None);
+        return serve(worker, stream, connection).await;
+    };
+    let Some((stream, tls)) = handshake(worker, terminator, stream, peer).await else { return };
+    let connection = worker.register(id, listener, peer, Some(tls));
+    Box::pin(serve(worker, stream, connection)).await;
+}
+
+/// Passes bytes on to whom the listener or the client's greeting names.
+async fn pass_on(
+    worker: &Rc<Worker>,
+    id: u64,
+    listener: usize,
+    passes: &Passes,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let refused = |reason: &'static str| {
+        worker.forward.metrics.word(&names::REFUSALS, reason);
+        tracing::info!(%peer, reason, "a connection was refused");
+    };
+    let limit = Duration::from_millis(worker.limits.tls_handshake);
+    let greeting = match passes {
+        Passes::Host(_) => None,
+        Passes::Sni => match timeout(limit, greeting(&mut stream)).await {
+            Ok(Ok(greeting)) => Some(greeting),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return refused("passthrough_malformed"),
+            Ok(Err(_)) => return refused("passthrough_closed"),
+            Err(_) => return refused("passthrough_timeout"),
+        },
+    };
+    let connection = worker.register(id, listener, peer, greeting.as_ref().map(told));
+    let host = host(passes, greeting.as_ref());
+    let read = greeting.map(|greeting| greeting.read).unwrap_or_default();
+    pass(worker, stream, connection, &host, read).await;
+}
+
+type Encrypted = Box<tokio_rustls::server::TlsStream<TcpStream>>;
+
+/// The handshake within its limit; `None`: there was none, which is counted.
+async fn handshake(
+    worker: &Worker,
+    terminator: &Terminator,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(Encrypted, Tls)> {
+    let limit = Duration::from_millis(worker.limits.tls_handshake);
+    let metrics = &worker.forward.metrics;
+    match timeout(limit, Box::pin(terminator.accept(stream))).await {
+        Ok(Ok((stream, tls))) => {
+            let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+            metrics.word(&names::TLS_HANDSHAKES, if resumed { "resumed" } else { "full" });
+            Some((stream, tls))
+        }
+        Ok(Err(error)) => {
+            metrics.word(&names::TLS_HANDSHAKES, "failed");
+            tracing::info!(%peer, %error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            metrics.word(&names::TLS_HANDSHAKES, "timeout");
+            tracing::info!(%peer, "a TLS handshake took too long");
+            None
+        }
+    }
+}
+
+/// Who the client is, by the PROXY protocol; `None`: the connection is refused, which is counted.
+async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+    let refused = |reason: &'static str| {
+        worker.forward.metrics.word(&names::REFUSALS, reason);
+        tracing::info!(%peer, reason, listener = %listen.address, "a connection was refused");
+        None
+    };
+    if !worker.trusts(peer) {
+        return refused("proxy_protocol_untrusted");
+    }
+    match timeout(Duration::from_millis(worker.limits.head), read_head(stream)).await {
+        Ok(Ok(Ok(source))) => Some(source.unwrap_or(peer)),
+        Ok(Ok(Err(Malformed))) => refused("proxy_protocol_malformed"),
+        Ok(Err(_)) => refused("proxy_protocol_closed"),
+        Err(_) => refused("proxy_protocol_timeout"),
+    }
+}
+
+/// Reads exactly the head. `None`: the connection's own peer counts.
+async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Option<SocketAddr>, Malformed>> {
+    let mut head = Vec::new();
+    loop {
+        match step(&head) {
+            Ok(Step::More(more)) => {
+                // Piece by piece, so that a wrong head is refused at its first bytes.
+                if stream.take(more as u64).read_buf(&mut head).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(Step::Source(source)) => return Ok(Ok(Some(source))),
+            Ok(Step::Own) => return Ok(Ok(None)),
+            Err(malformed) => return Ok(Err(malformed)),
+        }
+    }
+}

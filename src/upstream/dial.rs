@@ -1,0 +1,126 @@
+//! Reaching an instance: TCP, the PROXY protocol's head where it is wanted, TLS where it is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls_pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::proxy_head;
+use super::trust::{Trust, Trusts};
+use super::wire::Wire;
+use crate::engine::instance::Instance;
+use crate::engine::policy::Protocol;
+use crate::engine::upstream::{Encryption, ProxyVersion, Upstream, UpstreamTls};
+
+/// The label by which an instance says that it speaks TLS.
+const SCHEME: &str = "scheme";
+
+/// How to reach an instance.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    addr: SocketAddr,
+    secure: Option<Secure>,
+    proxy: Option<ProxyVersion>,
+}
+
+#[derive(Clone, Debug)]
+struct Secure {
+    trust: Arc<Trust>,
+    /// `Err`: what cannot be a name.
+    name: Result<ServerName<'static>, String>,
+}
+
+impl Dial {
+    /// By the rules and the instance's labels.
+    #[must_use]
+    pub fn of(instance: &Instance, upstream: &Upstream, trusts: &Trusts) -> Self {
+        let is_labelled = || instance.labels.value(SCHEME).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let by_label;
+        let tls = match &upstream.tls {
+            Some(Encryption::On(tls)) => Some(tls),
+            None if is_labelled() => {
+                by_label = UpstreamTls::default();
+                Some(&by_label)
+            }
+            Some(Encryption::Off) | None => None,
+        };
+        let secure = tls.map(|tls| {
+            let labelled = tls.name_label.as_deref().and_then(|label| instance.labels.value(label));
+            let name = tls.name.as_deref().or(labelled).unwrap_or(&instance.host);
+            let bare = name.trim_start_matches('[').trim_end_matches(']');
+            let name = ServerName::try_from(bare.to_owned()).map_err(|_| name.to_owned());
+            Secure { trust: trusts.of(tls), name }
+        });
+        Self { addr: instance.addr, secure, proxy: upstream.proxy_protocol }
+    }
+
+    /// Whether a connection that the other made would do as well.
+    #[must_use]
+    pub fn reaches_alike(&self, other: &Self) -> bool {
+        let way = |dial: &Self| (dial.addr, dial.proxy, dial.secure.as_ref().map(|secure| secure.name.clone()));
+        let trust = |dial: &Self| dial.secure.as_ref().map(|secure| Arc::as_ptr(&secure.trust));
+        way(self) == way(other) && trust(self) == trust(other)
+    }
+
+    /// A plain connection.
+    #[must_use]
+    pub fn plain(addr: SocketAddr) -> Self {
+        Self { addr, secure: None, proxy: None }
+    }
+
+    /// Where to.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    /// Whether a connection is for one client only.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// A connection on which `protocol` can be spoken. The caller bounds the time.
+    ///
+    /// # Errors
+    /// Of kind `InvalidData`: TLS failed, in words. Others: no connection.
+    pub async fn wire(&self, protocol: Protocol, client: Option<SocketAddr>) -> io::Result<Wire> {
+        let stream = self.socket(client).await?;
+        let Some(secure) = &self.secure else { return Ok(Wire::Plain(stream)) };
+        let failed = |words: String| io::Error::new(io::ErrorKind::InvalidData, words);
+        let name = secure.name.clone().map_err(|name| failed(format!("`{name}` cannot be the name of a server")))?;
+        let config = secure.trust.config(protocol);
+        let config = config.ok_or_else(|| failed("the files of `upstream.tls` have not been read".to_owned()))?;
+        // Boxed: it is large, and rare beside requests.
+        let handshake = Box::pin(TlsConnector::from(config).connect(name, stream));
+        let stream = handshake.await.map_err(|error| failed(error.to_string()))?;
+        if protocol == Protocol::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(failed("the instance does not agree to HTTP/2".to_owned()));
+        }
+        Ok(Wire::Tls(Box::new(stream)))
+    }
+
+    /// A bare connection, with the PROXY protocol's head written where it is wanted: what passes through is encrypted
+    /// by the client, or not at all.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn socket(&self, client: Option<SocketAddr>) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(self.addr).await?;
+        stream.set_nodelay(true)?;
+        if let Some(version) = self.proxy {
+            stream.write_all(&proxy_head::head(version, client, self.addr)).await?;
+        }
+        Ok(stream)
+    }
+}
