@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::paths::{Paths, Spellings};
 
 const WHOLE_FILE: &str = r#"
 listen:
@@ -14,6 +15,7 @@ region: eu
 zone: eu-a
 workers: auto
 limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, h2_streams: 100, h2_window: 64KiB, h2_connection_window: 1MiB, h2_resets: 50}
+paths: {refuse: [encoded_slash], merge_slashes: false, forward: normalised}
 upstream: {idle: auto, max_connections: 0, protocol_label: proto}
 drain: {delay: 5s, timeout: 30s}
 trusted_proxies: [10.0.0.0/8]
@@ -44,8 +46,9 @@ fn origin_of(loaded: &Loaded, key: &str) -> String {
 
 #[test]
 fn the_documented_file_is_read_whole() {
-    let Settings { listen, admin, catalog, limits, access_log, label_keys, trusted_proxies, drain, workers, .. } =
-        load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
+    let Settings {
+        listen, admin, catalog, limits, paths, access_log, label_keys, trusted_proxies, drain, workers, ..
+    } = load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
     assert_eq!(listen.len(), 2);
     assert!(listen[0].tls.is_none() && listen[1].half_close);
     assert_eq!(listen[1].tls.as_ref().unwrap().certificates[0].key, "/etc/pointsman/key.pem");
@@ -55,6 +58,7 @@ fn the_documented_file_is_read_whole() {
     assert_eq!((consul.hold.max, consul.hold.acl, consul.transport.wait), (None, None, 55_000));
     assert_eq!(consul.dc, ["a", "b"]);
     assert_eq!((limits.head, limits.head_size, limits.connections), (10_000, 65_536, Auto::Auto));
+    assert!(paths.refuse == Spellings::ENCODED_SLASH && !paths.merge_slashes && paths.forward_normalised);
     assert_eq!(access_log.unwrap().sample, 125_000);
     assert_eq!(label_keys[0], ("version".to_owned(), vec!["version".to_owned(), "ver".to_owned()]));
     assert_eq!(trusted_proxies[0].to_string(), "10.0.0.0/8");
@@ -65,6 +69,7 @@ fn the_documented_file_is_read_whole() {
 fn nothing_at_all_is_the_defaults() {
     let loaded = load(&Flags::default(), []).unwrap();
     let settings = &loaded.settings;
+    assert_eq!(settings.paths, Paths::default());
     assert_eq!(settings.listen[0].address.to_string(), "0.0.0.0:8080");
     assert_eq!(settings.admin.address.unwrap().to_string(), "127.0.0.1:9900");
     assert!(settings.access_log.is_none() && settings.request_id && !settings.via && settings.error_header);

@@ -4,6 +4,7 @@
 mod catalogs;
 mod expressions;
 mod paths;
+mod proxy_heads;
 pub mod request;
 mod rules;
 pub mod strict;
@@ -12,6 +13,7 @@ mod traffic;
 pub use catalogs::{catalog_file, consul_answer, consul_index};
 pub use expressions::expression;
 pub use paths::path;
+pub use proxy_heads::proxy_head;
 pub use request::request;
 pub use rules::rule_file;
 pub use traffic::traffic;
@@ -27,5 +29,6 @@ pub const PURE: &[Target] = &[
     ("consul_index", consul_index),
     ("catalog_file", catalog_file),
     ("path", path),
+    ("proxy_head", proxy_head),
     ("traffic", traffic),
 ];

@@ -42,7 +42,8 @@ fn decoded(segment: &[u8]) -> Vec<u16> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(byte) = segment.get(at) {
-        let escaped = segment.get(at + 1..at + 3).filter(|digits| *byte == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let escaped =
+            segment.get(at + 1..at + 3).filter(|digits| *byte == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
         let value = escaped.and_then(|digits| u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
         out.push(value.map_or(u16::from(*byte), |value| if value == 0x2f { 0x12f } else { value }));
         at += if value.is_some() { 3 } else { 1 };

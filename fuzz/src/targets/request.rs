@@ -20,7 +20,7 @@ use pointsman::forward::{Settings, Shared};
 use pointsman::observe::limit_book::Book;
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::Transitions;
-use pointsman::server::{DataPlane, Limits};
+use pointsman::server::{DataPlane, Limits, Listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -105,8 +105,7 @@ async fn start(address: SocketAddr) -> (SocketAddr, DataPlane) {
         weights: Weights::default(),
         status: Status::Passing,
     };
-    let service =
-        ServiceSnapshot::build("web".into(), 1, vec![Arc::new(instance)], &mut LiveSet::default(), Millis(0));
+    let service = ServiceSnapshot::build("web".into(), 1, vec![Arc::new(instance)], &mut LiveSet::default(), Millis(0));
     let table = Table::build(1, Snapshot::new([service]), Arc::new(router), Place::default(), Millis(0)).unwrap();
     let settings = Settings { body_idle: 60, upgrades: Vec::new(), ..Settings::default() };
     let limits = Limits { head: 60, keep_alive: 60, write_idle: 500, ..Limits::default() };
@@ -116,6 +115,8 @@ async fn start(address: SocketAddr) -> (SocketAddr, DataPlane) {
         metrics: Metrics::new(1, pointsman::observe::metrics::Settings::default()),
         access_log: None,
         transitions: Transitions::channel().0,
+        watch: pointsman::forward::watch::Watching::default(),
+        trusts: Arc::default(),
         ready: Arc::new(AtomicBool::new(true)),
         origin: Instant::now() - Duration::from_secs(600),
         seed: 7,
@@ -124,7 +125,7 @@ async fn start(address: SocketAddr) -> (SocketAddr, DataPlane) {
         book: Arc::new(Book::new(1, RandomState::new())),
     };
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let plane = DataPlane::start(&[any], &shared, &limits).await.unwrap();
+    let plane = DataPlane::start(vec![Listen::plain(any)], &shared, &limits).await.unwrap();
     (plane.addresses()[0], plane)
 }
 
@@ -177,13 +178,15 @@ async fn record(listener: TcpListener, wrong: Arc<Mutex<Vec<String>>>) {
 /// Whether what the instance read is what the proxy decided on.
 fn judged(message: Message) -> Result<(), String> {
     let told = |name: &str| message.one(name).ok_or_else(|| format!("no `{name}`"));
-    let (method, host, path) = (told("x-method")?, told("x-host")?, told("x-path")?);
+    let (method, path) = (told("x-method")?, told("x-path")?);
     let asked = message.one("host").unwrap_or_default().to_ascii_lowercase();
     let bare = asked.strip_prefix('[').map_or_else(
         || asked.split(':').next().unwrap_or("").trim_end_matches('.').to_owned(),
         |rest| format!("[{}]", rest.split(']').next().unwrap_or("")),
     );
     let segments = walked(message.path().as_bytes());
+    // Only a client of HTTP/1.0 may name no host; the instance then gets its own address.
+    let host = message.one("x-host").unwrap_or_else(|| "127.0.0.1".to_owned());
     if method != message.method || host != bare || segments != walked(path.as_bytes()) {
         return Err(format!("decided on {method} {host} {path}"));
     }

@@ -38,7 +38,8 @@ pub fn request(bytes: &[u8]) -> Result<Option<(Message, usize)>, String> {
     let mut lines = split_lines(&bytes[..end])?.into_iter();
     let line = lines.next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(b"HTTP/1.1"), None) = (words.next(), words.next(), words.next(), words.next())
+    let (Some(method), Some(target), Some(b"HTTP/1.1"), None) =
+        (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(format!("no request line: {}", shown(line)));
     };

@@ -103,7 +103,8 @@ impl Raw {
                 HEADERS => heard.heads += 1,
                 _ => {}
             }
-            let over = frame.kind == RST_STREAM || matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
+            let over =
+                frame.kind == RST_STREAM || matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
             if over && until == Some(frame.stream) {
                 return heard;
             }
