@@ -9,6 +9,8 @@ mod bad_input;
 mod bodies;
 #[path = "e2e/drain.rs"]
 mod drain;
+#[path = "e2e/every_service.rs"]
+mod every_service;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/fields.rs"]
@@ -31,6 +33,8 @@ mod hostile;
 mod limits;
 #[path = "e2e/messages.rs"]
 mod messages;
+#[path = "e2e/mirrors.rs"]
+mod mirrors;
 #[path = "e2e/overload.rs"]
 mod overload;
 #[path = "e2e/passthrough.rs"]

@@ -26,7 +26,7 @@ use super::{Admin, problem};
 /// The rule files in force, and the last reload with everything that was found.
 pub async fn show(State(admin): State<Admin>) -> Response {
     let table = admin.table.load_full();
-    let files: Vec<Value> = table.router.files.iter().map(|file| written(&file.ruleset)).collect();
+    let files: Vec<Value> = table.router.written().iter().map(|file| written(&file.ruleset)).collect();
     let last = admin.reloads.last("rules");
     let last = last.as_deref().map(reload);
     let in_force = admin.rules.in_force();

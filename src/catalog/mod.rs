@@ -79,6 +79,8 @@ impl CatalogUpdate {
 pub struct Wanted {
     /// The catalog's names, as written in the rules.
     pub services: BTreeSet<Text>,
+    /// Every other service of the catalog too, for a file with `service: "*"`.
+    pub all: bool,
 }
 
 /// A source that cannot go on. What can be retried is retried inside the source and never comes out as an error.

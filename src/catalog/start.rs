@@ -77,7 +77,7 @@ pub fn start(
     shutdown: watch::Receiver<bool>,
 ) -> Result<Running, CatalogError> {
     let status = Arc::new(CatalogStatus::default());
-    status.want(wanted.borrow().services.clone());
+    status.want(wanted.borrow().clone());
     let consul = settings
         .consul
         .map(|settings| consul::Source::start(settings, surroundings, wanted.clone(), &status))
@@ -109,7 +109,7 @@ async fn drive(
             next = step(&mut file) => (1, next),
             changed = wanted.changed(), if rules_follow => {
                 rules_follow = changed.is_ok();
-                status.want(wanted.borrow_and_update().services.clone());
+                status.want(wanted.borrow_and_update().clone());
                 continue;
             }
             _ = shutdown.wait_for(|stop| *stop) => return,

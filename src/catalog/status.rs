@@ -1,15 +1,15 @@
 //! What admin, metrics and readiness may ask at any time (CATALOGS.md 2.7). Reading never delays a watch: each cell has a
 //! lock of its own, held for the copy of a few numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Note;
 use super::watch::backoff::Failure;
+use super::{Note, Wanted};
 use crate::engine::instance::Instance;
 use crate::engine::label::Text;
 
@@ -17,7 +17,7 @@ use crate::engine::label::Text;
 #[derive(Debug)]
 pub struct CatalogStatus {
     started: Instant,
-    wanted: RwLock<BTreeSet<Text>>,
+    wanted: RwLock<Wanted>,
     sources: RwLock<BTreeMap<String, Arc<Cell<SourceFigures>>>>,
     services: RwLock<BTreeMap<Text, Parts>>,
 }
@@ -205,8 +205,8 @@ impl CatalogStatus {
     }
 
     /// The services that readiness waits for.
-    pub fn want(&self, services: BTreeSet<Text>) {
-        *self.wanted.write().unwrap_or_else(PoisonError::into_inner) = services;
+    pub fn want(&self, wanted: Wanted) {
+        *self.wanted.write().unwrap_or_else(PoisonError::into_inner) = wanted;
     }
 
     /// Every source, by name.
@@ -254,25 +254,29 @@ impl CatalogStatus {
     }
 
     /// What `/ready` says now: every wanted service has had one good answer or comes from the copy on disk; after 30 s one
-    /// of them is enough.
+    /// of them is enough. Where all services are wanted, these are the ones that the list names, and the list is waited for.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let (mut known, mut reasons, mut missing) = (0, Vec::new(), Vec::new());
+        let (mut known, mut reasons, mut missing, mut copied) = (0, Vec::new(), Vec::new(), false);
         let sources = self.sources();
-        let wanted = self.wanted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Wanted { services: mut wanted, all } = self.wanted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if all {
+            wanted.extend(self.services.read().unwrap_or_else(PoisonError::into_inner).keys().cloned());
+        }
         for service in &wanted {
             match self.known(service, &sources) {
                 Known::Answered => known += 1,
                 Known::Disk => {
                     known += 1;
+                    copied = true;
                     reasons.push(format!("service {service}: from the copy on disk, the catalog has not answered yet"));
                 }
                 Known::Missing => missing.push(service.to_string()),
             }
         }
         let late = self.started.elapsed() >= PATIENCE;
-        let ready = missing.is_empty() && (!wanted.is_empty() || sources.iter().any(|(_, s)| s.last_good_at.is_some()))
-            || late && known > 0;
+        let counted = !(wanted.is_empty() || all) || copied || sources.iter().any(|(_, s)| s.last_good_at.is_some());
+        let ready = missing.is_empty() && counted || late && known > 0;
         if !missing.is_empty() {
             reasons.push(format!("no answer from the catalog yet for: {}", missing.join(", ")));
         }
@@ -343,7 +347,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ready_means_every_wanted_service_answered_or_one_after_half_a_minute() {
         let status = CatalogStatus::default();
-        status.want(["web".into(), "api".into()].into());
+        status.want(Wanted { services: ["web".into(), "api".into()].into(), all: false });
         status.source("consul").with(|s| s.connected = true);
         assert!(!status.readiness().ready);
         status.service("consul", &"web".into()).with(|s| s.answered_at = Some(Instant::now()));
@@ -357,9 +361,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn where_all_are_wanted_ready_means_the_list_and_each_of_it() {
+        let status = CatalogStatus::default();
+        status.want(Wanted { all: true, ..Wanted::default() });
+        status.source("consul").with(|s| s.connected = true);
+        assert!(!status.readiness().ready, "the list is not known");
+        status.source("consul").with(|s| s.last_good_at = Some(Instant::now()));
+        drop(status.service("consul", &"web".into()));
+        let partly = status.readiness();
+        assert!(!partly.ready && partly.reasons[0].contains("web"), "{partly:?}");
+        status.service("consul", &"web".into()).with(|s| s.answered_at = Some(Instant::now()));
+        assert_eq!(status.readiness(), Readiness { ready: true, ..Readiness::default() });
+
+        let cold = CatalogStatus::default();
+        cold.want(Wanted { all: true, ..Wanted::default() });
+        cold.source("consul").with(|s| s.last_error = Some("connection refused".to_owned()));
+        cold.service("consul", &"web".into()).with(|s| s.from_disk = true);
+        assert!(cold.readiness().ready && cold.readiness().degraded, "the copy on disk will do");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_copy_on_disk_makes_ready_but_degraded_and_nothing_at_all_never_does() {
         let status = CatalogStatus::default();
-        status.want(["web".into()].into());
+        status.want(Wanted { services: ["web".into()].into(), all: false });
         status.source("consul").with(|s| s.last_error = Some("connection refused".to_owned()));
         tokio::time::advance(Duration::from_secs(3_600)).await;
         assert!(!status.readiness().ready);

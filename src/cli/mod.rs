@@ -26,6 +26,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy
+    ///
+    /// Rule files are followed. A change that moves too many of the recent requests by surprise is told, or refused
+    /// (`guard` in the configuration); `POST /v1/rules/apply` on the admin listener applies what is on disk again, with
+    /// `{"force": true}` whatever the guard finds. SIGHUP reads rules, certificates, token files and log files again.
     Run(Box<run::Args>),
     /// Run sample instances, a catalog and the proxy in one process, and print what to try
     Demo(demo::Args),

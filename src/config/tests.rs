@@ -139,6 +139,47 @@ fn every_problem_of_every_layer_is_reported_at_its_place() {
 }
 
 #[test]
+fn the_guard_and_the_shadow_are_read_shown_and_checked() {
+    let file = "guard: {mode: enforce, max_moved: 2.5%, max_unrouted: 3}\nshadow: {sample: 10%, log: s.jsonl, queue: 7, redact: [cookie.uid]}\n";
+    let flags = Flags { shadow_rules: Some("next/".into()), ..Flags::default() };
+    let loaded = load_all(file, flags, &[("POINTSMAN_GUARD__MAX_UNROUTED", "4")]).unwrap();
+    let guard = Guard { mode: GuardMode::Enforce, max_moved: 25_000, max_unrouted: 4 };
+    assert_eq!(loaded.settings.guard, guard);
+    let shadow = loaded.settings.shadow.as_ref().unwrap();
+    assert_eq!((shadow.rules.as_str(), shadow.sample, shadow.queue), ("next/", 100_000, 7));
+    assert_eq!((shadow.log.as_deref(), shadow.redact.as_slice()), (Some("s.jsonl"), &["cookie.uid".to_owned()][..]));
+    for line in [
+        "guard.mode: enforce # file",
+        "guard.max_moved: 2.5% # file",
+        "guard.max_unrouted: 4 # POINTSMAN_GUARD__MAX_UNROUTED",
+        "shadow.rules: next/ # --shadow-rules",
+        "shadow.sample: 10% # file",
+        "shadow.log: s.jsonl # file",
+    ] {
+        assert_eq!(origin_of(&loaded, line.split(": ").next().unwrap()), line);
+    }
+
+    let defaults = load_all("", Flags::default(), &[]).unwrap().settings;
+    assert_eq!(defaults.guard, Guard { mode: GuardMode::Warn, max_moved: 300_000, max_unrouted: 0 });
+    assert_eq!(defaults.shadow, None, "without rules there is no shadow");
+
+    for (wrong, told) in [
+        ("guard: {max_move: 5%}", "max_moved"),
+        ("guard: {max_moved: 5}", "guard.max_moved"),
+        ("guard: {max_moved: 101%}", "guard.max_moved"),
+        ("guard: {max_unrouted: -1}", "guard.max_unrouted"),
+        ("guard: {mode: refuse}", "enforce"),
+        ("shadow: {rules: next/, sampel: 5%}", "sample"),
+        ("shadow: {rules: next/, sample: half}", "shadow.sample"),
+        ("shadow: {rules: next/, queue: 0}", "shadow.queue"),
+        ("shadow: {rules: next/, redact: [cookie]}", "shadow.redact"),
+    ] {
+        let error = load_all(wrong, Flags::default(), &[]).unwrap_err();
+        assert!(error.contains(told), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn an_unreadable_or_broken_file_says_so() {
     let flags = Flags { config: Some("/nowhere/p.yaml".into()), ..Flags::default() };
     let text = load(&flags, []).unwrap_err().render();

@@ -14,7 +14,7 @@ use crate::engine::format::traffic::TrafficLine;
 use crate::engine::locality::Place;
 use crate::engine::route::Router;
 use crate::engine::rules::RuleSet;
-use crate::engine::rules::lint::{Against, Ask, Catalog, Expect, Finding, lint_all};
+use crate::engine::rules::lint::{ANY_NAME, Against, Ask, Catalog, Expect, Finding, lint_all};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 
@@ -74,7 +74,11 @@ impl Verdict {
 
 fn assembled(router: Router, catalog: Option<&Catalog>) -> Option<Table> {
     let services = catalog.into_iter().flatten().map(|(name, instances)| (Arc::clone(name), instances.clone()));
-    let catalog = CatalogFile { services: services.collect() };
+    let mut services: Vec<_> = services.collect();
+    if router.has_stars() && !services.iter().any(|(name, _)| &**name == ANY_NAME) {
+        services.push((ANY_NAME.into(), Vec::new()));
+    }
+    let catalog = CatalogFile { services };
     inputs::table(Arc::new(router), &catalog, &WhatIf::default(), Place::default()).ok()
 }
 

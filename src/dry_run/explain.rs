@@ -38,7 +38,7 @@ pub fn explain(table: &Table, request: &RequestView<'_>, draw: Draw, now: Millis
         pools: told.pools(),
         pick: told.pick(&recorder),
         policies: told.policies(),
-        message: told.in_force().and_then(|policies| messages::message(table, &decision, policies, request)),
+        message: told.in_force().and_then(|policies| messages::message(table, &decision, policies, request, draw)),
         generation: table.generation,
         draw: shown_draw(draw),
     }

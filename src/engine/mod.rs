@@ -14,6 +14,7 @@ pub mod instance;
 pub mod label;
 pub mod limit;
 pub mod locality;
+pub mod mirror;
 pub mod paths;
 pub mod policy;
 pub mod request;

@@ -36,6 +36,10 @@ impl Draw {
     pub const MINT: u64 = 2;
     /// The stream that chooses a locality level by a key's hash.
     pub const LEVEL: u64 = 3;
+    /// The stream that says whether a request is copied to a mirror.
+    pub const MIRROR: u64 = 5;
+    /// The stream of a copy's pick.
+    pub const MIRROR_PICK: u64 = 6;
     /// The stream of the first pick; the nth retry uses `PICK + n`.
     pub const PICK: u64 = 16;
 

@@ -98,6 +98,12 @@ impl Outbound {
         Self { method, uri, headers: Some(headers), saved, upload, upgrade, idempotent, call: None }
     }
 
+    /// Whether head and body are changed on the way to an instance that speaks HTTP/2: a call of gRPC-Web.
+    #[must_use]
+    pub fn is_translated(&self) -> bool {
+        matches!(self.call, Some(Call::Web | Call::WebText))
+    }
+
     /// It is a call of gRPC. `keep`: it may be made again when the instance answers with a status that the rules name.
     pub fn calls(&mut self, call: Call, keep: bool) {
         self.call = Some(call);
@@ -145,6 +151,18 @@ impl Outbound {
     pub fn can_follow(&self, failure_sent: bool) -> bool {
         let is_whole = || self.upload.as_ref().is_none_or(|upload| upload.is_repeatable());
         if failure_sent { self.is_repeatable() } else { self.headers.is_some() && is_whole() || self.is_kept() }
+    }
+
+    /// The head as it will be sent; `None` once a try has taken it.
+    #[must_use]
+    pub fn head(&self) -> Option<(&Method, &Uri, &HeaderMap)> {
+        Some((&self.method, &self.uri, self.headers.as_ref()?))
+    }
+
+    /// Whether it asks for a change of protocol.
+    #[must_use]
+    pub fn upgrades(&self) -> bool {
+        self.upgrade
     }
 
     /// Lets go of what only another try would need.
@@ -327,7 +345,7 @@ async fn send(
 }
 
 /// The instance's own address as a Host.
-fn host_field(peer: &Peer) -> Option<HeaderValue> {
+pub fn host_field(peer: &Peer) -> Option<HeaderValue> {
     let instance = &peer.instance;
     let bracketed = instance.host.contains(':') && !instance.host.starts_with('[');
     let (open, close) = if bracketed { ("[", "]") } else { ("", "") };

@@ -107,7 +107,7 @@ pub struct Head {
 pub struct InFlight(Rc<Peer>, Option<Arc<Notify>>);
 
 impl InFlight {
-    /// One request more.
+    /// Counts from here on.
     #[must_use]
     pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();

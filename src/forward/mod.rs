@@ -24,6 +24,7 @@ pub mod hedge;
 pub mod https;
 mod latency;
 pub mod limit;
+pub mod mirror;
 pub mod passthrough;
 pub mod queue;
 pub mod request;

@@ -25,6 +25,7 @@ use super::hedge::{Trying, attempt};
 use super::https;
 use super::latency;
 use super::limit;
+use super::mirror::Copy;
 use super::queue::place;
 use super::respond;
 use super::retry::{Cause, Reading, Trouble, backoff};
@@ -159,6 +160,15 @@ async fn phases(
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
+    let mut copy = match policies.message.mirror {
+        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound),
+        None => None,
+    };
+    if exchange.upload.is_none()
+        && let Some(copy) = copy.take()
+    {
+        copy.send(worker, None, exchange.connection().clock.now());
+    }
     let answered = loop {
         route(exchange, &view, &decision, Some(tries.pool));
         let on = match place(trying, exchange, &mut picked, &tries).await {
@@ -173,18 +183,23 @@ async fn phases(
         exchange.trying(on, picked.level);
         let result;
         (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
-        let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result? };
+        let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
         let again = may_follow(exchange, trouble, trying, &outbound)
             .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
             .flatten();
-        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result? };
+        let Some(next) = again.filter(|_| is_affordable(exchange, &policies.retry)) else { break result };
         exchange.count(&names::RETRIES, trouble.cause.word());
         drop(result);
         pause(exchange, limits).await;
         picked = next;
     };
+
+    if let Some(copy) = copy {
+        copy.send(worker, exchange.upload.as_deref(), exchange.connection().clock.now());
+    }
+    let answered = answered?;
 
     // Respond. From here on no table is held.
     outbound.settle();

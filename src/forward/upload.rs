@@ -56,6 +56,15 @@ enum KeptFrame {
     Trailers(http::HeaderMap),
 }
 
+impl From<KeptFrame> for Frame<Bytes> {
+    fn from(frame: KeptFrame) -> Self {
+        match frame {
+            KeptFrame::Data(data) => Self::data(data),
+            KeptFrame::Trailers(trailers) => Self::trailers(trailers),
+        }
+    }
+}
+
 impl Upload {
     /// A body that starts to be read when the first try asks for it. `keep`: bytes kept for another try.
     #[must_use]
@@ -99,6 +108,20 @@ impl Upload {
         }
         kept.gone += kept.frames.len();
         kept.frames.clear();
+    }
+
+    /// The whole body once more, for an exchange of its own. The error says in a word why there is none: it is larger
+    /// than what is kept, or has not come to its end.
+    pub fn copied(&self) -> Result<UploadBody, &'static str> {
+        let kept = self.kept.borrow();
+        if kept.gone > 0 || kept.limit == 0 {
+            return Err("too_large");
+        }
+        if !self.is_whole() {
+            return Err("incomplete");
+        }
+        let frames = Rc::from(kept.frames.as_slice());
+        Ok(UploadBody { upload: None, copy: Some(Copied { frames, size: self.size }), at: 0, text: None })
     }
 
     /// Bytes received from the client.
@@ -206,17 +229,25 @@ impl Upload {
 #[derive(Debug, Default)]
 pub struct UploadBody {
     upload: Option<Rc<Upload>>,
+    /// In place of `upload`: a body of its own.
+    copy: Option<Copied>,
     /// Frames read.
     at: usize,
     /// It is text that the instance is to get as bytes.
     text: Option<Decoder>,
 }
 
+#[derive(Debug)]
+struct Copied {
+    frames: Rc<[KeptFrame]>,
+    size: SizeHint,
+}
+
 impl UploadBody {
     /// From the beginning.
     #[must_use]
     pub fn new(upload: Option<&Rc<Upload>>) -> Self {
-        Self { upload: upload.cloned(), at: 0, text: None }
+        Self { upload: upload.cloned(), copy: None, at: 0, text: None }
     }
 }
 
@@ -249,17 +280,18 @@ impl UploadBody {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let this = self;
-        let Some(upload) = &this.upload else { return Poll::Ready(None) };
+        let Some(upload) = &this.upload else {
+            let frame = this.copy.as_ref().and_then(|copy| copy.frames.get(this.at)).cloned();
+            this.at += 1;
+            return Poll::Ready(frame.map(|frame| Ok(frame.into())));
+        };
         let again = {
             let kept = upload.kept.borrow();
             this.at.checked_sub(kept.gone).and_then(|at| kept.frames.get(at).cloned())
         };
         if let Some(frame) = again {
             this.at += 1;
-            return Poll::Ready(Some(Ok(match frame {
-                KeptFrame::Data(data) => Frame::data(data),
-                KeptFrame::Trailers(trailers) => Frame::trailers(trailers),
-            })));
+            return Poll::Ready(Some(Ok(frame.into())));
         }
         if upload.progress.ended.get() {
             return Poll::Ready(None);
@@ -282,8 +314,10 @@ impl Body for UploadBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        let copied = self.copy.as_ref().is_none_or(|copy| self.at >= copy.frames.len());
         // That text ended in the middle is seen at its end.
-        self.text.as_ref().is_none_or(Decoder::is_whole)
+        copied
+            && self.text.as_ref().is_none_or(Decoder::is_whole)
             && self.upload.as_ref().is_none_or(|upload| {
                 let kept = upload.kept.borrow();
                 upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
@@ -291,10 +325,11 @@ impl Body for UploadBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.upload {
-            Some(_) if self.text.is_some() => SizeHint::default(),
-            Some(upload) => upload.size,
-            None => SizeHint::with_exact(0),
+        match (&self.upload, &self.copy) {
+            (Some(_), _) if self.text.is_some() => SizeHint::default(),
+            (Some(upload), _) => upload.size,
+            (None, Some(copy)) => copy.size,
+            (None, None) => SizeHint::with_exact(0),
         }
     }
 }

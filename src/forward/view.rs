@@ -104,7 +104,8 @@ impl View {
     pub fn new(table: Arc<Table>, before: Option<&Self>, metrics: &Rc<WorkerMetrics>, limits: &Limits) -> Self {
         let router = match before {
             Some(before) if Arc::ptr_eq(&before.table.router, &table.router) => Rc::clone(&before.router),
-            _ => Rc::new(RouterView::new(&table.router.files, metrics, limits)),
+            Some(before) => Rc::new(RouterView::after(before, &table.router.files, limits)),
+            None => Rc::new(RouterView::new(&table.router.files, metrics, limits)),
         };
         Self { table, router }
     }
@@ -145,6 +146,27 @@ impl RouterView {
             names: RefCell::default(),
         }
     }
+
+    /// The view of another router: files that both have keep what this worker keeps of them, wherever they stand now, so
+    /// that a service that comes to a file for every service costs no other one.
+    fn after(before: &View, files: &[Arc<RouterFile>], limits: &Limits) -> Self {
+        let was = &before.table.router.files;
+        let places: FxHashMap<*const RouterFile, u32> = files.iter().map(Arc::as_ptr).zip(0..).collect();
+        let place = |file: u32| places.get(&Arc::as_ptr(was.get(file as usize)?)).copied();
+        let known: FxHashMap<*const RouterFile, &Rc<FileView>> =
+            was.iter().map(Arc::as_ptr).zip(&before.router.files).collect();
+        let view = |file: &Arc<RouterFile>| match known.get(&Arc::as_ptr(file)) {
+            Some(known) => Rc::clone(known),
+            None => Rc::new(FileView::new(file, limits)),
+        };
+        let names = before.router.names.borrow();
+        let kept = names.iter().filter_map(|(key, names)| Some((key.moved(place)?, Rc::clone(names))));
+        Self {
+            files: files.iter().map(view).collect(),
+            series: Rc::new(before.router.series.moved(place)),
+            names: RefCell::new(kept.collect()),
+        }
+    }
 }
 
 impl RouteNames {
@@ -152,5 +174,45 @@ impl RouteNames {
     #[must_use]
     pub fn names<'n>(&'n self, instance: Option<&'n Arc<Instance>>) -> Names<'n> {
         Names { service: &self.service, rule: &self.rule, pool: &self.pool, instance }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::diagnostic::Source;
+    use crate::engine::locality::Place;
+    use crate::engine::route::Router;
+    use crate::engine::rules::parse_files;
+    use crate::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
+    use crate::engine::time::Millis;
+    use crate::observe::limit_book::Book;
+    use crate::observe::metrics::{Metrics, Settings};
+    use crate::observe::names;
+
+    #[test]
+    fn a_service_that_comes_costs_the_others_neither_views_nor_series() {
+        let rules = "service: '*'\nhosts: ['{service}.internal']\npools: {live: id exists}\n\
+                     rules: [{name: all, to: live}]\n";
+        let (set, _) = parse_files(&[Source::new("all.yaml", rules)]);
+        let router = Router::compile(&set).expect("rules");
+        let mut lives = LiveSet::default();
+        let mut service = |name: &str| ServiceSnapshot::build(name.into(), 1, Vec::new(), &mut lives, Millis(0));
+        let snapshot = Snapshot::new([service("orders")]);
+        let table = Table::build(1, snapshot, Arc::new(router), Place::default(), Millis(0)).expect("a table");
+        let (more, _) = table.with_service(2, service("accounts"), Millis(1));
+        let place = |table: &Table| table.router.file("orders.internal", "/").expect("it is claimed");
+        let (was, is) = (place(&table), place(&more));
+        assert_ne!(was, is);
+
+        let metrics = Rc::new(Metrics::new(1, Settings::default()).worker(0));
+        let limits = Limits { book: Arc::new(Book::new(1, std::hash::RandomState::new())), worker: 0 };
+        let before = View::new(Arc::new(table), None, &metrics, &limits);
+        let key = |file| RouteKey::new(Some(file), Some(0), Some(0));
+        let names = || Names { service: "orders", rule: "all", pool: "live", instance: None };
+        before.series().count(&names::RETRIES, key(was), "reset", names);
+        let after = View::new(Arc::new(more), Some(&before), &metrics, &limits);
+        assert!(Rc::ptr_eq(before.file(was), after.file(is)));
+        after.series().count(&names::RETRIES, key(is), "reset", || panic!("the series is looked up again"));
     }
 }

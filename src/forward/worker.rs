@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::clock::Clock;
 use super::exchange::Peer;
+use super::mirror::Mirrors;
 use super::queue::Queues;
 use super::settings::Settings;
 use super::upload::UploadBody;
@@ -79,6 +80,8 @@ pub struct Worker {
     pub clock: Rc<Clock>,
     /// Endpoints that this worker has talked to.
     pub peers: Peers<UploadBody>,
+    /// Copies of requests that are under way.
+    pub mirrors: Mirrors,
     /// Counters.
     pub metrics: Rc<WorkerMetrics>,
     /// The access log; `None`: off.
@@ -116,6 +119,7 @@ impl Worker {
             peers: Peers::new(&shared.settings.protocol_label, shared.trusts),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
+            mirrors: Mirrors::default(),
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,

@@ -62,6 +62,8 @@ families! {
         "Retries that were not made: budget spent, unsafe, no attempts left.";
     SPLIT_REROUTED = Counter "pointsman_split_rerouted_total" ["service", "rule"]
         "Requests whose arm had nobody routable and that went to another arm.";
+    MIRRORED = Counter "pointsman_mirrored_total" ["service", "rule", "result"]
+        "Copies of requests for a mirror: answered, failed, timeout; or not made: busy, no_instance, too_large, incomplete.";
     PANIC_PICKS = Counter "pointsman_panic_picks_total" ["service", "pool"]
         "Requests sent to anybody of a pool because nobody was routable.";
     PROBES = Counter "pointsman_probes_total" ["service", "result"]

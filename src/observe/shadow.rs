@@ -13,6 +13,7 @@ use super::access_log::{Formatter, ReadFields, Record};
 use super::line_writer::{self, LineFigures, LineThread, Lines, Target};
 use super::metrics::cells::Tally;
 use crate::engine::policy::WHOLE;
+use crate::engine::route::Router;
 use crate::engine::table::Table;
 
 /// Shadow rules over the same instances as one generation of the live table. Replaced as a whole by the publisher.
@@ -20,6 +21,8 @@ use crate::engine::table::Table;
 pub struct Candidate {
     /// The generation of the live table that it was made beside; decisions of another one are not compared.
     pub live: u64,
+    /// The shadow rules as they were given; the table's may name services besides that the catalog made of them.
+    pub rules: Arc<Router>,
     /// The shadow rules' own table.
     pub table: Arc<Table>,
     /// Counts since these shadow rules and these live rules stand beside each other.
@@ -60,6 +63,8 @@ pub struct Cells {
 pub struct Figures {
     /// The first moment that is counted.
     pub since: SystemTime,
+    /// Requests that were not compared, because a worker had no time left for pairs that it did not know.
+    pub skipped: Tally,
     cells: Mutex<BTreeMap<(Class, usize), Arc<Cells>>>,
 }
 
@@ -71,6 +76,8 @@ const MOST_CELLS: usize = 16_384;
 pub struct Sums {
     /// Requests compared.
     pub requests: u64,
+    /// Requests that were not compared, because too many kinds of them were new at once.
+    pub skipped: u64,
     /// Requests that agree.
     pub agreeing: u64,
     /// The part of the requests that goes elsewhere, from 0 to 1.
@@ -95,7 +102,7 @@ pub struct ClassSum {
 
 impl Default for Figures {
     fn default() -> Self {
-        Self { since: SystemTime::now(), cells: Mutex::default() }
+        Self { since: SystemTime::now(), skipped: Tally::default(), cells: Mutex::default() }
     }
 }
 
@@ -127,6 +134,7 @@ impl Figures {
         let share = |moved: u64| moved as f64 / f64::from(WHOLE) / requests.max(1) as f64;
         let mut sums = Sums {
             requests,
+            skipped: self.skipped.value(),
             agreeing: count(&|class| class.why.is_none()),
             moved: share(classes.values().map(|sum| sum[1]).sum()),
             newly_unrouted: count(&|class| class.newly_unrouted),

@@ -40,16 +40,18 @@ impl Beside {
     /// # Errors
     /// The rules' pools cannot be resolved.
     pub fn replace(&self, live: &Table, router: Arc<Router>, now: Millis) -> Result<(), TableError> {
+        let rules = Arc::clone(&router);
         let table = Arc::new(live.with_router(live.generation, router, now)?);
-        let fields = fields(live, &table);
-        self.slot.store(Some(Arc::new(Candidate { live: live.generation, table, figures: Arc::default(), fields })));
+        let (fields, figures) = (fields(live, &table), Arc::default());
+        self.slot.store(Some(Arc::new(Candidate { live: live.generation, rules, table, figures, fields })));
         Ok(())
     }
 
-    /// The live table is about to become another one: services that changed there are resolved anew here, too.
+    /// The live table is about to become another one: services that changed there are resolved anew here, too. Under
+    /// other rules (`same_rules` is false) counting begins anew.
     /// What could not be resolved any more keeps its pools; those errors are told.
     #[must_use]
-    pub fn follow(&self, before: &Table, after: &Table, now: Millis) -> Vec<TableError> {
+    pub fn follow(&self, before: &Table, after: &Table, same_rules: bool, now: Millis) -> Vec<TableError> {
         let Some(last) = self.slot.load_full() else { return Vec::new() };
         let (changed, gone) = differences(before, after, &last.table);
         let (table, errors) = match (changed.is_empty(), gone.is_empty()) {
@@ -59,10 +61,11 @@ impl Beside {
                 (Arc::new(table), errors)
             }
         };
-        let same_rules = Arc::ptr_eq(&before.router, &after.router);
         let figures = if same_rules { Arc::clone(&last.figures) } else { Arc::new(Figures::default()) };
-        let fields = if same_rules { Arc::clone(&last.fields) } else { fields(after, &table) };
-        self.slot.store(Some(Arc::new(Candidate { live: after.generation, table, figures, fields })));
+        let same_files = Arc::ptr_eq(&before.router, &after.router) && Arc::ptr_eq(&last.table.router, &table.router);
+        let fields = if same_files { Arc::clone(&last.fields) } else { fields(after, &table) };
+        let rules = Arc::clone(&last.rules);
+        self.slot.store(Some(Arc::new(Candidate { live: after.generation, rules, table, figures, fields })));
         errors
     }
 }
@@ -107,7 +110,10 @@ mod tests {
         let two = |id: &str| Arc::new(instance("web", id, 2, &[("version", "2")]));
         let first = table(LIVE, vec![service("web", vec![two("a")])]).unwrap();
         let beside = Beside::default();
-        assert!(beside.follow(&first, &first, Millis(1)).is_empty(), "without shadow rules there is nothing to do");
+        assert!(
+            beside.follow(&first, &first, true, Millis(1)).is_empty(),
+            "without shadow rules there is nothing to do"
+        );
         beside.replace(&first, router(SHADOW), Millis(1)).unwrap();
         let routable = || {
             let candidate = beside.slot().load_full().unwrap();
@@ -116,21 +122,21 @@ mod tests {
         assert_eq!(routable(), (1, 1));
 
         let (second, _) = first.with_service(2, service("web", vec![two("a"), two("b")]), Millis(2));
-        let _ = beside.follow(&first, &second, Millis(2));
+        let _ = beside.follow(&first, &second, true, Millis(2));
         assert_eq!(routable(), (2, 2));
 
         let live = Arc::clone(&second.snapshot.services()[0].endpoints[0].live);
         live.eject(Millis(3), 60_000);
         let third = second.with_health(3, &[live], Millis(3));
-        let _ = beside.follow(&second, &third, Millis(3));
+        let _ = beside.follow(&second, &third, true, Millis(3));
         assert_eq!(routable(), (3, 1), "an ejected instance is out of the shadow's pool, too");
 
         let counted = Arc::clone(&beside.slot().load_full().unwrap().figures);
         let fourth = third.with_router(4, router(LIVE), Millis(4)).unwrap();
-        let _ = beside.follow(&third, &fourth, Millis(4));
+        let _ = beside.follow(&third, &fourth, false, Millis(4));
         assert!(!Arc::ptr_eq(&counted, &beside.slot().load_full().unwrap().figures), "other live rules: counted anew");
         let fifth = fourth.without_service(5, &"web".into(), Millis(5));
-        let _ = beside.follow(&fourth, &fifth, Millis(5));
+        let _ = beside.follow(&fourth, &fifth, true, Millis(5));
         assert_eq!(routable(), (5, 0));
     }
 }

@@ -26,6 +26,9 @@ use crate::observe::names;
 use crate::observe::shadow::Slot;
 use crate::observe::transitions::{Moved, event_of, reason_label};
 
+/// The cause of a publication that puts other rules in force.
+const RULES: &str = "rules";
+
 /// More changes of one kind in one service are told in one event.
 const TOLD_ONE_BY_ONE: usize = 20;
 
@@ -183,6 +186,12 @@ impl Publisher {
             .snapshot
             .service(&state.name)
             .map_or_else(BTreeSet::new, |before| last_instance_grace(before, &state.instances).into_iter().collect());
+        if current.snapshot.service(&state.name).is_none()
+            && let Some(hold) = current.router.stars_hold_new(&state.name)
+        {
+            // A file for every service is about to take it up.
+            self.lives.set_hold_new(&state.name, hold);
+        }
         let granted = self.graces.grant(&state.name, !graced.is_empty(), Instant::now());
         let graced = if granted { graced } else { BTreeSet::new() };
         ServiceSnapshot::build_with_grace(
@@ -226,17 +235,18 @@ impl Publisher {
 
     fn follow_rules(&mut self, router: Arc<Router>) -> Result<u64, TableError> {
         let started = Instant::now();
-        let holds: Vec<(Text, bool)> = router
+        let current = self.table.load_full();
+        let table = current.with_router(current.generation + 1, router, self.clock.now())?;
+        let holds: Vec<(Text, bool)> = table
+            .router
             .files
             .iter()
             .map(|file| (file.service.clone(), file.check.as_ref().is_some_and(|check| check.hold_new)))
             .collect();
-        let current = self.table.load_full();
-        let table = current.with_router(current.generation + 1, router, self.clock.now())?;
         for (service, hold) in holds {
             self.lives.set_hold_new(&service, hold);
         }
-        self.publish(table, "rules", started);
+        self.publish(table, RULES, started);
         Ok(self.table.load().generation)
     }
 
@@ -316,7 +326,7 @@ impl Publisher {
     fn publish(&mut self, table: Table, cause: &'static str, started: Instant) {
         let generation = table.generation;
         self.tell_refused(&self.table.load(), &table);
-        for error in self.beside.follow(&self.table.load(), &table, self.clock.now()) {
+        for error in self.beside.follow(&self.table.load(), &table, cause != RULES, self.clock.now()) {
             let reason = format!("a shadow file keeps the pools it had: {error}");
             self.events.record(Report::new(events::Kind::Fault, reason).generation(generation));
         }

@@ -178,9 +178,15 @@ impl<F: Followers> RuleFiles<F> {
     pub async fn follow(mut self, again: Arc<Notify>) {
         let mut watch = self.watch();
         let mut desk_open = true;
+        // What changed between the last reading and the watch is seen by nobody else.
+        let mut unseen = true;
         loop {
             let followed = self.lists.clone();
             tokio::select! {
+                () = std::future::ready(()), if unseen => {
+                    unseen = false;
+                    drop(self.look(Look::Changed).await);
+                }
                 () = watch.changed() => drop(self.look(Look::Changed).await),
                 () = again.notified() => drop(self.look(Look::Again).await),
                 order = self.ground.orders.orders.recv(), if desk_open => match order {
@@ -191,6 +197,7 @@ impl<F: Followers> RuleFiles<F> {
             }
             if self.lists != followed {
                 watch = self.watch();
+                unseen = true;
             }
         }
     }
@@ -218,7 +225,7 @@ impl<F: Followers> RuleFiles<F> {
         let loaded = self.ground.shadow.loaded().ok_or(Refused::NoShadow)?;
         let candidate = self.ground.published.candidate.load_full().ok_or(Refused::NoShadow)?;
         // Newer shadow rules may be on their way; only those that were measured are promoted.
-        if !Arc::ptr_eq(&candidate.table.router, &loaded.router) {
+        if !Arc::ptr_eq(&candidate.rules, &loaded.router) {
             return Err(Refused::NoShadow);
         }
         let sums = candidate.figures.sums();
@@ -253,7 +260,6 @@ impl<F: Followers> RuleFiles<F> {
             Err(RulesError::Guarded(finding)) => {
                 orders.tell(|told| (told.broken, told.refused) = (false, Some(Arc::clone(&finding))));
                 let words = format!("refused by the guard: {}; the rules before stay", finding.words());
-                tracing::warn!("rules: {words}");
                 reloads.guarded(WHAT, words);
                 Err(Refused::Guarded(finding))
             }

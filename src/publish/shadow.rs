@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::candidate::NewCandidate;
 use super::rules::{Followers, Loaded, Permits, RulesError, blocking, read};
+use crate::dry_run::numbers::counted;
 use crate::engine::diagnostic::{Diagnostics, Source};
 use crate::files::FileWatch;
 use crate::observe::reloads::Reloads;
@@ -52,16 +53,21 @@ impl<F: Followers> ShadowFiles<F> {
         let (mut last, mut lists) = (Vec::new(), Vec::new());
         self.look(&mut last, &mut lists, true).await;
         let mut watch = self.watch(&lists);
+        // What changed between the last reading and the watch is seen by nobody else.
+        let mut unseen = true;
         loop {
             let forced = tokio::select! {
+                () = std::future::ready(()), if unseen => false,
                 () = watch.changed() => false,
                 () = again.notified() => true,
                 () = self.publisher.closed() => return,
             };
+            unseen = false;
             let followed = lists.clone();
             self.look(&mut last, &mut lists, forced).await;
             if lists != followed {
                 watch = self.watch(&lists);
+                unseen = true;
             }
         }
     }
@@ -74,7 +80,8 @@ impl<F: Followers> ShadowFiles<F> {
         match self.reload(last, lists, forced).await {
             Ok(None) => {}
             Ok(Some(loaded)) => {
-                let words = format!("{} shadow files beside the rules in force", loaded.sources.len());
+                let files = counted(loaded.sources.len() as u64, "shadow file");
+                let words = format!("{files} beside the rules in force");
                 self.reloads.accepted(WHAT, words, loaded.warnings.clone());
             }
             Err(error) => {

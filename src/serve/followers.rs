@@ -37,7 +37,7 @@ pub struct RuleFollowers {
     /// Who has been answered.
     pub status: Arc<CatalogStatus>,
     /// The services of the rules in force and of the shadow rules.
-    pub services: Arc<Mutex<[BTreeSet<Text>; 2]>>,
+    pub services: Arc<Mutex<[Wanted; 2]>>,
     /// Whether it is the shadow rules that these follow.
     pub shadow: bool,
     /// Files that the rules name are read before they are in force.
@@ -51,7 +51,8 @@ pub struct RuleFollowers {
 /// The services that the rules name.
 #[must_use]
 pub fn wanted(router: &Router) -> Wanted {
-    Wanted { services: router.files.iter().map(|file| file.service.clone()).collect() }
+    let named = router.written().iter().filter(|file| !file.ruleset.is_for_any_service());
+    Wanted { services: named.map(|file| file.service.clone()).collect(), all: router.has_stars() }
 }
 
 impl Followers for RuleFollowers {
@@ -63,6 +64,9 @@ impl Followers for RuleFollowers {
         upstream_tls::warn_of_unverified(router, &self.metrics);
         let next = wanted(router).services;
         let new: BTreeSet<Text> = next.difference(&self.wanted.borrow().services).cloned().collect();
+        if router.has_stars() {
+            self.wanted.send_if_modified(|wanted| !std::mem::replace(&mut wanted.all, true));
+        }
         if new.is_empty() {
             return;
         }
@@ -82,9 +86,10 @@ impl Followers for RuleFollowers {
             self.fields.store(Arc::new(ReadFields::of(&loaded.set)));
         }
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        services[usize::from(self.shadow)] = wanted(&loaded.router).services;
-        let all = services.iter().flatten().cloned().collect();
-        self.wanted.send_replace(Wanted { services: all });
+        services[usize::from(self.shadow)] = wanted(&loaded.router);
+        let named = services.iter().flat_map(|wanted| &wanted.services).cloned().collect();
+        let all = services.iter().any(|wanted| wanted.all);
+        self.wanted.send_replace(Wanted { services: named, all });
     }
 }
 

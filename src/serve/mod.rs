@@ -216,7 +216,7 @@ impl Serving {
         tasks.spawn(publisher.run(Inputs { catalog: updates, moved, rules: rules_in, candidates }));
         let (stale_services, stale) = watch::channel(BTreeSet::new());
         tasks.spawn(doubts::follow(Arc::clone(&status), Arc::clone(&events), stale_services));
-        let services = Arc::new(Mutex::new([wanted.borrow().services.clone(), BTreeSet::new()]));
+        let services = Arc::new(Mutex::new([wanted.borrow().clone(), catalog::Wanted::default()]));
         let followers = followers::RuleFollowers {
             wanted,
             fields,

@@ -285,6 +285,33 @@ async fn a_start_without_the_catalog_is_warm_from_the_copy_on_disk() {
 }
 
 #[tokio::test]
+async fn rules_for_every_service_start_warm_with_all_that_the_copy_on_disk_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("copy.json");
+    let disk = Disk { path: Some(path.clone()), load_after: Duration::from_millis(300), ..Disk::default() };
+    let with_disk = disk.clone();
+    let (consul, subscriber) = three(|s| Settings { disk: with_disk, ..s }).await;
+    for _ in 0..500 {
+        if path.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    subscriber.stop().await;
+    consul.stop();
+
+    let mut again = Subscriber::of_all(Settings { disk, ..settings(consul.url()) });
+    again.until_ids("web", ALL).await;
+    assert!(again.service("web").from_disk);
+    let readiness = again.running.status.readiness();
+    assert!(readiness.ready && readiness.degraded, "{readiness:?}");
+    // The catalog comes back without the service: its loss is confirmed as any other, and then it is gone.
+    ALL.iter().for_each(|id| consul.deregister("web", id));
+    consul.resume().await;
+    again.until_gone("web").await;
+}
+
+#[tokio::test]
 async fn a_mass_removal_is_held_back_although_each_answer_is_trusted() {
     let consul = ScriptedConsul::start().await;
     for n in 0..12 {

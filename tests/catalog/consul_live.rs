@@ -113,6 +113,25 @@ async fn selected_services_come_and_go_with_the_list() {
 }
 
 #[tokio::test]
+async fn where_rules_are_for_every_service_each_of_the_list_is_followed_while_it_is_there() {
+    let consul = ScriptedConsul::start().await;
+    consul.register(Registration::new("web", "a", 9001));
+    consul.register(Registration::new("api", "b", 9002));
+    let mut subscriber = Subscriber::of_all(settings(consul.url()));
+    subscriber.until_ids("web", &["a"]).await;
+    subscriber.until_ids("api", &["b"]).await;
+    assert!(subscriber.running.status.readiness().ready);
+    consul.register(Registration::new("new", "c", 9003));
+    subscriber.until_ids("new", &["c"]).await;
+    consul.deregister("new", "c");
+    subscriber.until_gone("new").await;
+    assert_eq!(consul.count("/health/service/consul"), 0);
+    // The file for every service is taken away, and another one names a service.
+    subscriber.wanted.send_replace(wanted(&["web"]));
+    subscriber.until_gone("api").await;
+}
+
+#[tokio::test]
 async fn a_changed_rule_set_keeps_the_watches_that_stay() {
     let consul = ScriptedConsul::start().await;
     for (service, id, port) in [("web", "a", 9001), ("api", "b", 9002), ("old", "c", 9003)] {

@@ -15,7 +15,7 @@ struct Followed {
 }
 
 fn follow(path: &Path) -> Followed {
-    let (wanted, names) = watch::channel(Wanted { services: ["web".into()].into() });
+    let (wanted, names) = watch::channel(Wanted { services: ["web".into()].into(), ..Wanted::default() });
     let (stop, shutdown) = watch::channel(false);
     let settings = catalog::Settings { file: Some(file::Settings { path: path.into() }), consul: None };
     let running = catalog::start(settings, &Surroundings::default(), names, shutdown).expect("the file is good");

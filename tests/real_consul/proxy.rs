@@ -129,6 +129,28 @@ async fn what_is_registered_is_routed_and_what_is_critical_is_not_within_300_ms(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_rules_for_every_service_one_that_is_registered_is_served_and_one_that_leaves_is_not() {
+    let agent = Agent::start().await;
+    let front = Front::new(&["a", "b"]).await;
+    let rules =
+        "service: '*'\nhosts: ['{service}.internal']\npools: {all: id exists}\nrules: [{name: all, to: [all]}]\n";
+    replace(&front.folder.path().join("web.yaml"), rules);
+    agent.register("orders", "a", front.instances["a"].addr.port(), Value::Null).await;
+    let proxy = front.proxy(&agent).await;
+    let mut connection = None;
+    assert_eq!(get(proxy.listen, "orders.internal", "/", &mut connection).await.unwrap().0, 200, "ready means served");
+    let mut users = None;
+    assert_eq!(get(proxy.listen, "users.internal", "/", &mut users).await.unwrap().0, 404);
+    agent.register("users", "b", front.instances["b"].addr.port(), Value::Null).await;
+    let came =
+        until("it is served", async || get(proxy.listen, "users.internal", "/", &mut users).await.unwrap().0 == 200);
+    println!("a new service is served after {:?}", came.await);
+    agent.deregister("b").await;
+    until("it is gone", async || get(proxy.listen, "users.internal", "/", &mut users).await.unwrap().0 == 404).await;
+    assert_eq!(get(proxy.listen, "orders.internal", "/", &mut connection).await.unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_one_that_turns_critical_stays_for_its_grace_and_one_that_leaves_goes_at_once() {
     let agent = Agent::start().await;
     let front = Front::new(&["a"]).await;

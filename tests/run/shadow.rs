@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::binary::Proxy;
-use crate::support::load::Load;
+use crate::support::load::{self, Load};
 use crate::support::site::{Site, admin_get, admin_post, replace, until};
 
 const HEAD: &str = "service: web\nhosts: [web.test]\npools: {old: version == 1.2, new: version == 1.3}\nrules:\n";
@@ -89,6 +89,68 @@ async fn a_candidate_that_moves_too_much_is_refused_and_a_good_one_promoted() {
     assert_eq!(rules(&proxy).await["state"], "as on disk");
     let tally = load.stop().await;
     assert!(tally.bad.is_empty(), "{:?}", tally.bad);
+}
+
+/// Keys, luck and conditions differ between the two.
+const KEYED: [&str; 2] = [
+    "rules:
+  - {name: testers, when: header.x-group == 'test', to: new}
+  - {name: keyed, when: path == '/k', key: header.x-user, split: {new: 20%, old: 80%}}
+  - {name: gone, when: path == '/g', to: old}
+  - {name: ramp, split: {new: 5%, old: 95%}}
+",
+    "rules:
+  - {name: testers, when: header.x-group == 'tests', to: new}
+  - {name: keyed, when: path == '/k', key: header.x-user, split: {new: 50%, old: 50%}}
+  - {name: gone, when: path == '/g', respond: 410}
+  - {name: ramp, split: {new: 15%, old: 85%}}
+",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_measures_what_diff_says_of_the_same_requests() {
+    let rules = KEYED.map(|rules| HEAD.replace("rules:\n", rules));
+    let site = Site::new(&INSTANCES, &rules[0]).await;
+    let (candidate, log, config) = (site.path("candidate.yaml"), site.path("access.jsonl"), site.path("proxy.yaml"));
+    replace(&candidate, &rules[1]);
+    std::fs::write(&config, format!("access_log: {{path: {}}}\n", log.display())).unwrap();
+    let proxy =
+        site.proxy(&["--config", config.to_str().unwrap(), "--shadow-rules", candidate.to_str().unwrap()]).await;
+    until("the candidate is beside the rules", async || shadow(&proxy).await["measured"].is_object()).await;
+
+    let mut connection = None;
+    for n in 0..400u32 {
+        let path = ["/", "/k", "/g", "/"][n as usize % 4];
+        let mut request = http::Request::get(path).header("host", "web.test").header("x-user", n % 60);
+        if n % 8 == 0 {
+            request = request.header("x-group", "test");
+        }
+        let request = request.body(http_body_util::Full::default()).unwrap();
+        let answer = load::send(proxy.listen, request, &mut connection).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+    }
+    let lines = || std::fs::read_to_string(&log).map_or(0, |text| text.matches('\n').count());
+    until("the log is whole", async || lines() == 400).await;
+    let measured = shadow(&proxy).await["measured"].clone();
+
+    let diff = std::process::Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["diff", "--format", "json", "--rules"])
+        .arg(site.rules())
+        .arg("--with")
+        .arg(&candidate)
+        .arg("--catalog")
+        .arg(site.catalog())
+        .arg("--traffic")
+        .arg(&log)
+        .output()
+        .unwrap();
+    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stderr));
+    let report: Value = serde_json::from_slice(&diff.stdout).unwrap();
+    assert_eq!((&measured["requests"], &measured["skipped"]), (&report["requests"], &0.into()), "{measured}");
+    assert_eq!(measured["newly_unrouted"], report["newly_unrouted"]);
+    let [ours, theirs] = [&measured, &report].map(|report| report["moved"].as_f64().unwrap());
+    assert!(theirs > 0.2 && (ours - theirs).abs() < 1e-6, "{ours} and {theirs}: {measured}");
 }
 
 /// Every whole line is a traffic line that `replay` reads.

@@ -30,8 +30,17 @@ impl Subscriber {
         Self::among(settings, services, &Surroundings::default())
     }
 
+    /// One of every service that the catalog lists.
+    pub fn of_all(settings: Settings) -> Self {
+        Self::of(settings, Wanted { all: true, ..Wanted::default() }, &Surroundings::default())
+    }
+
     pub fn among(settings: Settings, services: &[&str], surroundings: &Surroundings) -> Self {
-        let (wanted, names) = watch::channel(wanted(services));
+        Self::of(settings, wanted(services), surroundings)
+    }
+
+    fn of(settings: Settings, wanted: Wanted, surroundings: &Surroundings) -> Self {
+        let (wanted, names) = watch::channel(wanted);
         let (stop, shutdown) = watch::channel(false);
         let settings = catalog::Settings { consul: Some(settings), file: None };
         let running = catalog::start(settings, surroundings, names, shutdown).expect("the settings are good");
@@ -138,7 +147,7 @@ impl Subscriber {
 }
 
 pub fn wanted(services: &[&str]) -> Wanted {
-    Wanted { services: services.iter().map(|name| (*name).into()).collect() }
+    Wanted { services: services.iter().map(|name| (*name).into()).collect(), ..Wanted::default() }
 }
 
 /// The IDs of a state's instances, sorted.

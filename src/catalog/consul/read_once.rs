@@ -61,7 +61,7 @@ async fn listed(client: &Client, settings: &Settings, query: Query<'_>) -> Resul
     let selector = Selector::new(&settings.select)
         .map_err(|problem| CatalogError::Setting { setting: "consul.select.matches", problem })?;
     let all = *settings == Settings { select: super::Select::default(), ..settings.clone() };
-    let chosen = selector.chosen(&names);
+    let chosen = selector.chosen(&names, false);
     Ok(names.all().filter(|name| *name != "consul" && (all || chosen.contains(*name))).map(str::to_owned).collect())
 }
 

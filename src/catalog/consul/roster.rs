@@ -11,6 +11,8 @@ use super::follow::follow;
 use super::services::{Listed, Selector};
 use super::subscription::Subscription;
 use crate::catalog::Wanted;
+use crate::catalog::watch::desk::Desk;
+use crate::catalog::watch::keeper::Keeper;
 use crate::engine::label::Text;
 
 /// How often services that may have ended are looked at.
@@ -22,12 +24,20 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
     let mut running: BTreeMap<Text, AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     let mut rules_follow = true;
+    // Whether services were followed for being in the list alone.
+    let mut was_all = false;
     loop {
-        let names = wanted.borrow_and_update().services.clone();
+        let Wanted { services: names, all } = wanted.borrow_and_update().clone();
         let list = listed.borrow_and_update().clone();
-        let chosen = list.names.as_ref().map(|names| selector.chosen(names)).unwrap_or_default();
-        let ended: Vec<Text> =
-            running.keys().filter(|name| over(&sub, &selector, name, &names, &chosen, &list)).cloned().collect();
+        let chosen = list.names.as_ref().map(|names| selector.chosen(names, all)).unwrap_or_default();
+        was_all |= all;
+        let ended: Vec<Text> = running
+            .keys()
+            .filter(|name| {
+                over(&sub, selector.by_name(name) || selector.has_tags() || was_all, name, &names, &chosen, &list)
+            })
+            .cloned()
+            .collect();
         for name in ended {
             if let Some(task) = running.remove(&name) {
                 task.abort();
@@ -36,8 +46,11 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
                 tracing::info!(target: "pointsman::catalog", source = sub.name, service = %name, "not followed any more");
             }
         }
-        for name in names.union(&chosen) {
+        let copied = if all { sub.board.with(|desk, _| from_disk(desk, sub.part)) } else { BTreeSet::new() };
+        for name in names.union(&chosen).chain(&copied) {
             if !running.contains_key(name) {
+                // Readiness waits for it from here on.
+                drop(sub.status.service(&sub.name, name));
                 let task = tasks.spawn(follow(Arc::clone(&sub), name.clone()));
                 running.insert(name.clone(), task);
             }
@@ -52,6 +65,14 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
             Some(ended) = tasks.join_next() => restart(&sub, ended, &mut running),
         }
     }
+}
+
+/// Services whose last state came from the copy on disk: when every service is wanted, each is followed until its own
+/// watch has said what became of it.
+fn from_disk(desk: &Desk, part: usize) -> BTreeSet<Text> {
+    let of_part =
+        |(of, name, keeper): (usize, &Text, &Keeper)| (of == part && !keeper.is_empty()).then(|| name.clone());
+    desk.keepers().filter_map(of_part).collect()
 }
 
 /// A follower never ends by itself: when one did, it is begun again by the next round.
@@ -69,7 +90,7 @@ fn restart(sub: &Subscription, ended: Result<(), tokio::task::JoinError>, runnin
 /// of it is left, neither listed nor held.
 fn over(
     sub: &Subscription,
-    selector: &Selector,
+    was_chosen: bool,
     name: &Text,
     wanted: &BTreeSet<Text>,
     chosen: &BTreeSet<Text>,
@@ -78,12 +99,9 @@ fn over(
     if wanted.contains(name) || chosen.contains(name) {
         return false;
     }
-    let was_chosen = selector.by_name(name) || selector.has_tags();
     let unknown = list.names.is_none() || list.lacks(name);
     if was_chosen && unknown {
-        let empty = |desk: &mut crate::catalog::watch::desk::Desk, _| {
-            desk.keeper(sub.part, name).is_some_and(|keeper| keeper.is_empty())
-        };
+        let empty = |desk: &mut Desk, _| desk.keeper(sub.part, name).is_some_and(|keeper| keeper.is_empty());
         return list.names.is_some() && sub.board.with(empty);
     }
     true

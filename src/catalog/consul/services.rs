@@ -88,10 +88,12 @@ impl Selector {
                 || self.whole.as_ref().is_some_and(|whole| whole.is_match(name)))
     }
 
-    /// Everything the list holds that is chosen.
-    pub(super) fn chosen(&self, names: &Names) -> BTreeSet<Text> {
+    /// Everything the list holds that is chosen; with `all`, everything but Consul itself.
+    pub(super) fn chosen(&self, names: &Names, all: bool) -> BTreeSet<Text> {
         let chosen = names.tags.iter().filter(|(name, tags)| {
-            self.by_name(name) || name.as_str() != "consul" && tags.intersection(&self.tags).next().is_some()
+            (all && name.as_str() != "consul")
+                || self.by_name(name)
+                || name.as_str() != "consul" && tags.intersection(&self.tags).next().is_some()
         });
         chosen.map(|(name, _)| Text::from(name.as_str())).collect()
     }
@@ -210,7 +212,7 @@ mod tests {
     fn services_are_chosen_by_tag_prefix_or_whole_name_but_never_consul_itself() {
         let all = names(r#"{"consul":["web"],"web-a":[],"web-b":["x"],"api":["edge","v1"],"billing":null}"#);
         let check = |select: Select, expected: &[&str]| {
-            let chosen = Selector::new(&select).unwrap().chosen(&all);
+            let chosen = Selector::new(&select).unwrap().chosen(&all, false);
             assert_eq!(chosen.iter().map(|name| &**name).collect::<Vec<_>>(), expected);
         };
         let list = |text: &str| vec![text.to_owned()];

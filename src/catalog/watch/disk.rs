@@ -76,7 +76,7 @@ struct Saved {
 /// Loads the copy when the catalog is slow, and writes it for as long as the source lives.
 pub async fn keep(copy: Copy, board: Arc<Board>, status: Arc<CatalogStatus>, mut wanted: watch::Receiver<Wanted>) {
     tokio::time::sleep(copy.load_after).await;
-    let names: Vec<Text> = wanted.borrow_and_update().services.iter().cloned().collect();
+    let names = wanted.borrow_and_update().clone();
     warm(&copy, &board, &status, &names).await;
     let mut written = None;
     let mut pause = copy.min_interval;
@@ -104,11 +104,12 @@ pub async fn keep(copy: Copy, board: Arc<Board>, status: Arc<CatalogStatus>, mut
     }
 }
 
-async fn warm(copy: &Copy, board: &Board, status: &CatalogStatus, wanted: &[Text]) {
+async fn warm(copy: &Copy, board: &Board, status: &CatalogStatus, wanted: &Wanted) {
     let late = copy.parts.iter().enumerate().any(|(part, _)| {
-        wanted
-            .iter()
-            .any(|name| board.with(|desk, _| desk.keeper(part, name).is_none_or(|keeper| keeper.answered().is_none())))
+        wanted.all && !board.with(|desk, _| is_answered(desk, part))
+            || wanted.services.iter().any(|name| {
+                board.with(|desk, _| desk.keeper(part, name).is_none_or(|keeper| keeper.answered().is_none()))
+            })
     });
     if !late {
         return;
@@ -127,7 +128,7 @@ async fn warm(copy: &Copy, board: &Board, status: &CatalogStatus, wanted: &[Text
     for (part, name) in copy.parts.iter().enumerate() {
         for (service, saved) in state.get(name).into_iter().flatten() {
             let service = Text::from(service.as_str());
-            if !wanted.contains(&service) {
+            if !wanted.all && !wanted.services.contains(&service) {
                 continue;
             }
             let groups = restore(&service, &saved.instances);
@@ -144,6 +145,12 @@ async fn warm(copy: &Copy, board: &Board, status: &CatalogStatus, wanted: &[Text
     }
     tracing::warn!(target: "pointsman::catalog", file = %copy.path.display(), services,
         "the catalog has not answered yet: starting from the copy on disk");
+}
+
+/// Whether there are services of this part, and all of them are answered.
+fn is_answered(desk: &Desk, part: usize) -> bool {
+    let mut keepers = desk.keepers().filter(|(of, ..)| *of == part).peekable();
+    keepers.peek().is_some() && keepers.all(|(_, _, keeper)| keeper.answered().is_some())
 }
 
 /// What decides whether to write: which instances there are, by pointer. `None` before the first answer.

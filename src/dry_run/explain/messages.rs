@@ -2,11 +2,12 @@
 
 use http::HeaderValue;
 
-use crate::engine::format::explanation::{CarriedNote, EditKind, EditNote, MessageNote};
+use crate::engine::format::explanation::{CarriedNote, EditKind, EditNote, MessageNote, MirrorNote};
 use crate::engine::request::RequestView;
 use crate::engine::route::propagate::{Carry, carried};
-use crate::engine::route::{Change, Decision, Edit, Reader, RouterFile, RulePolicies, Scratch, Values};
+use crate::engine::route::{Change, Decision, Edit, Outcome, Reader, RouterFile, RulePolicies, Scratch, Values};
 use crate::engine::table::Table;
+use crate::engine::time::Draw;
 
 /// `None`: nothing is changed.
 pub(super) fn message(
@@ -14,6 +15,7 @@ pub(super) fn message(
     decision: &Decision,
     policies: &RulePolicies,
     request: &RequestView<'_>,
+    draw: Draw,
 ) -> Option<MessageNote> {
     let file = &*table.router.files[decision.file? as usize];
     let message = &policies.message;
@@ -24,6 +26,12 @@ pub(super) fn message(
         note.target = path.map(|path| format!("{path}{query}"));
         note.host = rewrite.host.as_ref().map(|host| lossy(host.as_bytes()));
     }
+    let goes = matches!(decision.outcome, Outcome::Pool(_));
+    note.mirror = message.mirror.filter(|_| goes).map(|mirror| MirrorNote {
+        pool: file.pool_name(mirror.pool).to_string(),
+        share: mirror.share,
+        copied: mirror.takes(draw),
+    });
     let mut scratch = Scratch::new();
     let mut reader = Reader::begin(request, &file.fields, &mut scratch);
     note.carried = carried(file, &mut reader).iter().map(|carry| carried_note(file, carry)).collect();

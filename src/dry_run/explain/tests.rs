@@ -37,6 +37,7 @@ rules:
   - name: edited
     when: path under "/edited"
     to: stable
+    mirror: {to: gray, share: 100%}
     rewrite: {path: /inner, host: inner.example.com}
     headers:
       request: {remove: [x-debug], set: {x-who: "{client.ip}/{header.x-user}", x-none: "{header.x-none}"}}
@@ -191,6 +192,7 @@ fn the_recorder_decides_as_the_live_path_does() {
 fn what_is_changed_in_the_messages_is_told_as_it_will_be_sent() {
     let text = told("/edited/7", &[("x-user", "u1"), ("x-team", "red hot")]).text();
     let expected = "rewrite  /inner/7, Host inner.example.com\n\
+                    mirror   100% of requests to gray: this request is copied\n\
                     carried  x-team: red hot, baggage team=red%20hot\n\
                     request  remove x-debug\n\
                     request  set x-who: 127.0.0.1/u1\n\

@@ -17,7 +17,8 @@ use crate::engine::policy::WHOLE;
 use crate::engine::route::{
     Action, Decision, Outcome, RouterFile, Scratch, Spread, decide, path, spread, spread_of_keys,
 };
-use crate::engine::rules::HostPattern;
+use crate::engine::rules::lint::ANY_NAME;
+use crate::engine::rules::{HostPattern, SERVICE_PLACE};
 use crate::engine::time::Draw;
 
 /// What came of a case.
@@ -232,7 +233,7 @@ fn request(case: &Case, rules: &Rules) -> Result<TrafficRequest, String> {
     Ok(TrafficRequest {
         method: test.method.clone(),
         scheme: test.scheme.to_string(),
-        host: test.host.as_ref().map_or_else(|| first_host(case, rules), ToString::to_string),
+        host: host(case, rules),
         path,
         query,
         headers,
@@ -244,11 +245,16 @@ fn request(case: &Case, rules: &Rules) -> Result<TrafficRequest, String> {
     })
 }
 
+/// The host that a case asks for: its own, or the first one of its file, where any service is `test`.
+pub(super) fn host(case: &Case, rules: &Rules) -> String {
+    case.test.host.as_ref().map_or_else(|| first_host(case, rules), ToString::to_string)
+}
+
 fn first_host(case: &Case, rules: &Rules) -> String {
     let file = &rules.set.files[case.beside.unwrap_or(0) as usize];
     match file.hosts.first().map(|host| &host.value) {
-        Some(HostPattern::Exact(host)) => host.to_string(),
-        Some(HostPattern::Wildcard(suffix)) => format!("test.{suffix}"),
+        Some(HostPattern::Exact(host)) => host.replace(SERVICE_PLACE, ANY_NAME),
+        Some(HostPattern::Wildcard(suffix)) => format!("test.{}", suffix.replace(SERVICE_PLACE, ANY_NAME)),
         None => "localhost".into(),
     }
 }

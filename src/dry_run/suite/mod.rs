@@ -16,8 +16,9 @@ use super::load;
 use super::what_if::WhatIf;
 use crate::engine::diagnostic::{Diagnostics, Source};
 use crate::engine::format::catalog_file::CatalogFile;
+use crate::engine::label::Text;
 use crate::engine::locality::Place;
-use crate::engine::route::FileIdx;
+use crate::engine::route::{FileIdx, Router};
 use crate::engine::rules::{TestCase, TestFile};
 pub use coverage::{Coverage, Item, Kind};
 pub use judge::{Failure, Verdict};
@@ -76,6 +77,15 @@ pub fn suites(paths: &[PathBuf]) -> Result<Vec<Suite>, Unusable> {
     if unusable.is_empty() { Ok(found) } else { Err(unusable) }
 }
 
+/// The rules without a catalog: it is taken to have the services that the cases' hosts name to a file for every service.
+fn assumed(suite: &Suite) -> Result<Arc<Router>, Unusable> {
+    let router = &suite.rules.router;
+    let services: BTreeSet<Text> =
+        suite.cases.iter().filter_map(|case| router.service_of_host(&judge::host(case, &suite.rules))).collect();
+    let expanded = router.expanded(services.iter()).map_err(|out| Unusable::of(out, Vec::new()))?;
+    Ok(expanded.map_or_else(|| Arc::clone(router), Arc::new))
+}
+
 fn beside(rules: Rules) -> Suite {
     let files = rules.set.files.iter().enumerate();
     let cases = files.flat_map(|(at, file)| {
@@ -118,7 +128,7 @@ pub fn run(
     let mut seen: BTreeSet<(String, usize)> = BTreeSet::new();
     for suite in suites {
         let world = match catalog {
-            None => World::Assumed(Arc::clone(&suite.rules.router)),
+            None => World::Assumed(assumed(suite)?),
             Some((catalog, _)) => {
                 let router = Arc::clone(&suite.rules.router);
                 World::Table(Box::new(inputs::table(router, catalog, &WhatIf::default(), place.clone())?))

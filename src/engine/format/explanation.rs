@@ -388,6 +388,9 @@ pub struct MessageNote {
     pub request: Vec<EditNote>,
     /// Header edits towards the client.
     pub response: Vec<EditNote>,
+    /// Copies for another pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorNote>,
 }
 
 /// A request label that the instance is told.
@@ -399,6 +402,17 @@ pub struct CarriedNote {
     pub value: String,
     /// The baggage member that carries it, with the value as it stands there.
     pub baggage: Option<String>,
+}
+
+/// Copies of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorNote {
+    /// The pool that gets them.
+    pub pool: String,
+    /// How many requests are copied, parts per million.
+    pub share: u32,
+    /// Whether the request with this luck is.
+    pub copied: bool,
 }
 
 /// A header edit.

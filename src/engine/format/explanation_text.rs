@@ -137,6 +137,10 @@ impl Explanation {
             let target = message.target.as_deref().unwrap_or(&self.request.path);
             writeln!(out, "rewrite  {target}, Host {host}")?;
         }
+        if let Some(mirror) = &message.mirror {
+            let whether = if mirror.copied { "this request is copied" } else { "not this request" };
+            writeln!(out, "mirror   {} of requests to {}: {whether}", Percent(mirror.share), mirror.pool)?;
+        }
         for one in &message.carried {
             let header = one.header.as_ref().map(|name| format!("{name}: {}", one.value));
             let baggage = one.baggage.as_ref().map(|member| format!("baggage {member}"));

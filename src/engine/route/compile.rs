@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::expand::Star;
 use super::lower;
 use super::patterns::TOTAL_LIMIT;
 use super::router::{FileIdx, Router};
@@ -19,7 +20,11 @@ impl Router {
         let mut router = Self::default();
         let (mut sets, mut memory) = (0, 0);
         for (at, file) in set.files.iter().enumerate() {
-            claim(&mut router, set, at, file, &mut out);
+            if file.is_for_any_service() {
+                router.stars.push(Star { file: at as FileIdx, sets });
+            } else {
+                claim(&mut router, set, at, file, &mut out);
+            }
             router.guarded |= file.trusted.is_some();
             let lowered = lower::file(file, &mut sets, &mut out);
             memory += lowered.fields.patterns.iter().map(|patterns| patterns.memory()).sum::<usize>();
@@ -28,6 +33,9 @@ impl Router {
         if let Some(file) = set.files.first().filter(|_| memory > TOTAL_LIMIT) {
             let message = format!("all patterns together take {} MiB compiled; the most is 64 MiB", memory >> 20);
             out.push(Diagnostic::error("E133", &file.source, Span::default(), message));
+        }
+        if router.has_stars() {
+            router.written_hosts = Arc::new(router.hosts.clone());
         }
         if out.has_errors() { Err(out) } else { Ok(router) }
     }

@@ -41,6 +41,14 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// The slot that stands for a pool in this request; `None`: a combination of request labels that nobody has.
+    #[must_use]
+    pub fn variant(&self, pool: PoolSlot) -> Option<PoolSlot> {
+        self.variants.iter().find(|(slot, _)| *slot == pool).map_or(Some(pool), |(_, variant)| *variant)
+    }
+}
+
 /// What to do with the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

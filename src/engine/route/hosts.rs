@@ -7,7 +7,7 @@ use crate::engine::label::Text;
 use crate::engine::rules::HostPattern;
 
 /// The claims of all files. Its maps' keys are the operator's, never a client's.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Hosts {
     exact: FxHashMap<Text, Paths>,
     /// By the suffix without `*.`.
@@ -28,7 +28,7 @@ pub struct Claim<'r> {
     pub path: &'r str,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Paths {
     root: Option<FileIdx>,
     prefixes: FxHashMap<Text, FileIdx>,

@@ -28,10 +28,6 @@ const FEW_TEXTS: usize = 16;
 /// Lowers a file. `sets` numbers the pattern sets of the whole router.
 pub(super) fn file(file: &Arc<RuleFile>, sets: &mut usize, out: &mut Diagnostics) -> RouterFile {
     let mut lowering = Lowering::new(file, out);
-    if &*file.service.value == "*" {
-        lowering.unsupported(file.service.span, "`service: \"*\"` (one file for every service that no file names)");
-    }
-    lowering.unbuilt(file);
     lowering.labels();
     let top = lowering.policies(&file.policies, None, file.service.span);
     let mut rules: Vec<RouterRule> = file.rules.iter().map(|rule| lowering.rule(rule, &top)).collect();
@@ -300,22 +296,6 @@ impl<'f, 'o> Lowering<'f, 'o> {
             };
         }
         (headers, cookies)
-    }
-
-    /// Parts of the language that are read but not carried out: a rule file must not promise what is not done.
-    fn unbuilt(&mut self, file: &RuleFile) {
-        let span = file.service.span;
-        let rules = file.rules.iter().map(|rule| (&rule.policies.message, rule.name.span));
-        for (message, span) in [(&file.policies.message, span)].into_iter().chain(rules) {
-            if message.mirror.is_some() {
-                self.unsupported(span, "`mirror`");
-            }
-        }
-    }
-
-    fn unsupported(&mut self, span: Span, what: &str) {
-        let message = format!("{what} is not supported yet");
-        self.out.push(Diagnostic::error("E132", &self.file.source, span, message));
     }
 }
 

@@ -6,10 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::reader::Reader;
-use super::router::Router;
+use super::router::{PoolSlot, Router};
 use crate::engine::label::Text;
+use crate::engine::policy::WHOLE;
 use crate::engine::request::RequestView;
 use crate::engine::rules::Limit;
+use crate::engine::time::Draw;
 
 /// The parts in force for a rule; an object of the rule replaces the file's whole.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +20,27 @@ pub struct Messages {
     pub headers: Option<Arc<Edits>>,
     /// Where the request goes at the instance.
     pub rewrite: Option<Arc<Rewrite>>,
+    /// Copies.
+    pub mirror: Option<Mirror>,
     /// Local limits.
     pub limit: Option<Limit>,
+}
+
+/// Copies of requests for another pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// The pool, as compiled.
+    pub pool: PoolSlot,
+    /// How many requests are copied, parts per million.
+    pub share: u32,
+}
+
+impl Mirror {
+    /// Whether the request with this luck is copied.
+    #[must_use]
+    pub fn takes(self, draw: Draw) -> bool {
+        draw.fork(Draw::MIRROR).below(u64::from(WHOLE)) < u64::from(self.share)
+    }
 }
 
 /// Header edits in both directions.

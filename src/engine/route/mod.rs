@@ -24,6 +24,7 @@ pub mod spread;
 pub mod visited;
 
 mod compile;
+mod expand;
 mod lower;
 #[cfg(test)]
 mod tests;

@@ -168,10 +168,7 @@ impl<'t, R: Resolved> Walk<'t, R> {
 
     /// The slot that stands for a pool in this request; `None`: a combination of request labels that nobody has.
     pub(super) fn variant(&self, pool: PoolSlot) -> Option<PoolSlot> {
-        if self.decision.variants.is_empty() {
-            return Some(pool);
-        }
-        self.decision.variants.iter().find(|(slot, _)| *slot == pool).map_or(Some(pool), |(_, variant)| *variant)
+        self.decision.variant(pool)
     }
 
     pub(super) fn state(&self, slot: PoolSlot) -> PoolState {

@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::condition::Condition;
 use super::cookie;
+use super::expand::Star;
 use super::hosts::Hosts;
 use super::index::RuleIndex;
 use super::message::Messages;
@@ -30,12 +31,17 @@ pub type ArmIdx = u32;
 /// All rule files, compiled.
 #[derive(Debug, Default)]
 pub struct Router {
-    /// In the order of the rule set.
+    /// In the order of the rule set; behind them, those that were made of `service: "*"`.
     pub files: Vec<Arc<RouterFile>>,
     /// Who claims which host and path.
     pub(super) hosts: Hosts,
     /// Some file says whom it trusts.
     pub guarded: bool,
+    /// How many of the files were made of `service: "*"`.
+    pub(super) made: usize,
+    pub(super) stars: Vec<Star>,
+    /// The claims of the files as written.
+    pub(super) written_hosts: Arc<Hosts>,
 }
 
 /// One rule file, compiled.
@@ -228,14 +234,15 @@ impl Router {
 }
 
 impl RouterRule {
-    /// The pools of its list, or of all its arms, in order; one may come twice.
+    /// The pools of its list, or of all its arms, in order, and that of its mirror; one may come twice.
     pub fn pools(&self) -> impl Iterator<Item = PoolSlot> + '_ {
-        let (list, arms) = match &self.action {
-            Action::To(list) => (&list[..], &[][..]),
-            Action::Split(split) => (&[][..], &split.arms[..]),
-            Action::Redirect { .. } | Action::Respond { .. } => (&[][..], &[][..]),
+        let mirror = self.policies.message.mirror.as_ref().map(|mirror| &mirror.pool);
+        let (list, arms, mirror) = match &self.action {
+            Action::To(list) => (&list[..], &[][..], mirror),
+            Action::Split(split) => (&[][..], &split.arms[..], mirror),
+            Action::Redirect { .. } | Action::Respond { .. } => (&[][..], &[][..], None),
         };
-        list.iter().chain(arms.iter().flat_map(|arm| &arm.to)).copied()
+        list.iter().chain(arms.iter().flat_map(|arm| &arm.to)).chain(mirror).copied()
     }
 }
 

@@ -28,7 +28,8 @@ pub struct Part {
     pub outcome: Outcome,
 }
 
-/// What of a decision does not depend on luck. Decisions of one table with equal shapes have equal spreads.
+/// What of a decision does not depend on luck. Decisions of one table with equal shapes have equal spreads, and the
+/// same instances in each part with the same chances.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     file: Option<FileIdx>,
@@ -36,6 +37,8 @@ pub struct Shape {
     /// `None`: luck decides the arm.
     outcome: Option<Outcome>,
     variants: SmallVec<[(PoolSlot, Option<PoolSlot>); 2]>,
+    /// Where a pool goes by `hash(KEY)`, every key has an instance of its own.
+    hashes: SmallVec<[(u32, u64); 1]>,
 }
 
 impl Decision {
@@ -53,6 +56,7 @@ impl Decision {
             rule: self.rule,
             outcome: (!self.by_luck()).then_some(self.outcome),
             variants: self.variants.clone(),
+            hashes: self.hashes.clone(),
         }
     }
 }

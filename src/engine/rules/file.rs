@@ -44,6 +44,9 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
     let before = r.out.0.len();
     let hosts = top.take("hosts").map_or_else(Vec::new, |node| places::hosts(r, node));
     let paths = places::paths(r, top.take("paths"));
+    if let Some(service) = &service {
+        places::service_hosts(r, service, &hosts);
+    }
     let claims = r.out.0.len() == before;
     let labels = top.take("labels").map_or_else(Vec::new, |node| labels::labels(r, node));
     let mut names = Names { pools: Vec::new(), labels: labels.iter().map(|label| label.name.value.clone()).collect() };

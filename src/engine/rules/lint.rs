@@ -7,6 +7,7 @@ mod allow;
 mod balancing;
 mod candidates;
 mod catalog;
+mod messages;
 mod patterns;
 mod pools;
 mod prove;
@@ -19,7 +20,7 @@ mod witness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use witness::{Ask, Expect, Request};
+pub use witness::{ANY_NAME, Ask, Expect, Request};
 
 use self::prove::Prover;
 use super::ruleset::{RuleFile, RuleSet};
@@ -95,6 +96,9 @@ pub const LINTS: &[Lint] = &[
     note("W040", "`hash(KEY)` by a field that some requests may lack", balancing::key_that_may_be_missing),
     lint("W041", "`slow_start` where no pool has two instances", balancing::slow_start_of_one),
     lint("W042", "`locality` by which everybody is equally near", balancing::locality_without_levels),
+    lint("W043", "a mirror to the pool that the rule itself goes to", messages::mirror_of_itself),
+    lint("W044", "copies of requests that may write", messages::mirrored_writes),
+    lint("W045", "a header that is propagated and read by no request label", messages::propagated_unread),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {

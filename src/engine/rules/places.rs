@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::read::Reader;
-use super::ruleset::HostPattern;
+use super::ruleset::{ANY_SERVICE, HostPattern, SERVICE_PLACE};
 use crate::engine::diagnostic::{Span, Spanned};
 use crate::engine::label::Text;
 use crate::engine::yaml::Node;
@@ -45,6 +45,24 @@ pub(super) fn paths(r: &mut Reader<'_>, node: Option<&Node>) -> Vec<Spanned<Text
     found
 }
 
+/// `{service}` stands in every host of a file for all services, and nowhere else.
+pub(super) fn service_hosts(r: &mut Reader<'_>, service: &Spanned<Text>, hosts: &[Spanned<HostPattern>]) {
+    let any = &*service.value == ANY_SERVICE;
+    if any && hosts.is_empty() {
+        let problem = r.error("E015", service.span, "a file for every service needs `hosts` that name the service");
+        r.push(problem.label("such as `hosts: [\"{service}.internal\"]`"));
+    }
+    for host in hosts {
+        let (HostPattern::Exact(text) | HostPattern::Wildcard(text)) = &host.value;
+        let problem = match (any, text.contains(SERVICE_PLACE)) {
+            (true, false) => "every service would claim this host; put `{service}` in it",
+            (false, true) => "`{service}` has a meaning only in a file with `service: \"*\"`",
+            (true, true) | (false, false) => continue,
+        };
+        r.push(r.error("E015", host.span, format!("`{text}` cannot stand here")).label(problem));
+    }
+}
+
 /// A host pattern, or what to do about it.
 fn host(text: &str) -> Result<HostPattern, &'static str> {
     let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -55,10 +73,13 @@ fn host(text: &str) -> Result<HostPattern, &'static str> {
         let address: Ipv6Addr = literal.parse().map_err(|_| "not an IPv6 address")?;
         return Ok(HostPattern::Exact(format!("[{address}]").into()));
     }
-    let (suffix, wildcard) = match lower.strip_prefix("*.") {
+    let (written, wildcard) = match lower.strip_prefix("*.") {
         Some(suffix) => (suffix, true),
         None => (lower.as_str(), false),
     };
+    // Whatever a service is called: the rest must be a host around it.
+    let suffix = written.replace(SERVICE_PLACE, "service");
+    let suffix = suffix.as_str();
     if suffix.contains("://") || suffix.contains('/') {
         return Err("a host alone, without scheme or path");
     }
@@ -80,7 +101,7 @@ fn host(text: &str) -> Result<HostPattern, &'static str> {
     if suffix.len() > 253 || !suffix.split('.').all(sound) {
         return Err("labels of letters, digits, `-` and `_`, joined by dots");
     }
-    Ok(if wildcard { HostPattern::Wildcard(suffix.into()) } else { HostPattern::Exact(suffix.into()) })
+    Ok(if wildcard { HostPattern::Wildcard(written.into()) } else { HostPattern::Exact(written.into()) })
 }
 
 /// A path prefix without trailing slash, or what to do about it.

@@ -12,6 +12,19 @@ use crate::engine::label::Text;
 use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
 use crate::engine::upstream::Upstream;
 
+/// The service of a file that is for every service of the catalog that no file names.
+pub const ANY_SERVICE: &str = "*";
+/// Where such a file's hosts take the service's name.
+pub const SERVICE_PLACE: &str = "{service}";
+
+impl RuleFile {
+    /// Whether it is for every service that no file names.
+    #[must_use]
+    pub fn is_for_any_service(&self) -> bool {
+        &*self.service.value == ANY_SERVICE
+    }
+}
+
 /// All rule files that are in force together, sorted by name.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
@@ -24,7 +37,7 @@ pub struct RuleSet {
 pub struct RuleFile {
     /// Name and text.
     pub source: Arc<Source>,
-    /// The catalog's service name. `*`: every service that no file names (issue of the whole language).
+    /// The catalog's service name. `*`: every service that no file names.
     pub service: Spanned<Text>,
     /// Host patterns; empty: any host.
     pub hosts: Vec<Spanned<HostPattern>>,

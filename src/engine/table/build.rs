@@ -37,7 +37,11 @@ impl Table {
         place: Place,
         now: Millis,
     ) -> Result<Self, TableError> {
-        let plan = Arc::new(Plan::of(&router)?);
+        let router = match router.expanded(snapshot.services().iter().map(|service| &service.name)) {
+            Ok(expanded) => expanded.map_or(router, Arc::new),
+            Err(found) => return Err(TableError::Expanding(found.render())),
+        };
+        let plan = Arc::new(Plan::of(&router, None)?);
         let files = Vec::with_capacity(router.files.len());
         let mut table = Self { generation, published: now, snapshot, router, files, place, plan };
         table.files = (0..table.router.files.len() as FileIdx)
@@ -71,9 +75,13 @@ impl Table {
         let mut names: Vec<Text> = changed.iter().map(|service| &service.name).chain(gone).cloned().collect();
         names.sort_unstable();
         names.dedup();
+        let came = self.router.has_stars() && names.iter().any(|name| self.snapshot.service(name).is_none());
         let snapshot = self.snapshot.with_services(changed, gone);
         let mut table = Self { snapshot, ..self.next(generation, now) };
         let mut errors = Vec::new();
+        if came || (self.router.has_stars() && !gone.is_empty()) {
+            errors.extend(table.expand().err());
+        }
         for name in &names {
             for file in table.files_of(name) {
                 match table.resolve(file, Some(self)) {
@@ -146,6 +154,32 @@ impl Table {
         }
     }
 
+    /// Takes up what the services that there are now make of files for every service. All else is shared.
+    fn expand(&mut self) -> Result<(), TableError> {
+        let services = self.snapshot.services().iter().map(|service| &service.name);
+        let expanded = self.router.expanded(services).map_err(|found| TableError::Expanding(found.render()))?;
+        let Some(router) = expanded else { return Ok(()) };
+        let before = Arc::clone(&self.router);
+        let plan = Plan::of(&router, Some((&before, &self.plan)))?;
+        let known: FxHashMap<*const RouterFile, &Arc<FilePools>> =
+            before.files.iter().map(Arc::as_ptr).zip(&self.files).collect();
+        let mut next = Self { router: Arc::new(router), plan: Arc::new(plan), files: Vec::new(), ..self.clone_parts() };
+        let mut files = Vec::with_capacity(next.router.files.len());
+        for (at, file) in next.router.files.iter().enumerate() {
+            files.push(match known.get(&Arc::as_ptr(file)) {
+                Some(pools) => Arc::clone(pools),
+                None => Arc::new(next.resolve(at as FileIdx, Some(self))?),
+            });
+        }
+        next.files = files;
+        *self = next;
+        Ok(())
+    }
+
+    fn clone_parts(&self) -> Self {
+        self.next(self.generation, self.published)
+    }
+
     /// Files for a service.
     fn files_of(&self, service: &str) -> Vec<FileIdx> {
         self.plan.by_service.get(service).cloned().unwrap_or_default()
@@ -174,18 +208,26 @@ impl Table {
 }
 
 impl Plan {
-    fn of(router: &Router) -> Result<Self, TableError> {
+    /// What follows from a router; what follows from files of the one before is shared.
+    fn of(router: &Router, before: Option<(&Router, &Self)>) -> Result<Self, TableError> {
+        let known: FxHashMap<*const RouterFile, &Arc<[PoolSelector]>> = before
+            .map(|(router, plan)| router.files.iter().map(Arc::as_ptr).zip(&plan.selectors).collect())
+            .unwrap_or_default();
+
         let mut by_service: FxHashMap<Text, Vec<FileIdx>> = FxHashMap::default();
         let mut selectors = Vec::with_capacity(router.files.len());
         for (at, file) in router.files.iter().enumerate() {
             by_service.entry(Arc::clone(&file.service)).or_default().push(at as FileIdx);
-            selectors.push(compile(file)?);
+            selectors.push(match known.get(&Arc::as_ptr(file)) {
+                Some(known) => Arc::clone(known),
+                None => compile(file)?,
+            });
         }
         Ok(Self { selectors, by_service })
     }
 }
 
-fn compile(file: &RouterFile) -> Result<Box<[PoolSelector]>, TableError> {
+fn compile(file: &RouterFile) -> Result<Arc<[PoolSelector]>, TableError> {
     file.pools
         .iter()
         .map(|pool| {

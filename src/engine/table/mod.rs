@@ -46,7 +46,7 @@ pub struct Table {
 #[derive(Debug)]
 struct Plan {
     /// One entry a file.
-    selectors: Vec<Box<[PoolSelector]>>,
+    selectors: Vec<Arc<[PoolSelector]>>,
     /// Files by the service that they are for.
     by_service: FxHashMap<Text, Vec<FileIdx>>,
 }
@@ -106,6 +106,9 @@ pub enum TableError {
         /// What is wrong.
         why: String,
     },
+    /// A service that came cannot be given the rules of `service: "*"`.
+    #[error("the file for every service cannot be used for a service that came: {0}")]
+    Expanding(String),
 }
 
 /// The most combinations of request label values that are kept for a pool.
@@ -176,5 +179,7 @@ impl Resolved for Table {
 
 #[cfg(test)]
 mod failback_tests;
+#[cfg(test)]
+mod stars;
 #[cfg(test)]
 mod tests;

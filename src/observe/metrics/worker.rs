@@ -34,6 +34,15 @@ impl RouteKey {
     pub fn new(file: Option<u32>, rule: Option<u32>, slot: Option<u32>) -> Self {
         Self { file: file.unwrap_or(NONE), rule: rule.unwrap_or(NONE), slot: slot.unwrap_or(NONE) }
     }
+
+    /// The same route where its file stands now; `None`: the file is gone.
+    #[must_use]
+    pub fn moved(self, place: impl Fn(u32) -> Option<u32>) -> Option<Self> {
+        match self.file {
+            NONE => Some(self),
+            file => Some(Self { file: place(file)?, ..self }),
+        }
+    }
 }
 
 /// A route, an instance and a status class.
@@ -134,7 +143,7 @@ impl WorkerMetrics {
 }
 
 /// A series of a family that a worker counts in; the series lives while this does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Counter {
     count: Arc<CountCell>,
     _series: Arc<Series<CountCell>>,
@@ -164,7 +173,7 @@ struct CountEntry {
 }
 
 /// From a router's integers to cells. One per worker and router: the worker's view of the table makes a new one when
-/// the router changed, and shares the old one while only instances or health did.
+/// the router changed, from what still holds, and shares the old one while only instances or health did.
 #[derive(Debug)]
 pub struct SeriesCache {
     worker: Rc<WorkerMetrics>,
@@ -177,6 +186,27 @@ impl SeriesCache {
     #[must_use]
     pub fn new(worker: &Rc<WorkerMetrics>) -> Self {
         Self { worker: Rc::clone(worker), requests: RefCell::default(), counts: RefCell::default() }
+    }
+
+    /// The cache of another router, with what this one has of the files that it shares: `place` says where they stand. It
+    /// moves; a request that is under way with this one looks its series up again.
+    #[must_use]
+    pub fn moved(&self, place: impl Fn(u32) -> Option<u32>) -> Self {
+        let requests = self
+            .requests
+            .take()
+            .into_iter()
+            .filter_map(|(key, entry)| Some((RequestKey { route: key.route.moved(&place)?, ..key }, entry)));
+        let counts = self
+            .counts
+            .take()
+            .into_iter()
+            .filter_map(|((family, route, word), entry)| Some(((family, route.moved(&place)?, word), entry)));
+        Self {
+            worker: Rc::clone(&self.worker),
+            requests: RefCell::new(requests.collect()),
+            counts: RefCell::new(counts.collect()),
+        }
     }
 
     /// The worker's handle.
@@ -200,7 +230,7 @@ impl SeriesCache {
         requests.insert(key, entry);
     }
 
-    /// Counts one in a family of routes: `ATTEMPTS`, `RETRIES`, `RETRIES_REFUSED`, `ERRORS`, `PROBES` with their last
+    /// Counts one in a family of routes: `ATTEMPTS`, `RETRIES`, `RETRIES_REFUSED`, `ERRORS`, `PROBES`, `MIRRORED` with their last
     /// label as `word`, `SPLIT_REROUTED` and `PANIC_PICKS` with an empty one. Allocates only for a new series.
     pub fn count<'n>(
         &self,

@@ -8,7 +8,7 @@ use super::Lowering;
 use crate::engine::diagnostic::{Diagnostic, Span};
 use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
 use crate::engine::label::Text;
-use crate::engine::route::message::{Edit, Edits, Messages, Piece, Prefix, Rewrite, Value};
+use crate::engine::route::message::{Edit, Edits, Messages, Mirror, Piece, Prefix, Rewrite, Value};
 use crate::engine::rules::{self, MessagePolicies, Part, Template};
 
 impl Lowering<'_, '_> {
@@ -22,7 +22,10 @@ impl Lowering<'_, '_> {
     ) -> Messages {
         let headers = written.headers.as_ref().map(|edits| Arc::new(self.edits(edits, span)));
         let rewrite = written.rewrite.as_ref().map(|rewrite| Arc::new(self.rewrite(rewrite, when, span)));
+        let mirror =
+            written.mirror.as_ref().map(|mirror| Mirror { pool: self.mirror_pool(&mirror.to), share: mirror.share });
         Messages {
+            mirror: mirror.or(file.mirror),
             headers: headers.or_else(|| file.headers.clone()),
             rewrite: rewrite.or_else(|| file.rewrite.clone()),
             limit: written.limit.as_ref().or(file.limit.as_ref()).cloned(),

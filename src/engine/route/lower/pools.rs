@@ -15,6 +15,12 @@ impl Lowering<'_, '_> {
         names.iter().enumerate().map(|(at, name)| self.pool(name, backed || at < last, balance)).collect()
     }
 
+    /// The slot of a pool that gets copies. As if it were backed: nobody who is ejected is kept for the sake of copies.
+    pub(super) fn mirror_pool(&mut self, name: &Spanned<Text>) -> PoolSlot {
+        let balance = self.file.policies.balance.clone().unwrap_or_default();
+        self.pool(name, true, &balance)
+    }
+
     fn pool(&mut self, name: &Spanned<Text>, backed: bool, balance: &Balance) -> PoolSlot {
         let Some(spec) = self.file.pools.iter().position(|pool| pool.name.value == name.value) else {
             let message = format!("no pool is named `{}`", name.value);

@@ -61,13 +61,12 @@ fn a_pair_claimed_twice_is_an_error_naming_both() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
+fn a_list_that_was_not_read_is_refused_by_name() {
     let mut file = web();
-    file.service = spanned("*".into());
     file.rules = vec![rule("listed", "cookie.uid in file('users.txt')", &["stable"])];
-    let out = Router::compile(&RuleSet { files: vec![Arc::new(file)] }).expect_err("not supported");
+    let out = Router::compile(&RuleSet { files: vec![Arc::new(file)] }).expect_err("the list is missing");
     let shown = out.render();
-    assert!(shown.contains("is not supported yet") && shown.contains("`users.txt` was not read"), "{shown}");
+    assert!(shown.contains("`users.txt` was not read"), "{shown}");
 }
 
 #[test]

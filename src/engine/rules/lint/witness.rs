@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::prove::{Model, Want};
 use crate::engine::expr::ast::{Field, Op, Operand};
 use crate::engine::label::Text;
-use crate::engine::rules::ruleset::{HostPattern, LabelSource, RuleFile};
+use crate::engine::rules::ruleset::{HostPattern, LabelSource, RuleFile, SERVICE_PLACE};
 
 /// Presence, for demands of our own.
 pub(super) static EXISTS: Op = Op::Exists;
@@ -15,6 +15,9 @@ pub(super) static HOST: Field = Field::Host;
 pub(super) static PATH: Field = Field::Path;
 /// The method, for demands of our own.
 pub(super) static METHOD: Field = Field::Method;
+
+/// The service that a request to a file for every service asks for, where nothing says which.
+pub const ANY_NAME: &str = "test";
 
 /// A request to confirm a finding with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +77,10 @@ pub(super) struct Frame {
 impl Frame {
     pub(super) fn of(file: &RuleFile) -> Self {
         let hosts = file.hosts.iter().map(|host| match &host.value {
+            // Any service may stand there: of what comes before nothing is known.
+            HostPattern::Exact(host) | HostPattern::Wildcard(host) if host.contains(SERVICE_PLACE) => {
+                Op::Ends(host.rsplit(SERVICE_PLACE).next().unwrap_or_default().into())
+            }
             HostPattern::Exact(host) => Op::Equal(Operand::Text(Text::clone(host))),
             HostPattern::Wildcard(suffix) => Op::Ends(format!(".{suffix}").into()),
         });
@@ -134,8 +141,8 @@ struct Draft {
 impl Draft {
     fn new(file: &RuleFile) -> Self {
         let host = match file.hosts.first().map(|host| &host.value) {
-            Some(HostPattern::Exact(host)) => host.to_string(),
-            Some(HostPattern::Wildcard(suffix)) => format!("www.{suffix}"),
+            Some(HostPattern::Exact(host)) => host.replace(SERVICE_PLACE, ANY_NAME),
+            Some(HostPattern::Wildcard(suffix)) => format!("www.{}", suffix.replace(SERVICE_PLACE, ANY_NAME)),
             None => "www.example.com".to_owned(),
         };
         Self {
