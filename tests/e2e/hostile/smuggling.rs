@@ -13,7 +13,9 @@ const LAST: &str = "GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 fn attacks() -> Vec<(&'static str, String)> {
     let hidden = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
     let post = |fields: &str, body: &str| format!("POST /up HTTP/1.1\r\nhost: a\r\n{fields}\r\n{body}");
-    let te = |fields: &str| post(&format!("content-length: 4\r\n{fields}"), &format!("0\r\n\r\n{hidden}"));
+    let te = |fields: &str| {
+        post(&format!("content-length: {}\r\n{fields}", hidden.len() + 5), &format!("0\r\n\r\n{hidden}"))
+    };
     let length = hidden.len();
     let mut all = vec![
         ("CL.TE", post(&format!("content-length: 6\r\n{CHUNKED}"), &format!("0\r\n\r\n{hidden}"))),
