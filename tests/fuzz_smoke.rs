@@ -10,7 +10,8 @@ use std::path::Path;
 
 use pointsman::engine::time::Draw;
 
-const MUTATIONS: usize = 10_000;
+/// How many, unless `FUZZ_MUTATIONS` says so; `FUZZ_SEED` makes it other ones.
+const MUTATIONS: u64 = 10_000;
 
 /// What breaks parsers, to be put anywhere.
 const PIECES: &[&[u8]] = &[
@@ -73,8 +74,8 @@ fn pure_targets_take_their_corpus_and_mutations_of_it() {
     for (name, target) in targets::PURE {
         let corpus = corpus(name);
         corpus.iter().for_each(|input| target(input));
-        let mut luck = Draw(0x5eed);
-        for _ in 0..MUTATIONS {
+        let mut luck = Draw(asked("FUZZ_SEED", 0x5eed));
+        for _ in 0..asked("FUZZ_MUTATIONS", MUTATIONS) {
             target(&mutated(&corpus, &mut luck));
         }
     }
@@ -83,10 +84,16 @@ fn pure_targets_take_their_corpus_and_mutations_of_it() {
 #[test]
 fn what_an_instance_reads_is_what_the_proxy_decided_on() {
     let corpus = corpus("request");
-    let mut luck = Draw(0x5eed);
-    let mutations: Vec<Vec<u8>> = (0..MUTATIONS).map(|_| mutated(&corpus, &mut luck)).collect();
+    let mut luck = Draw(asked("FUZZ_SEED", 0x5eed));
+    let mutations: Vec<Vec<u8>> =
+        (0..asked("FUZZ_MUTATIONS", MUTATIONS)).map(|_| mutated(&corpus, &mut luck)).collect();
     targets::request::all(corpus);
     targets::request::all(mutations);
+}
+
+/// A number of the environment.
+fn asked(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
