@@ -242,7 +242,7 @@ impl<'t> Told<'t> {
     }
 
     fn pick(&self, recorder: &Recorder) -> Option<PickNote> {
-        let (picked, choice, (_, file)) = (self.picked?, self.choice()?, self.router_file()?);
+        let (picked, choice, (at, file)) = (self.picked?, self.choice()?, self.router_file()?);
         Some(PickNote {
             pool: file.pool_name(choice.pool).to_string(),
             level: picked.level,
@@ -251,6 +251,9 @@ impl<'t> Told<'t> {
             key: self.key(choice, recorder),
             passed_over: recorder.passed_over.iter().map(|(endpoint, why)| self.passed_over(*endpoint, *why)).collect(),
             panic: picked.panic,
+            turns: !picked.panic
+                && !picked.probe
+                && self.table.pool(at, choice.slot).balance == crate::engine::policy::Balance::RoundRobin,
             instance: self.id(picked.endpoint),
         })
     }

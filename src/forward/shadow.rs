@@ -34,9 +34,12 @@ pub struct Shadowing {
     pub sample: u32,
 }
 
+/// Where the candidate is read, without a lock.
+type Published = Cache<Arc<ArcSwapOption<Candidate>>, Option<Arc<Candidate>>>;
+
 /// One worker's side.
 pub struct Shadow {
-    published: RefCell<Cache<Arc<ArcSwapOption<Candidate>>, Option<Arc<Candidate>>>>,
+    published: RefCell<Published>,
     /// Of its own: the caches for patterns belong to one router each, and those of two would throw each other out.
     scratch: RefCell<Scratch>,
     known: RefCell<Known>,

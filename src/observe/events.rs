@@ -58,7 +58,7 @@ pub enum Kind {
     CatalogStale,
     /// It answers again.
     CatalogRecovered,
-    /// A pool sends to anybody because nobody is routable.
+    /// A pool with `panic: any` has nobody routable any more.
     PanicRouting,
     /// Ready for traffic.
     Ready,

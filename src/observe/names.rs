@@ -156,7 +156,7 @@ families! {
     TABLE_GENERATION = Gauge "pointsman_table_generation" []
         "The generation of the table in force.";
     PUBLISH_SECONDS = Histogram "pointsman_publish_seconds" ["cause"]
-        "Time to build and publish a table.";
+        "Time to build and publish a table, by what asked for it: catalog, rules, health, failback.";
     RELOADS = Counter "pointsman_reload_total" ["what", "result"]
         "Reloads of rules, certificates, tokens and files, by result.";
     READY = Gauge "pointsman_ready" []

@@ -323,13 +323,26 @@ impl Publisher {
         }
     }
 
+    fn tell_panic(&self, before: &Table, after: &Table) {
+        for (file, slot) in after.newly_in_panic(before) {
+            let pool = &after.pool(file, slot).name;
+            let reason =
+                format!("pool {pool} has nobody routable: requests that nothing else takes go to anybody in it");
+            let service = &after.router.files[file as usize].service;
+            self.events.record(Report::new(events::Kind::PanicRouting, reason).service(service));
+        }
+    }
+
     fn publish(&mut self, table: Table, cause: &'static str, started: Instant) {
         let generation = table.generation;
-        self.tell_refused(&self.table.load(), &table);
-        for error in self.beside.follow(&self.table.load(), &table, cause != RULES, self.clock.now()) {
+        let before = self.table.load();
+        self.tell_refused(&before, &table);
+        self.tell_panic(&before, &table);
+        for error in self.beside.follow(&before, &table, cause != RULES, self.clock.now()) {
             let reason = format!("a shadow file keeps the pools it had: {error}");
             self.events.record(Report::new(events::Kind::Fault, reason).generation(generation));
         }
+        drop(before);
         // A millisecond later, for the clock counts whole ones.
         let wait = |due: Millis| Duration::from_millis(due.since(self.clock.now()) + 1);
         self.due = table.due().map(|due| Instant::now() + wait(due));

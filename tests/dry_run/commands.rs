@@ -94,3 +94,18 @@ fn the_tests_of_the_shipped_rules_cover_them_whole() {
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("coverage: rules 19/19 (100%)"), "{text}");
 }
+
+#[test]
+fn a_diff_says_that_it_does_not_count_a_slow_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slow = folder.path().join("slow.yaml");
+    let rules = std::fs::read_to_string(format!("{HERE}/files/web.yaml")).expect("the rules");
+    std::fs::write(&slow, format!("slow_start: 30s\n{rules}")).expect("it can be written");
+    let slow = slow.display();
+    let of = |with: &str| {
+        run(&format!("diff|--rules|web.yaml|--with|{with}|--catalog|fleet.yaml|--traffic|traffic.jsonl")).1
+    };
+    let told = of(&slow.to_string());
+    assert!(told.contains("\nnote: slow_start is over: "), "{told}");
+    assert!(!of("web.yaml").contains("note:"));
+}

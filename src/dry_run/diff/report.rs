@@ -45,6 +45,9 @@ pub struct Report {
     pub cross_region: Option<[f64; 2]>,
     /// By rule, requests left out because it reads what was redacted.
     pub not_replayable: Vec<Row>,
+    /// What the figures leave out of account.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<&'static str>,
 }
 
 /// Moves of one kind.
@@ -131,8 +134,17 @@ impl Moves<'_> {
                 .collect(),
             cross_region,
             not_replayable: not_replayable.collect(),
+            notes: notes([self.scene.old, self.scene.new]),
         }
     }
+}
+
+/// What loads by weight do not show.
+fn notes(tables: [&Table; 2]) -> Vec<&'static str> {
+    let files = || tables.iter().flat_map(|table| &table.router.files);
+    let slow = files().any(|file| file.slow_start > 0);
+    let slow = slow.then_some("slow_start is over: loads are by weight, also of an instance that the other side lacks");
+    slow.into_iter().collect()
 }
 
 /// Sums of shares come in another order with every run; the last digits are noise.
@@ -192,6 +204,9 @@ impl Report {
             for row in &self.not_replayable {
                 let _ = writeln!(out, "  {}: {}", row.name, thousands(row.requests));
             }
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "\nnote: {note}");
         }
         crate::dry_run::replay::skipped(&mut out, &self.skipped);
         out

@@ -18,6 +18,9 @@ pools:
   stable: version == 1.2
   gray: version == 1.3
   none: version == 9
+  turns: {select: version == 1.2, balance: round_robin}
+  sick: {select: status == critical, panic: any}
+  sicker: {select: status == critical, panic: fail}
 lanes: {label: lane, base: [base]}
 locality: {prefer: [region, zone]}
 rules:
@@ -42,6 +45,9 @@ rules:
     headers:
       request: {remove: [x-debug], set: {x-who: "{client.ip}/{header.x-user}", x-none: "{header.x-none}"}}
       response: {add: {x-served-by: pointsman}}
+  - {name: turns, when: path under "/turns", to: turns}
+  - {name: sick, when: path under "/sick", to: sick, else: 502}
+  - {name: sicker, when: path under "/sicker", to: sicker, else: 502}
   - name: ramp
     split: {gray: 5%, stable: 95%}
     key: [cookie.uid]
@@ -114,7 +120,7 @@ fn a_failed_rule_names_the_first_term_that_failed_with_the_actual_value() {
         (first[0].text.as_str(), first[0].actual.as_deref()),
         ("header.x-user-group == \"test\"", Some("staff"))
     );
-    assert_eq!((first[0].line, first[0].column), (11, 11));
+    assert_eq!((first[0].line, first[0].column), (14, 11));
     let second: Vec<(Option<&str>, Option<&str>)> =
         told.rules[1].failed.iter().map(|term| (term.actual.as_deref(), term.note.as_deref())).collect();
     assert_eq!(second, [(Some("new"), Some("not a version, so the comparison is false")), (None, None)]);
@@ -145,6 +151,29 @@ fn refusals_and_redirects_say_what_they_are() {
     assert_eq!((moved.result.outcome, moved.result.status), (Kind::Redirect, Some(301)));
     assert_eq!(moved.result.detail.as_deref(), Some("/new"));
     assert!(moved.resort.is_empty());
+}
+
+#[test]
+fn panic_is_a_step_of_its_own_before_else() {
+    let told_sick = told("/sick", &[]);
+    assert_eq!(told_sick.result.instance.as_deref(), Some("w4"));
+    let last = told_sick.resort.last().unwrap();
+    assert_eq!((last.step.as_str(), last.pool.as_deref(), last.taken), ("panic", Some("sick"), true));
+    assert!(
+        told_sick.text().contains("pick     w4 from sick at level 0: panic, whatever its health"),
+        "{}",
+        told_sick.text()
+    );
+    let sicker = told("/sicker", &[]);
+    assert_eq!(sicker.result.status, Some(503), "`fail` ends it before `else`: {}", sicker.text());
+}
+
+#[test]
+fn in_turns_it_is_said_that_a_dry_run_draws() {
+    let turns = told("/turns", &[]);
+    assert!(turns.pick.as_ref().is_some_and(|pick| pick.turns));
+    assert!(turns.text().contains("who has the turn at the worker"), "{}", turns.text());
+    assert!(!told("/", &[]).text().contains("turn at the worker"));
 }
 
 #[test]

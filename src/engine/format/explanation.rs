@@ -311,6 +311,9 @@ pub struct PickNote {
     pub passed_over: Vec<PassedOverNote>,
     /// Whatever its health.
     pub panic: bool,
+    /// By `round_robin`: a worker's own turn decides, which a dry run does not know; it draws by weight.
+    #[serde(default)]
+    pub turns: bool,
     /// Its id.
     pub instance: String,
 }

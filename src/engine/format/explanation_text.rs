@@ -114,7 +114,10 @@ impl Explanation {
             }
         }
         if pick.panic {
-            write!(out, ": whatever its health")?;
+            write!(out, ": panic, whatever its health")?;
+        }
+        if pick.turns {
+            write!(out, ": drawn by weight here, in the proxy it is who has the turn at the worker")?;
         }
         if !pick.passed_over.is_empty() {
             let all: Vec<String> = pick.passed_over.iter().map(|one| format!("{} ({})", one.id, one.why)).collect();

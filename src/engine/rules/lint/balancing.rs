@@ -87,7 +87,11 @@ pub(super) fn key_that_may_be_missing(found: &mut Findings<'_>) {
         }
         let message = format!("requests without `{field}` are balanced as `least` under `{}`", rule.name.value);
         let ask = reach::request_for(found, rule, Want::Test(&field, &EXISTS, false));
-        found.report(rule.name.span, message, "only those that have it keep to one instance").ask(ask);
+        let certainty = if ask.is_some() { Certainty::Proven } else { Certainty::Suspected };
+        found
+            .report(rule.name.span, message, "only those that have it keep to one instance")
+            .certainty(certainty)
+            .ask(ask);
     }
 }
 
@@ -138,18 +142,14 @@ pub(super) fn slow_start_of_one(found: &mut Findings<'_>) {
     }
 }
 
+/// `prefer` may not be empty (E006), so what is left is a label that nobody has.
 pub(super) fn locality_without_levels(found: &mut Findings<'_>) {
     let file = found.file;
-    let Some(locality) = &file.locality else { return };
-    let span = found.key("locality");
-    let effect = "`spill`, `failback` and `min_local` have no effect: everybody is equally near";
-    if locality.prefer.is_empty() {
-        found.report(span, "`locality` prefers nothing", effect).certainty(Certainty::Proven);
-        return;
-    }
+    let Some(locality) = file.locality.as_ref().filter(|_| !found.instances().is_empty()) else { return };
     let lacked = |label: &&Text| found.instances().iter().all(|instance| instance.labels.value(label).is_none());
-    if let Some(widest) = locality.prefer.first().filter(lacked).filter(|_| !found.instances().is_empty()) {
+    if let Some(widest) = locality.prefer.first().filter(lacked) {
         let message = format!("no instance of `{}` has `{widest}`, by which `locality` prefers", file.service.value);
-        found.report(span, message, effect).certainty(Certainty::Proven);
+        let effect = "`spill`, `failback` and `min_local` have no effect: everybody is equally near";
+        found.report(found.key("locality"), message, effect).certainty(Certainty::Proven);
     }
 }
