@@ -1,6 +1,7 @@
 //! `replay` and `diff` over a million requests, 100 rules, 1,000 instances: the aim is 5 s on 2 cores.
 //!
-//! One iteration is 100,000 requests, so a tenth of that. `lines/s` is what criterion calls elements a second.
+//! One iteration is 100,000 requests, so a tenth of that. `lines/s` is what criterion calls elements a second. Run as a
+//! test (`cargo test --benches`) it is 500 requests, once.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -20,7 +21,6 @@ use pointsman::engine::locality::Place;
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Draw;
 
-const REQUESTS: u64 = 100_000;
 const RULES: u64 = 100;
 const INSTANCES: u64 = 1_000;
 
@@ -55,10 +55,10 @@ fn table(rules: &Rules) -> Table {
 }
 
 /// As our access log writes it.
-fn traffic() -> Vec<u8> {
+fn traffic(requests: u64) -> Vec<u8> {
     let mut out = Vec::new();
     let mut luck = Draw(7);
-    for n in 0..REQUESTS {
+    for n in 0..requests {
         let (part, user) = (luck.below(RULES), luck.below(50_000));
         let mut headers = format!("\"x-user-id\":\"u-{user}\"");
         match luck.below(4) {
@@ -77,7 +77,8 @@ fn traffic() -> Vec<u8> {
 fn bench(c: &mut Criterion) {
     let (old, new) = (rules(5), rules(10));
     let (before, after) = (table(&old), table(&new));
-    let traffic = traffic();
+    let requests = if std::env::args().any(|arg| arg == "--test") { 500 } else { 100_000 };
+    let traffic = traffic(requests);
     let explain = Explain::new(&[], None, &[]);
     let reading = Reading { format: None, host: "localhost".into(), threads: 2, strict: false };
     let replay = Scene {
@@ -94,7 +95,7 @@ fn bench(c: &mut Criterion) {
         explain: [explain.clone(), explain],
     };
     let mut group = c.benchmark_group("dry_run");
-    group.throughput(Throughput::Elements(REQUESTS)).sample_size(10);
+    group.throughput(Throughput::Elements(requests)).sample_size(10);
     group.bench_function("replay", |b| {
         b.iter(|| {
             let counted =

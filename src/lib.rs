@@ -14,11 +14,13 @@
 //! The modules, in reading order: [`engine`] decides. [`catalog`] and [`files`] (with [`tls_files`]) say what there is, [`publish`] makes
 //! tables of it. [`server`] accepts, [`forward`] takes a request through its phases, [`upstream`] holds the connections
 //! to the instances and checks them. [`observe`] counts and tells, [`admin`] shows it. [`config`] reads the settings,
-//! [`serve`] composes the parts. [`dry_run`] is the engine over files, [`cli`] the commands.
+//! [`serve`] composes the parts. [`debug_token`] says who may see
+//! how one request was decided. [`dry_run`] is the engine over files, [`cli`] the commands.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 pub mod engine;
 
 pub mod catalog;
+pub mod debug_token;
 pub mod files;
 pub mod publish;
 pub mod tls_files;

@@ -4,6 +4,7 @@
 //! the catalog holds. What it needs of other parts comes as the handles of [`handles`].
 
 mod actions;
+mod debug_token;
 mod events;
 mod guard;
 pub mod handles;
@@ -27,6 +28,7 @@ use serde_json::json;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::debug_token::Keys;
 use crate::engine::paths::Paths;
 use crate::engine::table::Table;
 use crate::observe::clock::Clock;
@@ -76,6 +78,8 @@ pub struct Admin {
     pub ready: Arc<dyn ReadyView>,
     /// The operators' hands.
     pub actions: Arc<dyn Actions>,
+    /// What tokens for traces are made with; `None`: there are none.
+    pub debug_keys: Option<Keys>,
     /// The catalog's state.
     pub catalog: Arc<dyn CatalogView>,
     /// The rules in force, and orders about them.
@@ -101,6 +105,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/explain", post(rules::explain))
         .route("/v1/instances/{service}/{id}/{action}", post(actions::instance))
         .route("/v1/catalog/{service}/accept", post(actions::accept))
+        .route("/v1/debug-token", post(debug_token::issue))
         .route("/v1/rules/apply", post(rules::apply))
         .route("/v1/shadow/promote", post(shadow::promote))
         .route_layer(axum::middleware::from_fn_with_state(admin.clone(), guard::action));

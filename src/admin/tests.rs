@@ -95,6 +95,7 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
         metrics,
         events,
         ready: Arc::clone(&parts) as _,
+        debug_keys: None,
         actions: Arc::clone(&parts) as _,
         certificates: Arc::clone(&parts) as _,
         catalog: Arc::clone(&parts) as _,

@@ -1,19 +1,22 @@
-//! `pointsman explain`: one request, and why it goes where it goes; from files, or from a live proxy's admin side.
+//! `pointsman explain`: one request, and why it goes where it goes; from files, or from a live proxy's admin side. With
+//! `--token` it writes what a request must bear to be explained by the proxy that takes it.
 
 use std::io::{self, Read as _, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::dry::{Told, Written};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use crate::debug_token::{Key, LONGEST};
 use crate::dry_run::inputs::Unusable;
 use crate::dry_run::{explain, inputs};
 use crate::engine::format::explanation::{Explanation, Kind};
 use crate::engine::format::traffic::{TrafficLine, parse_draw, shown_draw};
 use crate::engine::time::{Draw, Millis};
+use crate::engine::units;
 
 /// An instance, a redirect or an answer.
 const ROUTED: u8 = 0;
@@ -30,10 +33,10 @@ const MAX_ANSWER: u64 = 64 << 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Rule files, or folders of them.
-    #[arg(long, value_name = "PATH", required_unless_present = "admin")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["admin", "token"])]
     pub rules: Vec<PathBuf>,
     /// The catalog file; `-` is standard input.
-    #[arg(long, value_name = "FILE", required_unless_present = "admin")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["admin", "token"])]
     pub catalog: Option<PathBuf>,
     /// Ask the proxy whose admin side listens here.
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["rules", "catalog", "region", "zone"])]
@@ -41,6 +44,15 @@ pub struct Args {
     /// The file with the admin side's token, where it wants one.
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub token_file: Option<PathBuf>,
+    /// Write a field that makes a live proxy answer this request with its trace; needs the key of its `debug_token`
+    #[arg(long, requires = "key_file", conflicts_with_all = ["rules", "catalog", "admin", "seed", "draw"])]
+    pub token: bool,
+    /// The file with that key
+    #[arg(long, value_name = "FILE", requires = "token")]
+    pub key_file: Option<PathBuf>,
+    /// How long the token is good for, 24 h at most
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", requires = "token", value_parser = time)]
+    pub good_for: Duration,
     /// GET, POST, …
     pub method: String,
     /// `http://host/path?query`; without a scheme it is http.
@@ -82,6 +94,12 @@ enum ExplainError {
 /// Explains to `out`; what is wrong goes to `err`. The exit status: 0 routed (also redirect, respond), 3 not routed,
 /// 2 for input that cannot be used.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
+    if let Some(path) = args.key_file.as_deref().filter(|_| args.token) {
+        return match token(args, path) {
+            Ok(token) => writeln!(out, "{}: {token}", crate::forward::traced::X_DEBUG).map(|()| ROUTED),
+            Err(error) => writeln!(err, "{error}").map(|()| UNREADABLE),
+        };
+    }
     let explanation = match explained(args) {
         Ok(explanation) => explanation,
         Err(error) => {
@@ -110,15 +128,23 @@ fn explained(args: &Args) -> Result<Explanation, ExplainError> {
     Ok(explain::explain(&table, &request.view(trusted), draw, Millis(0)))
 }
 
+/// A token for the request that was asked for: its host and its path.
+fn token(args: &Args, path: &Path) -> Result<String, ExplainError> {
+    let request = traffic_line(args)?.request()?;
+    let key = Key::read(path).map_err(|error| ExplainError::Asked(format!("{}: {error}", path.display())))?;
+    Ok(key.issue(&request.host, &request.path, SystemTime::now(), args.good_for))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = units::duration(text).filter(|ms| *ms >= 1_000).map(Duration::from_millis);
+    time.filter(|time| *time <= LONGEST).ok_or_else(|| "must be a time from 1s to 24h, such as 5m".into())
+}
+
 /// The request that was asked for. A `Host` header stands in for the URL's host.
 fn traffic_line(args: &Args) -> Result<TrafficLine, ExplainError> {
     let asked = |message: String| ExplainError::Asked(message);
-    let mut url = args.url.clone();
-    if !url.contains("://") && !url.starts_with('/') {
-        url.insert_str(0, "http://");
-    }
-    let uri: Uri = url.parse().map_err(|error| asked(format!("`{}` is not a URL: {error}", args.url)))?;
-    let mut host = uri.authority().map(|authority| authority.as_str().to_owned());
+    let line = TrafficLine::of_url(&args.method, &args.url)?;
+    let mut host = Some(line.host.clone()).filter(|host| !host.is_empty());
     let mut headers: Map<String, Value> = Map::new();
     for header in &args.headers {
         let Some((name, value)) = header.split_once(':') else {
@@ -138,20 +164,11 @@ fn traffic_line(args: &Args) -> Result<TrafficLine, ExplainError> {
     }
     let host = host.ok_or_else(|| asked("the URL has no host, and there is no Host header".into()))?;
     let luck = args.draw.unwrap_or_else(|| Draw(args.seed.unwrap_or(0)).fork(0));
-    Ok(TrafficLine {
-        method: args.method.clone(),
-        host,
-        path: uri.path_and_query().map_or("/".into(), |target| target.as_str().to_owned()),
-        scheme: uri.scheme_str().map(Into::into),
-        headers,
-        client: args.client,
-        draw: Some(shown_draw(luck)),
-        ..TrafficLine::default()
-    })
+    Ok(TrafficLine { host, headers, client: args.client, draw: Some(shown_draw(luck)), ..line })
 }
 
 /// Posts the line to a proxy's admin side. HTTP/1.0, so that the answer ends with the connection.
-fn ask(address: &str, token_file: Option<&std::path::Path>, line: &TrafficLine) -> io::Result<Explanation> {
+fn ask(address: &str, token_file: Option<&Path>, line: &TrafficLine) -> io::Result<Explanation> {
     let body = line.write();
     let token = match token_file {
         Some(path) => format!("authorization: Bearer {}\r\n", std::fs::read_to_string(path)?.trim()),

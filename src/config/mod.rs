@@ -22,8 +22,8 @@ pub use flags::Flags;
 pub use listen::{Alpn, Certificate, ClientTls, Listen, ListenTls, Passes, TlsVersion};
 pub use report::{Origin, Report};
 pub use settings::{
-    AccessLog, Admin, Auto, Catalog, CatalogSource, Checks, Drain, Guard, GuardMode, HostHeader, Limits, Log,
-    LogFormat, Metrics, PathText, Secret, Settings, Shadow, Upstream,
+    AccessLog, Admin, Auto, Catalog, CatalogSource, Checks, DebugToken, Drain, Guard, GuardMode, HostHeader, Limits,
+    Log, LogFormat, Metrics, PathText, Secret, Settings, Shadow, Upstream,
 };
 
 /// What was loaded, and where each value came from.

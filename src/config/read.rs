@@ -9,8 +9,8 @@ use super::layers::Layer;
 use super::report::{Origin, Report};
 use super::scope::{Context, Place, Scope};
 use super::settings::{
-    AccessLog, Admin, Catalog, CatalogSource, Checks, Drain, Guard, GuardMode, HostHeader, Limits, Log, LogFormat,
-    Metrics, Overload, Settings, Shadow, Upstream,
+    AccessLog, Admin, Catalog, CatalogSource, Checks, DebugToken, Drain, Guard, GuardMode, HostHeader, Limits, Log,
+    LogFormat, Metrics, Overload, Settings, Shadow, Upstream,
 };
 use super::value::{address, auto, choice, duration, flag, network, share, size, text, whole};
 use super::{consul, listen};
@@ -48,12 +48,19 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         shadow: shadow(at.map("shadow", cx), cx),
         label_keys: label_keys(&mut at, cx),
         debug_headers: at.value("debug_headers", "false", flag, cx),
+        debug_token: debug_token(at.map("debug_token", cx), cx),
         log: log(at.map("log", cx), cx),
         metrics: metrics(at.map("metrics", cx), cx),
         overload: overload(at.map("overload", cx), cx),
     };
     at.finish(cx);
     (settings, std::mem::take(&mut cx.report))
+}
+
+fn debug_token(mut at: Scope<'_>, cx: &mut Context<'_>) -> Option<DebugToken> {
+    let key_file = at.optional("key_file", text, cx);
+    at.finish(cx);
+    key_file.map(|key_file| DebugToken { key_file })
 }
 
 fn admin(mut at: Scope<'_>, cx: &mut Context<'_>) -> Admin {

@@ -81,12 +81,21 @@ pub struct Settings {
     pub label_keys: Vec<(String, Vec<String>)>,
     /// Whether answers carry x-pointsman-rule, -pool, -instance, -draw. Default false.
     pub debug_headers: bool,
+    /// Who may see how one request was decided; `None`: nobody.
+    pub debug_token: Option<DebugToken>,
     /// The process's own log.
     pub log: Log,
     /// Bounds on metrics.
     pub metrics: Metrics,
     /// What the whole process carries.
     pub overload: Overload,
+}
+
+/// Tokens for the trace of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugToken {
+    /// The key that they are made with: at least 16 bytes. Read again when it changes.
+    pub key_file: PathText,
 }
 
 /// The operators' listener.

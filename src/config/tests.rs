@@ -26,6 +26,7 @@ host_header: client
 access_log: {path: stdout, sample: 12.5%, redact: [cookie.session]}
 label_keys: {version: [version, ver], region: [region, dc-region]}
 debug_headers: false
+debug_token: {key_file: /run/secrets/debug}
 "#;
 
 fn load_all(file: &str, flags: Flags, environment: &[(&str, &str)]) -> Result<Loaded, String> {
@@ -47,7 +48,18 @@ fn origin_of(loaded: &Loaded, key: &str) -> String {
 #[test]
 fn the_documented_file_is_read_whole() {
     let Settings {
-        listen, admin, catalog, limits, paths, access_log, label_keys, trusted_proxies, drain, workers, ..
+        listen,
+        admin,
+        catalog,
+        limits,
+        paths,
+        access_log,
+        label_keys,
+        trusted_proxies,
+        drain,
+        workers,
+        debug_token,
+        ..
     } = load_all(WHOLE_FILE, Flags::default(), &[]).unwrap().settings;
     assert_eq!(listen.len(), 2);
     assert!(listen[0].tls.is_none() && listen[1].half_close);
@@ -57,6 +69,7 @@ fn the_documented_file_is_read_whole() {
     assert_eq!(consul.address, ["http://127.0.0.1:8501"]);
     assert_eq!((consul.hold.max, consul.hold.acl, consul.transport.wait), (None, None, 55_000));
     assert_eq!(consul.dc, ["a", "b"]);
+    assert_eq!(debug_token.unwrap().key_file, "/run/secrets/debug");
     assert_eq!((limits.head, limits.head_size, limits.connections), (10_000, 65_536, Auto::Auto));
     assert!(paths.refuse == Spellings::ENCODED_SLASH && !paths.merge_slashes && paths.forward_normalised);
     assert_eq!(access_log.unwrap().sample, 125_000);

@@ -13,8 +13,8 @@ use crate::engine::format::explanation::{Explanation, Kind};
 use crate::engine::format::traffic::TrafficLine;
 use crate::engine::locality::Place;
 use crate::engine::route::Router;
-use crate::engine::rules::RuleSet;
 use crate::engine::rules::lint::{ANY_NAME, Against, Ask, Catalog, Expect, Finding, lint_all};
+use crate::engine::rules::{RuleFile, RuleSet};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 
@@ -56,13 +56,32 @@ pub fn check_against(rules: &RuleSet, mut parsed: Diagnostics, against: Against<
             Err(mut more) => parsed.0.append(&mut more.0),
         }
     }
-    for finding in lint_all(rules, against) {
-        parsed.0.extend(confirmed(finding, table.as_ref(), rules, named));
+    for found in linted(rules, against, table.as_ref(), named) {
+        parsed.0.extend(found);
     }
     let [errors, warnings, notes] =
         [Severity::Error, Severity::Warning, Severity::Note].map(|severity| parsed.count(severity));
     Verdict { diagnostics: parsed, errors, warnings, notes }
 }
+
+/// The lints of every file, confirmed, in the files' order. A file's findings are its own, so the files are shared out
+/// over the cores.
+fn linted(rules: &RuleSet, against: Against<'_>, table: Option<&Table>, named: Named<'_>) -> Vec<Vec<Diagnostic>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts = rules.files.chunks(rules.files.len().div_ceil(cores).max(FEW_FILES));
+    let part = |files: &[Arc<RuleFile>]| {
+        let found = lint_all(&RuleSet { files: files.to_vec() }, against);
+        found.into_iter().filter_map(|finding| confirmed(finding, table, rules, named)).collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = parts.map(|files| scope.spawn(move || part(files))).collect();
+        let ended = running.into_iter().map(|thread| thread.join());
+        ended.map(|found| found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// Fewer are not worth a thread.
+const FEW_FILES: usize = 16;
 
 impl Verdict {
     /// Whether the rules may be used, with warnings counted as errors where they are denied.
@@ -101,18 +120,9 @@ fn confirmed(finding: Finding, table: Option<&Table>, rules: &RuleSet, named: Na
 }
 
 fn asked(table: &Table, ask: &Ask) -> Option<Explanation> {
-    let (scheme, rest) = ask.request.url.split_once("://")?;
-    let (host, path) = rest.split_at(rest.find('/')?);
     let headers = ask.request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-    let line = TrafficLine {
-        method: ask.request.method.clone(),
-        host: host.to_owned(),
-        path: path.to_owned(),
-        scheme: Some(scheme.to_owned()),
-        headers,
-        client: ask.request.client,
-        ..TrafficLine::default()
-    };
+    let line = TrafficLine::of_url(&ask.request.method, &ask.request.url).ok()?;
+    let line = TrafficLine { headers, client: ask.request.client, ..line };
     let request = line.request().ok()?;
     let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     Some(explain(table, &request.view(trusted), Draw(0).fork(0), Millis(0)))

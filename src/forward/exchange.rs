@@ -1,6 +1,7 @@
 //! One request's account: what it was, where it went, what came of it. Closed when the last byte left, or when the
 //! client did.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::connection::{Connection, Phase};
 use super::error::Detail;
 use super::grpc::{self, Call};
 use super::limit::Admission;
+use super::traced::Traced;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
@@ -64,6 +66,8 @@ pub struct Exchange {
     complete: bool,
     /// What the access log copies; `None`: it is off.
     log: Option<Box<Head>>,
+    /// How it was decided, for who may see it.
+    pub traced: RefCell<Option<Box<Traced>>>,
     /// Its places under limits, and what the client is told of them.
     pub admission: Admission,
 }
@@ -164,6 +168,7 @@ impl Exchange {
             bytes_out: 0,
             complete: false,
             log: None,
+            traced: RefCell::default(),
             admission: Admission::default(),
         }
     }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::connection::Connection;
 use super::settings::Settings;
 use super::survey::Survey;
+use super::traced::X_DEBUG;
 use crate::engine::time::Draw;
 
 /// `X-Forwarded-For`.
@@ -136,6 +137,9 @@ fn strip_request(headers: &mut HeaderMap, seen: Survey, settings: &Settings) {
     if seen.has(Survey::EXPECT) {
         // The client is answered `100 Continue` by us, once the instance's connection takes the body.
         headers.remove(EXPECT);
+    }
+    if seen.has(Survey::DEBUG_TOKEN) {
+        headers.remove(X_DEBUG);
     }
     if seen.has(Survey::UNDERSCORE) && !settings.underscores {
         remove_where(headers, |name| name.contains('_'));

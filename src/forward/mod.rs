@@ -34,6 +34,7 @@ pub mod samples;
 pub mod settings;
 pub mod shadow;
 pub mod survey;
+pub mod traced;
 pub mod upgrade;
 pub mod upload;
 pub mod validate;

@@ -30,6 +30,7 @@ use super::queue::place;
 use super::respond;
 use super::retry::{Cause, Reading, Trouble, backoff};
 use super::survey::Survey;
+use super::traced;
 use super::upload::Upload;
 use super::validate::{Target, check, matched_form, origin_form};
 use super::view::View;
@@ -87,6 +88,9 @@ pub async fn answer(
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
+    if let Some(traced) = exchange.traced.take() {
+        traced.add(response.headers_mut(), &exchange);
+    }
     exchange.admission.tell(response.headers_mut());
     let mut response = response.map(|source| AnswerBody::new(source, exchange));
     if connection.closing.get() && !connection.is_stream {
@@ -118,7 +122,7 @@ async fn phases(
 
     // Decide: file, rule, pool.
     let view = worker.view();
-    let (decision, changes) = decided(worker, &view, exchange, &head, &target);
+    let (decision, changes) = decided(worker, &view, exchange, &head, &target, seen);
     note(worker, &view, exchange, &head, &target, &decision);
     let mut changes = changes?;
     limit::admit(exchange, &view, &decision)?;
@@ -219,6 +223,7 @@ fn decided(
     exchange: &mut Exchange,
     head: &Parts,
     target: &Target<'_>,
+    seen: Survey,
 ) -> (Decision, Result<Option<Box<Changes>>, Detail>) {
     let connection = Rc::clone(exchange.connection());
     let tls = connection.tls.as_ref();
@@ -237,6 +242,10 @@ fn decided(
     };
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
+    if seen.has(Survey::DEBUG_TOKEN) {
+        let now = connection.clock.now();
+        exchange.traced.replace(traced::begin(worker, &view.table, exchange, &request, now));
+    }
     let changes = Changes::of(view, &decision, &request, scratch);
     if let Some(watch) = &worker.watch {
         let sent = head.uri.path_and_query().map_or("/", |sent| sent.as_str());
@@ -326,6 +335,9 @@ fn outbound(
 fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
     let Reading { evidence, word, trouble } = Reading::of(ended, retry, picked.probe);
     exchange.timed();
+    if let Some(traced) = &mut *exchange.traced.borrow_mut() {
+        traced.tried(exchange, picked, ended);
+    }
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }

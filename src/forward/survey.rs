@@ -50,8 +50,10 @@ marks! {
     COOKIE = 16;
     /// `Accept`.
     ACCEPT = 17;
+    /// `X-Pointsman-Debug`.
+    DEBUG_TOKEN = 18;
     /// `Content-Type`.
-    CONTENT_TYPE = 18;
+    CONTENT_TYPE = 19;
 }
 
 impl Survey {
@@ -103,6 +105,7 @@ impl Survey {
             "content-length" => Self::CONTENT_LENGTH,
             "cookie" => Self::COOKIE,
             "accept" => Self::ACCEPT,
+            "x-pointsman-debug" => Self::DEBUG_TOKEN,
             "content-type" => Self::CONTENT_TYPE,
             _ => Self::rare(name),
         }

@@ -14,6 +14,7 @@ use super::exchange::Peer;
 use super::mirror::Mirrors;
 use super::queue::Queues;
 use super::settings::Settings;
+use super::traced::Traces;
 use super::upload::UploadBody;
 use super::view::View;
 use super::watch::{Watch, Watching};
@@ -57,6 +58,8 @@ pub struct Shared {
     pub trusts: Arc<Trusts>,
     /// How many workers there are.
     pub workers: usize,
+    /// Who may see how a request was decided; `None`: nobody.
+    pub traces: Option<Traces>,
     /// Who waits for a place at an instance.
     pub lines: Arc<Lines>,
     /// What limits know; kept by the control plane over every reload.
@@ -86,6 +89,8 @@ pub struct Worker {
     pub metrics: Rc<WorkerMetrics>,
     /// The access log; `None`: off.
     pub access_log: Option<Log>,
+    /// Who may see how a request was decided.
+    pub traces: Option<Traces>,
     /// Caches of `decide`.
     pub scratch: RefCell<Scratch>,
     /// Who looks on at decisions; `None`: nobody.
@@ -123,6 +128,7 @@ impl Worker {
             unrouted: SeriesCache::new(&metrics),
             metrics,
             access_log: shared.access_log,
+            traces: shared.traces,
             scratch: RefCell::new(Scratch::new()),
             watch,
             memory: Memory::default(),

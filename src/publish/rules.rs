@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::desk::{Applied, InForce, Order, Orders, PromoteLimits, Refused};
 use super::guard::{Finding, Guard};
@@ -175,7 +175,7 @@ impl<F: Followers> RuleFiles<F> {
     }
 
     /// Follows the files for as long as the publisher lives; `again` forces a look (SIGHUP).
-    pub async fn follow(mut self, again: Arc<Notify>) {
+    pub async fn follow(mut self, mut again: watch::Receiver<()>) {
         let mut watch = self.watch();
         let mut desk_open = true;
         // What changed between the last reading and the watch is seen by nobody else.
@@ -188,7 +188,7 @@ impl<F: Followers> RuleFiles<F> {
                     drop(self.look(Look::Changed).await);
                 }
                 () = watch.changed() => drop(self.look(Look::Changed).await),
-                () = again.notified() => drop(self.look(Look::Again).await),
+                Ok(()) = again.changed() => drop(self.look(Look::Again).await),
                 order = self.ground.orders.orders.recv(), if desk_open => match order {
                     Some(order) => self.obey(order).await,
                     None => desk_open = false,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::candidate::NewCandidate;
 use super::rules::{Followers, Loaded, Permits, RulesError, blocking, read};
@@ -49,7 +49,7 @@ pub struct ShadowFiles<F> {
 
 impl<F: Followers> ShadowFiles<F> {
     /// Reads them at once, then whenever they change or `again` says so, for as long as the publisher lives.
-    pub async fn follow(self, again: Arc<Notify>) {
+    pub async fn follow(self, mut again: watch::Receiver<()>) {
         let (mut last, mut lists) = (Vec::new(), Vec::new());
         self.look(&mut last, &mut lists, true).await;
         let mut watch = self.watch(&lists);
@@ -59,7 +59,7 @@ impl<F: Followers> ShadowFiles<F> {
             let forced = tokio::select! {
                 () = std::future::ready(()), if unseen => false,
                 () = watch.changed() => false,
-                () = again.notified() => true,
+                Ok(()) = again.changed() => true,
                 () = self.publisher.closed() => return,
             };
             unseen = false;

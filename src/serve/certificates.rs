@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::admin::handles::CertificatesView;
 use crate::engine::diagnostic::Diagnostics;
@@ -24,12 +24,17 @@ pub struct Certificates(pub Vec<(SocketAddr, Arc<Terminator>)>);
 
 impl Certificates {
     /// Reads the certificates of a listener again whenever one of its files changes, or when told to.
-    pub async fn follow(listener: SocketAddr, terminator: Arc<Terminator>, again: Arc<Notify>, reloads: Arc<Reloads>) {
+    pub async fn follow(
+        listener: SocketAddr,
+        terminator: Arc<Terminator>,
+        mut again: watch::Receiver<()>,
+        reloads: Arc<Reloads>,
+    ) {
         let mut watch = FileWatch::new(terminator.settings().files());
         loop {
             tokio::select! {
                 () = watch.changed() => {}
-                () = again.notified() => {}
+                Ok(()) = again.changed() => {}
             }
             let mut read = reload(&terminator).await;
             if read.is_err() {

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
+use super::StartError;
 use crate::admin::handles::{Ready, ReadyView};
 use crate::catalog::CatalogStatus;
-use crate::config::Auto;
+use crate::config::{Auto, DebugToken};
+use crate::debug_token::{Key, Keys};
 use crate::engine::diagnostic::Diagnostics;
 use crate::engine::table::Table;
 use crate::files::FileWatch;
@@ -160,19 +162,47 @@ pub fn read_token(path: &Path, token: &ArcSwapOption<String>) -> io::Result<()> 
     Ok(())
 }
 
-/// Reads the token again whenever its file changes, or when told to.
-pub async fn follow_token(path: PathBuf, token: Arc<ArcSwapOption<String>>, again: Arc<Notify>, reloads: Arc<Reloads>) {
+/// The key of debug tokens and where it is read again; `None`: there are no such tokens.
+///
+/// # Errors
+/// The file cannot be read, or the key is too short.
+pub fn debug_key(from: Option<DebugToken>) -> Result<Option<(PathBuf, Keys)>, StartError> {
+    let Some(DebugToken { key_file }) = from else { return Ok(None) };
+    let (path, keys) = (PathBuf::from(key_file), Keys::default());
+    match read_key(&path, &keys) {
+        Ok(()) => Ok(Some((path, keys))),
+        Err(source) => Err(StartError::Io { what: format!("debug_token.key_file {}", path.display()), source }),
+    }
+}
+
+/// Reads the key of debug tokens.
+///
+/// # Errors
+/// See [`Key::read`].
+pub fn read_key(path: &Path, keys: &Keys) -> io::Result<()> {
+    keys.store(Some(Arc::new(Key::read(path)?)));
+    Ok(())
+}
+
+/// Reads a secret again whenever its file changes, or when told to. `what`: as reloads name it.
+pub async fn follow_secret(
+    path: PathBuf,
+    what: &'static str,
+    read: impl Fn(&Path) -> io::Result<()>,
+    mut again: watch::Receiver<()>,
+    reloads: Arc<Reloads>,
+) {
     let mut watch = FileWatch::new(vec![path.clone()]);
     loop {
         tokio::select! {
             () = watch.changed() => {}
-            () = again.notified() => {}
+            Ok(()) = again.changed() => {}
         }
-        match read_token(&path, &token) {
-            Ok(()) => reloads.accepted("admin_token", "the token file was read again", Diagnostics::default()),
+        match read(&path) {
+            Ok(()) => reloads.accepted(what, format!("{} was read again", path.display()), Diagnostics::default()),
             Err(error) => {
-                let words = format!("{}: {error}; the token before stays", path.display());
-                reloads.refused("admin_token", words, Diagnostics::default());
+                let words = format!("{}: {error}; what was read before stays", path.display());
+                reloads.refused(what, words, Diagnostics::default());
             }
         }
     }

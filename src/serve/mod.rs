@@ -16,22 +16,25 @@ mod upstream_tls;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
+use crate::debug_token::Keys;
+use crate::dry_run::explain::explain;
 use crate::engine::paths::Paths;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
+use crate::forward::traced::Traces;
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::clock::Clock;
 use crate::observe::events::Events;
@@ -85,7 +88,7 @@ pub struct Serving {
     access_log: Option<(AccessLog, LineThread)>,
     shadow: Option<shadow::Shadowing>,
     readiness: Arc<control::Readiness>,
-    again: Arc<Notify>,
+    again: watch::Sender<()>,
     stop_catalog: watch::Sender<bool>,
     stop_admin: oneshot::Sender<()>,
     drain: crate::config::Drain,
@@ -112,6 +115,7 @@ impl Serving {
         let limits = translate::limits(&settings.limits, descriptors)?;
         translate::upstream(&settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
+        let debug_key = control::debug_key(settings.debug_token.clone())?;
         let Settings {
             admin,
             catalog,
@@ -181,6 +185,7 @@ impl Serving {
             seed: control::seed(),
             trusts: Arc::clone(&trusts),
             workers,
+            traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
             book: Arc::clone(&book),
             lines: Arc::default(),
         };
@@ -205,11 +210,11 @@ impl Serving {
         let (desk, orders) = desk::desk();
         let readiness = control::Readiness::new(Arc::clone(&status), Arc::clone(&published.table), desk.clone(), ready);
         let (new_rules, rules_in) = mpsc::channel(1);
-        let again = Arc::new(Notify::new());
+        let again = watch::Sender::new(());
         let mut tasks = JoinSet::new();
         for (listener, terminator) in &certificates.0 {
             certificates::tell_doubts(*listener, terminator);
-            let (terminator, again, reloads) = (Arc::clone(terminator), Arc::clone(&again), Arc::clone(&reloads));
+            let (terminator, again, reloads) = (Arc::clone(terminator), again.subscribe(), Arc::clone(&reloads));
             tasks.spawn(certificates::Certificates::follow(*listener, terminator, again, reloads));
         }
         let (new_candidates, candidates) = mpsc::channel(1);
@@ -239,7 +244,7 @@ impl Serving {
                 followers: followers::RuleFollowers { shadow: true, ..followers.clone() },
                 last_good: last_good.clone(),
             };
-            tasks.spawn(files.follow(Arc::clone(&again)));
+            tasks.spawn(files.follow(again.subscribe()));
         }
         if let Some(guard) = &guard {
             tasks.spawn(gather(Arc::clone(&guard.recent)));
@@ -255,7 +260,7 @@ impl Serving {
             shadow: last_good,
             explain: told.pair(),
         };
-        tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(Arc::clone(&again)));
+        tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(again.subscribe()));
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),
@@ -270,7 +275,12 @@ impl Serving {
         );
         let judged = Arc::clone(&published.table);
         tasks.spawn(publish::outliers::follow(judged, clock, transitions.clone(), control::seed()));
-        tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), Arc::clone(&again), Arc::clone(&reloads)));
+        let keys = debug_key.as_ref().map(|(_, keys)| Arc::clone(keys));
+        if let Some((path, keys)) = debug_key {
+            let read = move |path: &Path| control::read_key(path, &keys);
+            tasks.spawn(control::follow_secret(path, "debug_token", read, again.subscribe(), Arc::clone(&reloads)));
+        }
+        tasks.spawn(upstream_tls::follow(Arc::clone(&trusts), again.subscribe(), Arc::clone(&reloads)));
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
@@ -285,12 +295,13 @@ impl Serving {
             readiness: Arc::clone(&readiness),
             transitions,
             handle,
+            keys,
             desk,
             shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
             certificates,
             paths,
         };
-        let admin = start_admin(admin, parts, stop, Arc::clone(&again), &mut tasks).await?;
+        let admin = start_admin(admin, parts, stop, again.subscribe(), &mut tasks).await?;
         told.admin_is(admin);
         Ok(Self {
             listen,
@@ -310,7 +321,7 @@ impl Serving {
 
     /// Reads rules, certificates, token files and log files again (SIGHUP).
     pub fn reload(&self) {
-        self.again.notify_waiters();
+        self.again.send_replace(());
         if let Some((log, _)) = &self.access_log {
             log.reopen();
         }
@@ -369,6 +380,7 @@ struct AdminParts {
     readiness: Arc<control::Readiness>,
     transitions: Transitions,
     handle: catalog::Handle,
+    keys: Option<Keys>,
     desk: Desk,
     shadow: Option<admin::shadow::ShadowView>,
     certificates: Arc<certificates::Certificates>,
@@ -379,7 +391,7 @@ async fn start_admin(
     settings: crate::config::Admin,
     parts: AdminParts,
     stop: oneshot::Receiver<()>,
-    again: Arc<Notify>,
+    again: watch::Receiver<()>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Option<SocketAddr>, StartError> {
     let crate::config::Admin { address, token_file, hosts } = settings;
@@ -392,7 +404,9 @@ async fn start_admin(
         let path = PathBuf::from(path);
         control::read_token(&path, &token)
             .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
-        tasks.spawn(control::follow_token(path, Arc::clone(&token), again, Arc::clone(&parts.reloads)));
+        let kept = Arc::clone(&token);
+        let read = move |path: &Path| control::read_token(path, &kept);
+        tasks.spawn(control::follow_secret(path, "admin_token", read, again, Arc::clone(&parts.reloads)));
     }
     let AdminParts {
         published,
@@ -404,6 +418,7 @@ async fn start_admin(
         readiness,
         transitions,
         handle,
+        keys,
         desk,
         shadow,
         certificates,
@@ -421,6 +436,7 @@ async fn start_admin(
         actions: Arc::new(actions),
         catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
         ready: readiness,
+        debug_keys: keys,
         rules: desk,
         shadow,
         certificates,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::engine::diagnostic::Diagnostics;
 use crate::engine::route::Router;
@@ -45,7 +45,7 @@ pub fn warn_of_unverified(router: &Router, metrics: &Metrics) {
 }
 
 /// Reads files again when they change or when told to, and those that a label made necessary.
-pub async fn follow(trusts: Arc<Trusts>, again: Arc<Notify>, reloads: Arc<Reloads>) {
+pub async fn follow(trusts: Arc<Trusts>, mut again: watch::Receiver<()>, reloads: Arc<Reloads>) {
     loop {
         let all = trusts.all();
         for trust in all.iter().filter(|trust| !trust.is_loaded()) {
@@ -54,7 +54,7 @@ pub async fn follow(trusts: Arc<Trusts>, again: Arc<Notify>, reloads: Arc<Reload
         let mut watch = FileWatch::new(all.iter().flat_map(|trust| trust.files()).collect());
         tokio::select! {
             () = watch.changed() => {}
-            () = again.notified() => {}
+            Ok(()) = again.changed() => {}
             () = trusts.grew.notified() => continue,
         }
         for trust in &all {

@@ -300,12 +300,12 @@ async fn rules_for_every_service_start_warm_with_all_that_the_copy_on_disk_has()
     subscriber.stop().await;
     consul.stop();
 
-    let mut again = Subscriber::of_all(Settings { disk, ..settings(consul.url()) });
+    let mut again = Subscriber::of_all(Settings { disk, hold_max: Duration::from_secs(1), ..settings(consul.url()) });
     again.until_ids("web", ALL).await;
     assert!(again.service("web").from_disk);
     let readiness = again.running.status.readiness();
     assert!(readiness.ready && readiness.degraded, "{readiness:?}");
-    // The catalog comes back without the service: its loss is confirmed as any other, and then it is gone.
+    // The catalog comes back without the service: its loss is held back as any other, and then it is gone.
     ALL.iter().for_each(|id| consul.deregister("web", id));
     consul.resume().await;
     again.until_gone("web").await;

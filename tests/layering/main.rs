@@ -70,6 +70,7 @@ const PURE_CRATES: &[&str] = &[
 const LAYERS: &[Layer] = &[
     Layer { module: "engine", may: &[], not: &[], outside: Outside::Pure(PURE_CRATES) },
     Layer { module: "files", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
+    Layer { module: "debug_token", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum", "tokio"]) },
     Layer { module: "tls_files", may: &[], not: &[], outside: Outside::Not(&["hyper", "axum", "tokio"]) },
     Layer { module: "observe", may: &["engine"], not: &[], outside: Outside::Not(&["hyper", "axum"]) },
     Layer {
@@ -98,7 +99,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "forward",
-        may: &["engine", "upstream", "observe", "dry_run::diff"],
+        may: &["engine", "debug_token", "upstream", "observe", "dry_run::diff"],
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::Mutex", "std::sync::RwLock", "std::fs", "std::env", "tokio::fs"]),
     },
@@ -108,7 +109,12 @@ const LAYERS: &[Layer] = &[
         not: &[],
         outside: Outside::Not(&["axum", "std::sync::RwLock"]),
     },
-    Layer { module: "admin", may: &["engine", "publish", "observe", "dry_run"], not: &[], outside: Outside::Not(&[]) },
+    Layer {
+        module: "admin",
+        may: &["engine", "debug_token", "publish", "observe", "dry_run"],
+        not: &[],
+        outside: Outside::Not(&[]),
+    },
     Layer {
         module: "dry_run",
         may: &["engine"],

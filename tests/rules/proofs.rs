@@ -73,7 +73,6 @@ fn line() -> impl Strategy<Value = TrafficLine> {
         .prop_map(|(method, host, path, headers, cookie, client, scheme)| {
             let mut all: Map<String, Value> = headers.into_iter().map(|(n, v)| (format!("x-{n}"), v.into())).collect();
             all.extend(cookie.map(|value| ("cookie".to_owned(), format!("c={value}").into())));
-            let base: TrafficLine = serde_json::from_str("{}").unwrap();
             TrafficLine {
                 method: method.into(),
                 host: host.into(),
@@ -81,7 +80,7 @@ fn line() -> impl Strategy<Value = TrafficLine> {
                 headers: all,
                 client: client.parse().ok(),
                 scheme: Some(scheme.into()),
-                ..base
+                ..TrafficLine::default()
             }
         })
 }
@@ -105,18 +104,8 @@ fn taken(table: &Table, line: &TrafficLine) -> (bool, Option<String>) {
 
 /// A witness as a traffic line, read from what is printed.
 fn line_of(witness: &Witness) -> TrafficLine {
-    let (scheme, rest) = witness.url.split_once("://").unwrap();
-    let (host, path) = rest.split_at(rest.find('/').unwrap());
-    let base: TrafficLine = serde_json::from_str("{}").unwrap();
-    TrafficLine {
-        method: witness.method.clone(),
-        host: host.into(),
-        path: path.into(),
-        scheme: Some(scheme.into()),
-        headers: witness.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
-        client: witness.client,
-        ..base
-    }
+    let headers = witness.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    TrafficLine { headers, client: witness.client, ..TrafficLine::of_url(&witness.method, &witness.url).unwrap() }
 }
 
 fn rule_of(found: &Diagnostic) -> &str {

@@ -114,6 +114,7 @@ async fn start(address: SocketAddr) -> (SocketAddr, DataPlane) {
         settings: Arc::new(settings),
         metrics: Metrics::new(1, pointsman::observe::metrics::Settings::default()),
         access_log: None,
+        traces: None,
         transitions: Transitions::channel().0,
         watch: pointsman::forward::watch::Watching::default(),
         trusts: Arc::default(),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::engine::label::Text;
-use crate::engine::route::{Action, Decision, Outcome, Part, RouterFile, RouterRule, Split};
+use crate::engine::route::{Action, Decision, FileIdx, Outcome, Part, RouterFile, RouterRule, Split};
 use crate::engine::table::Table;
 
 /// The reason of a move.
@@ -22,6 +22,8 @@ pub enum Why {
     Members,
     /// The rule's action names other pools, or became another one.
     Action,
+    /// The same rule as before, but nobody is in the pool any more that took it.
+    Emptied,
     /// The same rule as before, but another step of its order of resort: a pool gained or lost who is routable.
     Resort,
     /// The rule that matched before is still there, behind one that matches now.
@@ -53,6 +55,7 @@ impl Why {
             Self::Reshuffled => "the split's salt or key changed: every key draws afresh",
             Self::Members => "the pool has other instances, or other weights",
             Self::Action => "the rule's pools or action changed",
+            Self::Emptied => "the pool has no instance any more",
             Self::Resort => "another step of the order of resort",
             Self::Shadowed => "the rule before is now shadowed by the one after",
             Self::RuleGone => "the rule before is gone",
@@ -68,12 +71,14 @@ pub(super) struct Side<'t> {
     pub(super) file: Option<&'t RouterFile>,
     pub(super) part: Part,
     rule: Option<u32>,
+    table: &'t Table,
+    at: Option<FileIdx>,
 }
 
 impl<'t> Side<'t> {
     pub(super) fn new(table: &'t Table, decision: &Decision, part: Part) -> Self {
         let file: Option<&'t RouterFile> = decision.file.map(|file| &*table.router.files[file as usize]);
-        Self { file, part, rule: decision.rule }
+        Self { file, part, rule: decision.rule, table, at: decision.file }
     }
 
     pub(super) fn rule(&self) -> Option<&'t RouterRule> {
@@ -85,6 +90,13 @@ impl<'t> Side<'t> {
             (Outcome::Pool(choice), Some(file)) => Some(file.pool_name(choice.pool)),
             _ => None,
         }
+    }
+
+    /// Whether a pool of this name is here, with nobody in it.
+    fn is_empty(&self, pool: &Text) -> bool {
+        let Some(at) = self.at else { return false };
+        let mut variants = self.table.files[at as usize].pools.iter().filter(|here| here.name == *pool).peekable();
+        variants.peek().is_some() && variants.all(|here| here.members.is_empty())
     }
 }
 
@@ -109,7 +121,11 @@ pub(super) fn why(from: &Side<'_>, to: &Side<'_>) -> Why {
 }
 
 fn same_rule(from: &Side<'_>, to: &Side<'_>, a: &RouterRule, b: &RouterRule) -> Why {
-    let within = if from.pool().is_some() && from.pool() == to.pool() { Why::Members } else { Why::Resort };
+    let within = match from.pool() {
+        Some(pool) if Some(pool) == to.pool() => Why::Members,
+        Some(pool) if to.is_empty(pool) => Why::Emptied,
+        _ => Why::Resort,
+    };
     let (Some(old), Some(new)) = (from.file, to.file) else { return Why::OtherFile };
     match (&a.action, &b.action) {
         (Action::To(was), Action::To(is)) => {

@@ -73,23 +73,27 @@ fn sample() -> Table {
     table(Arc::new(router), &catalog, &WhatIf::default(), place(Some("eu"), Some("eu-a"))).unwrap()
 }
 
+fn plain(headers: &HeaderMap) -> RequestView<'_> {
+    RequestView {
+        method: &http::Method::GET,
+        scheme: "http",
+        host: "shop.example.com",
+        path: "/",
+        query: None,
+        headers,
+        client: [127, 0, 0, 1].into(),
+        sni: None,
+        san: &[],
+        trusted: true,
+    }
+}
+
 fn told(path: &str, headers: &[(&'static str, &'static str)]) -> Explanation {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(*name, HeaderValue::from_static(value));
     }
-    let request = RequestView {
-        method: &http::Method::GET,
-        scheme: "http",
-        host: "shop.example.com",
-        path,
-        query: None,
-        headers: &map,
-        client: [127, 0, 0, 1].into(),
-        sni: None,
-        san: &[],
-        trusted: true,
-    };
+    let request = RequestView { path, ..plain(&map) };
     explain(&sample(), &request, Draw(7), Millis(0))
 }
 
@@ -154,6 +158,24 @@ fn refusals_and_redirects_say_what_they_are() {
 }
 
 #[test]
+fn explaining_takes_no_probing_permit() {
+    let table = sample();
+    let endpoints = table.endpoints(0);
+    let gray = endpoints.iter().find(|endpoint| &*endpoint.instance.id == "w3").unwrap();
+    gray.live.eject(Millis(0), 1_000);
+    let table = table.with_health(2, &[Arc::clone(&gray.live)], Millis(0));
+    let later = Millis(60_000);
+    let headers = HeaderMap::new();
+    let request = RequestView { path: "/cart", ..plain(&headers) };
+    for seed in 0..50 {
+        drop(explain(&table, &request, Draw(seed), later));
+    }
+    let pool = table.files[0].pools.iter().find(|pool| &*pool.name == "gray").unwrap();
+    let waits = crate::engine::balance::probe(pool, table.endpoints(0), later);
+    assert_eq!(waits.map(|at| &*table.endpoint(0, at).instance.id), Some("w3"), "the permit is still there");
+}
+
+#[test]
 fn panic_is_a_step_of_its_own_before_else() {
     let told_sick = told("/sick", &[]);
     assert_eq!(told_sick.result.instance.as_deref(), Some("w4"));
@@ -194,18 +216,7 @@ fn the_recorder_decides_as_the_live_path_does() {
         if draw % 3 == 0 {
             headers.insert("cookie", HeaderValue::from_str(&format!("uid=u{draw}")).unwrap());
         }
-        let request = RequestView {
-            method: &http::Method::GET,
-            scheme: "http",
-            host: "shop.example.com",
-            path: "/",
-            query: None,
-            headers: &headers,
-            client: [127, 0, 0, 1].into(),
-            sni: None,
-            san: &[],
-            trusted: true,
-        };
+        let request = plain(&headers);
         let live = decide(&*table, &request, Draw(draw), &mut scratch, &mut NoTrace);
         let Outcome::Pool(choice) = live.outcome else { panic!("{live:?}") };
         let pool = table.pool(0, choice.slot);

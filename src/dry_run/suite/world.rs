@@ -40,7 +40,7 @@ impl Resolved for Standing<'_> {
 
     fn pool_state(&self, file: FileIdx, slot: PoolSlot) -> PoolState {
         let (state, compiled) = match self.world {
-            World::Assumed(_) => (PoolState { members: 1, routable: 1, min: 1 }, slot),
+            World::Assumed(_) => (PoolState { members: 1, routable: 1, open: 1, min: 1 }, slot),
             World::Table(table) => (table.pool_state(file, slot), table.files[file as usize].compiled(slot)),
         };
         let name = self.router().files[file as usize].pool_name(compiled);

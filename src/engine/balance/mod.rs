@@ -11,7 +11,6 @@ mod memory;
 mod slow_start;
 mod stride;
 
-use super::instance::Status;
 use super::snapshot::{Endpoint, EndpointIdx};
 use super::table::{Level, Method, Pool};
 use super::time::{Draw, Millis};
@@ -97,10 +96,9 @@ pub fn pick_any(
     trace.pool(pool);
     let count = pool.members.len();
     let start = draw.below(count as u64) as usize;
-    let endpoint = (0..count).map(|step| pool.members[(start + step) % count]).find(|at| {
-        let endpoint = &endpoints[*at as usize];
-        endpoint.status() != Status::Maintenance && !endpoint.live.drained() && !tried.contains(*at)
-    })?;
+    let endpoint = (0..count)
+        .map(|step| pool.members[(start + step) % count])
+        .find(|at| endpoints[*at as usize].is_open() && !tried.contains(*at))?;
     Some(Picked { endpoint, level: level_of(pool, endpoint), probe: false, panic: true, last_resort: false })
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::engine::instance::Status;
 use crate::engine::instance::{Instance, Weights};
 use crate::engine::table::Table;
 use crate::engine::testing::{instance, service, table};

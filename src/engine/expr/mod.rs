@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use ast::{Expr, Field};
 pub use fields::Kind;
+use regex_automata::util::syntax;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 use super::label::Text;
@@ -75,22 +76,29 @@ pub fn parse_field(written: &Written<'_>, labels: Option<&[Text]>, out: &mut Dia
 }
 
 /// The pattern to compile for `matches`: the whole value, from its first byte to its last. The error is a sentence.
+/// Compiles it to know its size, so it is for what has just been read; [`anchored`] is for what was found sound.
 pub fn pattern(text: &str) -> Result<String, String> {
-    let sentence = |error: regex::Error| match error {
-        regex::Error::CompiledTooBig(limit) => {
-            format!("the pattern needs more than {} KiB when compiled", limit / 1024)
-        }
-        other => {
-            let text = other.to_string();
-            let last = text.lines().last().unwrap_or("not a pattern");
-            last.trim_start_matches("error: ").to_owned()
-        }
+    let last = |text: String| {
+        let last = text.lines().last().unwrap_or("not a pattern");
+        last.trim_start_matches("error: ").to_owned()
     };
-    let compile = |text: &str| regex::bytes::RegexBuilder::new(text).size_limit(MAX_PATTERN).nest_limit(64).build();
-    compile(text).map_err(sentence)?;
-    let anchored = format!(r"\A(?:{text})\z");
-    compile(&anchored).map_err(sentence)?;
-    Ok(anchored)
+    // By itself: `a)|(b` must not become sound by what is put around it.
+    let config = syntax::Config::new().utf8(false).nest_limit(64);
+    syntax::parse_with(text, &config).map_err(|error| last(error.to_string()))?;
+    let anchored = anchored(text);
+    match regex::bytes::RegexBuilder::new(&anchored).size_limit(MAX_PATTERN).nest_limit(64).build() {
+        Ok(_) => Ok(anchored),
+        Err(regex::Error::CompiledTooBig(limit)) => {
+            Err(format!("the pattern needs more than {} KiB when compiled", limit / 1024))
+        }
+        Err(other) => Err(last(other.to_string())),
+    }
+}
+
+/// What [`pattern`] gives for a pattern that is known to be sound.
+#[must_use]
+pub fn anchored(text: &str) -> String {
+    format!(r"\A(?:{text})\z")
 }
 
 /// An error at a part of the written text.

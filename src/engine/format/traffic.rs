@@ -64,6 +64,9 @@ pub enum TrafficError {
     /// A header cannot be sent.
     #[error("the header `{0}` must be a string or a list of strings that HTTP can carry")]
     Header(String),
+    /// The URL is none.
+    #[error("`{0}` is not a URL: {1}")]
+    Url(String, String),
     /// The host is none.
     #[error("`{0}` is not a host")]
     Host(String),
@@ -133,6 +136,24 @@ impl TrafficLine {
     /// Not a JSON object with fields of the right types.
     pub fn parse(line: &str) -> Result<Self, TrafficError> {
         Ok(serde_json::from_str(line)?)
+    }
+
+    /// A request for a URL; without a scheme it is http, and one that begins with `/` names no host.
+    ///
+    /// # Errors
+    /// It is no URL.
+    pub fn of_url(method: &str, url: &str) -> Result<Self, TrafficError> {
+        let whole = if url.contains("://") || url.starts_with('/') { url.to_owned() } else { format!("http://{url}") };
+        let uri: http::Uri = whole
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| TrafficError::Url(url.to_owned(), error.to_string()))?;
+        Ok(Self {
+            method: method.to_owned(),
+            host: uri.authority().map_or_else(String::new, |authority| authority.as_str().to_owned()),
+            path: uri.path_and_query().map_or_else(root, |target| target.as_str().to_owned()),
+            scheme: uri.scheme_str().map(Into::into),
+            ..Self::default()
+        })
     }
 
     /// The line, without a line feed.

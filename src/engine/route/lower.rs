@@ -16,8 +16,8 @@ use super::propagate::Propagated;
 use super::reader::{Fields, Label, Slot, Source};
 use super::router::{Action, Arm, PoolSlot, RouterFile, RouterPool, RouterRule, RulePolicies, Split};
 use crate::engine::diagnostic::{Diagnostic, Diagnostics, Span};
+use crate::engine::expr::anchored;
 use crate::engine::expr::ast::{Expr, ExprKind, Field, Op};
-use crate::engine::expr::pattern;
 use crate::engine::label::Text;
 use crate::engine::policy::Balance;
 use crate::engine::rules::{self, LabelSource, Policies, RuleFile};
@@ -246,10 +246,8 @@ impl<'f, 'o> Lowering<'f, 'o> {
     /// Compiles what was gathered.
     fn patterns(&mut self, sets: &mut usize) {
         for (slot, texts) in std::mem::take(&mut self.texts) {
-            let anchored: Result<Vec<String>, String> = texts.iter().map(|text| pattern(text)).collect();
-            let built =
-                anchored.and_then(|texts| Patterns::new(*sets, slot, &texts).map_err(|error| error.to_string()));
-            match built {
+            let texts: Vec<String> = texts.iter().map(|text| anchored(text)).collect();
+            match Patterns::new(*sets, slot, &texts) {
                 Ok(patterns) => self.fields.patterns.push(Arc::new(patterns)),
                 Err(error) => {
                     let span = self.file.service.span;

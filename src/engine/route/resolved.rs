@@ -9,6 +9,8 @@ pub struct PoolState {
     pub members: u32,
     /// Those that are routable.
     pub routable: u32,
+    /// Those that a panic may pick.
+    pub open: u32,
     /// Routable endpoints that the pool wants; at least 1.
     pub min: u32,
 }

@@ -144,7 +144,7 @@ impl<'t, R: Resolved> Walk<'t, R> {
         }
         let slot = self.variant(pool)?;
         let choice = Choice { slot, pool, step: Step::Panic, turn: 0, place: 0 };
-        (self.state(slot).members > 0).then_some(Outcome::Pool(choice))
+        (self.state(slot).open > 0).then_some(Outcome::Pool(choice))
     }
 
     /// How many lists there are: one, or the arms that take anything.

@@ -45,6 +45,12 @@ impl Endpoint {
     pub fn weight(&self) -> u32 {
         if self.graced { self.instance.weights.passing } else { self.instance.weight() }
     }
+
+    /// Whether no operator took it out: what even a pool's panic respects.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.status() != Status::Maintenance && !self.live.drained()
+    }
 }
 
 /// Index of an endpoint in its service.

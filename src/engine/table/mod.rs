@@ -166,7 +166,7 @@ impl Resolved for Table {
 
     fn pool_state(&self, file: FileIdx, slot: PoolSlot) -> PoolState {
         let pool = self.pool(file, slot);
-        PoolState { members: pool.members.len() as u32, routable: pool.routable, min: pool.min }
+        PoolState { members: pool.members.len() as u32, routable: pool.routable, open: pool.open, min: pool.min }
     }
 
     fn variant(&self, file: FileIdx, slot: PoolSlot, values: &[&[u8]]) -> Option<PoolSlot> {

@@ -25,6 +25,8 @@ pub struct Pool {
     pub members: Arc<[EndpointIdx]>,
     /// Members that are routable, refused ejections included.
     pub routable: u32,
+    /// Members that a panic may pick: neither in maintenance nor drained.
+    pub open: u32,
     /// Routable endpoints that the pool wants; at least 1.
     pub min: u32,
     /// Members by locality, nearest first, empty levels squeezed out.

@@ -168,6 +168,7 @@ impl Resolving<'_> {
             name: Arc::clone(&spec.name),
             variant,
             routable: routable.len() as u32,
+            open: members.iter().filter(|member| endpoints[**member as usize].is_open()).count() as u32,
             min: spec.min.of(members.len()) as u32,
             levels,
             past,

@@ -72,17 +72,9 @@ fn refuted(found: &Diagnostic, world: &World, file: &File, taken: &[String]) -> 
 
 /// Asks the engine what the witness says.
 fn confirmed(found: &Diagnostic, witness: &Witness, table: &Table) -> Result<(), String> {
-    let (scheme, rest) = witness.url.split_once("://").ok_or("no URL")?;
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let line = TrafficLine {
-        method: witness.method.clone(),
-        host: host.into(),
-        path: path.into(),
-        scheme: Some(scheme.into()),
-        headers: witness.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
-        client: witness.client,
-        ..TrafficLine::default()
-    };
+    let headers = witness.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let line = TrafficLine::of_url(&witness.method, &witness.url).map_err(|error| error.to_string())?;
+    let line = TrafficLine { headers, client: witness.client, ..line };
     let request = line.request().map_err(|error| error.to_string())?;
     let trusted = table.router.trusts(&request.host, &request.path, request.client);
     let said = explain(table, &request.view(trusted), Draw(7), Millis(0));

@@ -416,6 +416,10 @@ fn compare(a: &str, b: &str) -> Option<Ordering> {
     let parse = |text: &str| -> Option<(Vec<u64>, Option<String>)> {
         let text = text.strip_prefix('v').unwrap_or(text);
         let (numbers, pre) = text.split_once('-').map_or((text, None), |(numbers, pre)| (numbers, Some(pre.into())));
+        let plain = |pre: &str| pre.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+        if pre.as_ref().is_some_and(|pre: &String| !plain(pre)) {
+            return None;
+        }
         let mut numbers = numbers.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>()?;
         while numbers.last() == Some(&0) {
             numbers.pop();

@@ -160,6 +160,7 @@ impl Setup {
             seed: 7,
             trusts: Arc::clone(&self.trusts),
             workers: self.workers,
+            traces: None,
             lines: Arc::default(),
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };

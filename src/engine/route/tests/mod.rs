@@ -37,7 +37,7 @@ impl Resolved for Fake {
 
     fn pool_state(&self, file: FileIdx, slot: PoolSlot) -> PoolState {
         let file = &self.router.files[file as usize];
-        let some = PoolState { members: 1, routable: 1, min: 1 };
+        let some = PoolState { members: 1, routable: 1, open: 1, min: 1 };
         let Some(pool) = file.pools.get(slot as usize) else { return some };
         self.counts.iter().find(|(name, _)| *name == &*pool.name).map_or(some, |(_, state)| *state)
     }
@@ -61,7 +61,7 @@ impl Fake {
     /// `members`, `routable`, `min` of a pool.
     pub(super) fn count(mut self, pool: &'static str, members: u32, routable: u32, min: u32) -> Self {
         self.counts.retain(|(name, _)| *name != pool);
-        self.counts.push((pool, PoolState { members, routable, min }));
+        self.counts.push((pool, PoolState { members, routable, open: members, min }));
         self
     }
 

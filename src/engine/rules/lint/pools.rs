@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::prove::Want;
 use super::{Certainty, Findings};
 use crate::engine::diagnostic::{Span, Spanned, nearest};
-use crate::engine::expr::ast::{Expr, ExprKind, Field, Op, Operand, Test};
+use crate::engine::expr::ast::{Expr, ExprKind, Field, Op, Operand, Test, Version};
 use crate::engine::label::Text;
 use crate::engine::rules::ruleset::{Action, Else, PoolSpec};
 
@@ -85,7 +85,7 @@ fn nearest_that_does(found: &Findings<'_>, select: &Expr) -> String {
             return format!("no instance has `{key}`");
         }
         if !values.contains(&**text) {
-            return match nearest(text, values.iter().copied()) {
+            return match nearest(text, closest_first(text, &values)) {
                 Some(near) => format!("no `{key}` is `{text}`; did you mean `{near}`?"),
                 None => format!("`{key}` is {}", values.into_iter().collect::<Vec<_>>().join(", ")),
             };
@@ -101,6 +101,21 @@ fn nearest_that_does(found: &Findings<'_>, select: &Expr) -> String {
         }
     }
     "nobody is sent here".to_owned()
+}
+
+/// Values in the order in which they are taken when several are spelled alike: the one just below `text` first, as
+/// versions where they are such.
+fn closest_first<'v>(text: &str, values: &BTreeSet<&'v str>) -> Vec<&'v str> {
+    let order = |a: &str, b: &str| match (Version::parse(a), Version::parse(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => a.cmp(b),
+    };
+    let (mut below, mut above): (Vec<&str>, Vec<&str>) =
+        values.iter().copied().partition(|value| order(value, text).is_lt());
+    below.sort_by(|a, b| order(b, a));
+    above.sort_by(|a, b| order(a, b));
+    below.append(&mut above);
+    below
 }
 
 pub(super) fn several_envs(found: &mut Findings<'_>) {

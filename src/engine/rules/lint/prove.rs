@@ -67,10 +67,8 @@ impl Prover {
 
     /// The compiled pattern; `None`: it cannot be asked.
     pub(super) fn pattern(&mut self, text: &Text) -> Option<&regex::bytes::Regex> {
-        let compile = || {
-            let anchored = expr::pattern(text).ok()?;
-            regex::bytes::RegexBuilder::new(&anchored).size_limit(expr::MAX_PATTERN * 2).build().ok()
-        };
+        let compile =
+            || regex::bytes::RegexBuilder::new(&expr::anchored(text)).size_limit(expr::MAX_PATTERN * 2).build().ok();
         self.patterns.entry(Text::clone(text)).or_insert_with(compile).as_ref()
     }
 }
