@@ -27,6 +27,8 @@ mod h2_tunnels;
 mod harness;
 #[path = "e2e/hedging.rs"]
 mod hedging;
+#[path = "e2e/hostile/mod.rs"]
+mod hostile;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/messages.rs"]

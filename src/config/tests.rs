@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::paths::{Paths, Spellings};
 
 const WHOLE_FILE: &str = r#"
 listen:
@@ -15,6 +16,7 @@ region: eu
 zone: eu-a
 workers: auto
 limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, h2_streams: 100, h2_window: 64KiB, h2_connection_window: 1MiB, h2_resets: 50}
+paths: {refuse: [encoded_slash], merge_slashes: false, forward: normalised}
 upstream: {idle: auto, max_connections: 0, protocol_label: proto}
 drain: {delay: 5s, timeout: 30s}
 trusted_proxies: [10.0.0.0/8]
@@ -51,6 +53,7 @@ fn the_documented_file_is_read_whole() {
         admin,
         catalog,
         limits,
+        paths,
         access_log,
         label_keys,
         trusted_proxies,
@@ -70,6 +73,7 @@ fn the_documented_file_is_read_whole() {
     assert_eq!(consul.dc, ["a", "b"]);
     assert_eq!(debug_token.unwrap().key_file, "/run/secrets/debug");
     assert_eq!((limits.head, limits.head_size, limits.connections), (10_000, 65_536, Auto::Auto));
+    assert!(paths.refuse == Spellings::ENCODED_SLASH && !paths.merge_slashes && paths.forward_normalised);
     assert_eq!(access_log.unwrap().sample, 125_000);
     assert_eq!(label_keys[0], ("version".to_owned(), vec!["version".to_owned(), "ver".to_owned()]));
     assert_eq!(trusted_proxies[0].to_string(), "10.0.0.0/8");
@@ -80,6 +84,7 @@ fn the_documented_file_is_read_whole() {
 fn nothing_at_all_is_the_defaults() {
     let loaded = load(&Flags::default(), []).unwrap();
     let settings = &loaded.settings;
+    assert_eq!(settings.paths, Paths::default());
     assert_eq!(settings.listen[0].address.to_string(), "0.0.0.0:8080");
     assert_eq!(settings.admin.address.unwrap().to_string(), "127.0.0.1:9900");
     assert!(settings.access_log.is_none() && settings.request_id && !settings.via && settings.error_header);

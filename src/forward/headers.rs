@@ -24,6 +24,7 @@ pub const X_POINTSMAN_ERROR: HeaderName = HeaderName::from_static("x-pointsman-e
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
 /// The stream of a request's luck that its id is made from.
 const ID_STREAM: u64 = 0x1d00;
@@ -52,6 +53,10 @@ pub fn towards_instance(
     upgrade: Option<HeaderValue>,
 ) {
     strip_request(headers, seen, settings);
+    if seen.has(Survey::TRANSFER_ENCODING) {
+        // It was checked to be that, in some case.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     forwarded(headers, seen, connection);
     if settings.forwarded {
         super::forwarded::extend(headers, connection);
@@ -162,6 +167,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Survey) {
         headers.remove(PROXY_CONNECTION);
         headers.remove(PROXY_AUTHENTICATE);
         headers.remove(PROXY_AUTHORIZATION);
+        headers.remove(HTTP2_SETTINGS);
     }
     if seen.has(Survey::UPGRADE) {
         headers.remove(UPGRADE);

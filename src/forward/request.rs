@@ -147,7 +147,9 @@ async fn phases(
     drop(target);
     let router_file = &view.table.router.files[file as usize];
     let mut outbound = outbound(worker, exchange, head, body, seen, router_file, changes.as_deref_mut());
-    let host_of_instance = worker.settings.host_of_instance && !changes.as_ref().is_some_and(|c| c.has_host());
+    // An instance of HTTP/1.1 wants one even where a client of HTTP/1.0 named none.
+    let host_of_instance = (worker.settings.host_of_instance || !seen.has(Survey::HOST))
+        && !changes.as_ref().is_some_and(|c| c.has_host());
     let total = after(exchange.connection().clock.now(), timeouts.total);
     let limits = Limits { timeouts, total, per_try: policies.retry.per_try };
     if let Some(call) = exchange.call {

@@ -18,7 +18,7 @@ marks! {
     CONNECTION = 0;
     /// `Keep-Alive`.
     KEEP_ALIVE = 1;
-    /// `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`.
+    /// `Proxy-Connection`, `Proxy-Authenticate`, `Proxy-Authorization`, `HTTP2-Settings`.
     PROXY = 2;
     /// `TE`.
     TE = 3;
@@ -91,7 +91,7 @@ impl Survey {
         match name {
             "connection" => Self::CONNECTION,
             "keep-alive" => Self::KEEP_ALIVE,
-            "proxy-connection" | "proxy-authenticate" | "proxy-authorization" => Self::PROXY,
+            "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "http2-settings" => Self::PROXY,
             "te" => Self::TE,
             "transfer-encoding" => Self::TRANSFER_ENCODING,
             "upgrade" => Self::UPGRADE,

@@ -33,12 +33,12 @@ const LINGER_BYTES: usize = 1 << 20;
 
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends. What most connections never come to is boxed: an idle one carries none of it.
 pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, connection: Rc<Connection>) {
     let mut served = Served::new(worker, &connection);
     let mut socket = Watched::new(transport, &connection, Bytes::new());
     if connection.tls.as_ref().is_some_and(|tls| tls.h2) {
-        return h2::serve(worker, socket, &connection).await;
+        return Box::pin(h2::serve(worker, socket, &connection)).await;
     }
     loop {
         if !served.readable(&mut socket).await {
@@ -60,22 +60,22 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
         socket = parts.io.into_inner();
         match end {
             End::Rested => socket.unread(parts.read_buf),
-            End::Finished => return served.finish(socket, parts.read_buf).await,
+            End::Finished => return Box::pin(served.finish(socket, parts.read_buf)).await,
             End::Refused(_) if parts.read_buf.starts_with(PREFACE) && !connection.refuses_prior_knowledge() => {
                 socket.unread(parts.read_buf);
-                return h2::serve(worker, socket, &connection).await;
+                return Box::pin(h2::serve(worker, socket, &connection)).await;
             }
             End::Refused(word) => {
                 worker.forward.metrics.word(&names::REFUSALS, word);
                 tracing::info!(peer = %connection.peer, reason = word, "a request was refused before it was one");
-                return served.linger(socket).await;
+                return Box::pin(served.linger(socket)).await;
             }
             End::TooSlow => {
                 worker.forward.metrics.word(&names::REFUSALS, "client_timeout");
                 tracing::info!(peer = %connection.peer, reason = "client_timeout", "a request was refused before it was one");
                 // A socket that would not take these few bytes is not waited for.
                 poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_write(cx, TOO_SLOW).is_ready())).await;
-                return served.linger(socket).await;
+                return Box::pin(served.linger(socket)).await;
             }
             End::Cut => return,
         }

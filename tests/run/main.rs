@@ -16,6 +16,7 @@ mod certificates;
 mod checks;
 mod debug_token;
 mod demo;
+mod descriptors;
 mod drain;
 mod faults;
 mod fleet;

@@ -1,0 +1,230 @@
+//! Floods and stalls over HTTP/2, frame by frame. A flood ends its own connection; others go on as if nothing were.
+
+use super::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
+    asked, frame, indexed,
+};
+use crate::harness::{Act, Proxy, Scripted, Setup, ok};
+
+const FRAME_SIZE_ERROR: u32 = 6;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// Writes these bytes many times, or until the proxy has had enough.
+async fn flood(client: &mut Raw, bytes: &[u8], times: usize) {
+    let some = bytes.repeat(64);
+    for _ in 0..times.div_ceil(64) {
+        let written = tokio::time::timeout(std::time::Duration::from_secs(2), client.write(&some)).await;
+        if !matches!(written, Ok(true)) {
+            return;
+        }
+    }
+}
+
+fn counted(proxy: &Proxy, name: &str) -> u64 {
+    proxy.metric(name).and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
+async fn quick() -> (Scripted, Proxy) {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.write_idle = 300).start().await;
+    (instance, proxy)
+}
+
+#[tokio::test]
+async fn rapid_reset_ends_the_connection_within_400_requests() {
+    let instance = Scripted::http(|_| Act::Hang).await;
+    let proxy = Proxy::to(&[instance.address]).await;
+    let mut client = Raw::connect(proxy.address).await;
+    let head = asked("GET", "/", &[]);
+    for stream in (1..40_000u32).step_by(2) {
+        let pair = [
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &head),
+            frame(RST_STREAM, 0, stream, &8u32.to_be_bytes()),
+        ]
+        .concat();
+        if !client.write(&pair).await {
+            break;
+        }
+    }
+    let heard = client.hear(None).await;
+    assert!(heard.ended, "{heard:?}");
+    assert!(heard.goaway.is_none_or(|code| code == ENHANCE_YOUR_CALM), "{heard:?}");
+    let streams = counted(&proxy, "pointsman_h2_streams_total");
+    assert!(streams <= 400, "{streams} requests were begun");
+    assert!(instance.connections() <= 110, "{} reached the instance", instance.connections());
+    assert!(proxy.transitions.all().is_empty(), "nobody is blamed");
+}
+
+#[tokio::test]
+async fn resets_that_the_client_makes_us_send_end_the_connection() {
+    // MadeYouReset: each stream is made faulty, so that we take it back while the instance works.
+    let overflow = 0x7fff_ffffu32.to_be_bytes();
+    for (what, faulty) in [
+        ("a window too large", frame(WINDOW_UPDATE, 0, 0, &overflow)),
+        ("an increment of nothing", frame(WINDOW_UPDATE, 0, 0, &[0; 4])),
+        ("data behind the end", frame(DATA, 0, 0, b"x")),
+    ] {
+        let instance = Scripted::http(|_| Act::Hang).await;
+        let proxy = Proxy::to(&[instance.address]).await;
+        let mut client = Raw::connect(proxy.address).await;
+        let head = asked("GET", "/", &[]);
+        for stream in (1..20_000u32).step_by(2) {
+            let mut faulty = faulty.clone();
+            faulty[5..9].copy_from_slice(&stream.to_be_bytes());
+            let both = [frame(HEADERS, END_HEADERS | END_STREAM, stream, &head), faulty].concat();
+            if !client.write(&both).await {
+                break;
+            }
+        }
+        let heard = client.hear(None).await;
+        assert!(heard.ended, "{what}: {heard:?}");
+        let streams = counted(&proxy, "pointsman_h2_streams_total");
+        assert!(streams <= 600, "{what}: {streams} requests were begun");
+        assert!(instance.connections() <= 300, "{what}: {} reached the instance", instance.connections());
+        assert!(proxy.transitions.all().is_empty(), "{what}: nobody is blamed");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_head_ends_the_connection() {
+    for (what, piece) in [
+        ("full", frame(CONTINUATION, 0, 1, &super::frames::literal("x", "y".repeat(8_000)))),
+        ("empty", frame(CONTINUATION, 0, 1, &[])),
+        ("a byte each", frame(CONTINUATION, 0, 1, &[0x82])),
+    ] {
+        let (_instance, proxy) = quick().await;
+        let mut client = Raw::connect(proxy.address).await;
+        client.send(HEADERS, END_STREAM, 1, &asked("GET", "/", &[])).await;
+        flood(&mut client, &piece, 50_000).await;
+        let heard = client.hear(None).await;
+        assert!(heard.ended && heard.heads == 0, "{what}: {heard:?}");
+        assert_eq!(counted(&proxy, "pointsman_h2_streams_total"), 0, "{what}");
+        assert_eq!(proxy.get("/").await.status, 200, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn frames_that_cost_an_answer_or_nothing_are_bounded_by_a_client_that_reads_or_is_cut() {
+    for (what, piece) in [
+        ("PING", frame(PING, 0, 0, &[0; 8])),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100])),
+        ("PRIORITY", frame(PRIORITY, 0, 5, &[0, 0, 0, 0, 1])),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes())),
+        ("a kind nobody knows", frame(0x42, 0, 0, &[0; 64])),
+    ] {
+        let (_instance, proxy) = quick().await;
+        let mut client = Raw::connect(proxy.address).await;
+        flood(&mut client, &piece, 200_000).await;
+        assert_eq!(proxy.get("/").await.status, 200, "{what}: others are served");
+        assert_eq!(counted(&proxy, "pointsman_h2_streams_total"), 0, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn answers_to_pings_that_nobody_reads_cut_the_connection() {
+    let (_instance, proxy) = quick().await;
+    let mut client = Raw::connect(proxy.address).await;
+    let pings = frame(PING, 0, 0, &[7; 8]).repeat(1_000);
+    // The proxy stops reading when its answers do not go out, and gives up after `write_idle`.
+    while client.write(&pings).await {}
+    assert_eq!(proxy.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn empty_data_frames_do_not_keep_an_upload_open_for_nothing() {
+    let (instance, proxy) = quick().await;
+    let mut client = Raw::connect(proxy.address).await;
+    client.send(HEADERS, END_HEADERS, 1, &asked("POST", "/", &[])).await;
+    flood(&mut client, &frame(DATA, 0, 1, &[]), 100_000).await;
+    assert_eq!(proxy.get("/").await.status, 200, "others are served");
+    assert!(instance.requests().iter().all(|seen| seen.body.is_empty()));
+}
+
+#[tokio::test]
+async fn a_head_that_unfolds_from_a_table_is_refused_and_costs_only_itself() {
+    let (instance, proxy) = quick().await;
+    let mut client = Raw::connect(proxy.address).await;
+    let first = [asked("GET", "/", &[]), indexed("x", &"y".repeat(3_900))].concat();
+    client.send(HEADERS, END_HEADERS | END_STREAM, 1, &first).await;
+    client.hear(Some(1)).await;
+    // 12,000 bytes that stand for 48 MiB.
+    let bomb = [asked("GET", "/bomb", &[]), vec![0xbe; 12_000]].concat();
+    client.send(HEADERS, END_HEADERS | END_STREAM, 3, &bomb).await;
+    let heard = client.hear(Some(3)).await;
+    assert!(heard.heads > 0 || !heard.resets.is_empty() || heard.goaway.is_some(), "{heard:?}");
+    assert!(instance.requests().iter().all(|seen| !seen.line().contains("/bomb")));
+    assert_eq!(proxy.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn streams_without_a_window_are_taken_back() {
+    let large = "x".repeat(100_000);
+    let instance = Scripted::http(move |_| ok(&large)).await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.write_idle = 300).start().await;
+    let mut client = Raw::connect(proxy.address).await;
+    client.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
+    let head = asked("GET", "/", &[]);
+    for stream in (1..100u32).step_by(2) {
+        client.send(HEADERS, END_HEADERS | END_STREAM, stream, &head).await;
+    }
+    let mut resets = 0;
+    while resets < 50 {
+        match client.next().await {
+            Some(frame) if frame.kind == RST_STREAM => resets += 1,
+            Some(frame) => assert!(frame.kind != DATA || frame.payload.is_empty(), "no window, no data"),
+            None => break,
+        }
+    }
+    assert_eq!(resets, 50, "every stream is given up after `write_idle`");
+}
+
+#[tokio::test]
+async fn frames_that_no_client_may_send_end_the_connection() {
+    let too_long = {
+        let mut head = frame(DATA, 0, 1, &[]);
+        head[..3].copy_from_slice(&[0, 0x40, 1]);
+        [head, vec![0; 0x4001]].concat()
+    };
+    let head = asked("GET", "/", &[]);
+    for (what, bytes, code) in [
+        ("longer than agreed", too_long, Some(FRAME_SIZE_ERROR)),
+        ("settings of an odd length", frame(SETTINGS, 0, 0, &[0; 5]), None),
+        ("settings on a stream", frame(SETTINGS, 0, 1, &[]), None),
+        ("a ping of an odd length", frame(PING, 0, 0, &[0; 7]), None),
+        ("an even stream", frame(HEADERS, END_HEADERS | END_STREAM, 2, &head), None),
+        ("stream 0", frame(HEADERS, END_HEADERS | END_STREAM, 0, &head), None),
+        ("data on a stream that never was", frame(DATA, 0, 7, b"x"), None),
+        ("a continuation of nothing", frame(CONTINUATION, END_HEADERS, 1, &head), None),
+        ("a head inside a head", [frame(HEADERS, 0, 1, &head), frame(HEADERS, 4, 3, &head)].concat(), None),
+        ("a promise", frame(5, END_HEADERS, 1, &[0, 0, 0, 2]), None),
+        ("padding longer than the frame", frame(HEADERS, 0x0d, 1, &[200, 0x82]), None),
+        ("a broken header block", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff; 64]), None),
+        ("an index beyond the table", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xfe]), None),
+        ("a table larger than agreed", frame(HEADERS, 5, 1, &[0x3f, 0xe1, 0xff, 0xff, 0x07]), None),
+        ("a window beyond its most", frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes()), None),
+    ] {
+        let (instance, proxy) = quick().await;
+        let mut client = Raw::connect(proxy.address).await;
+        client.write(&bytes).await;
+        let heard = client.hear(None).await;
+        assert!(heard.ended && heard.goaway.is_some(), "{what}: {heard:?}");
+        assert!(code.is_none_or(|code| heard.goaway == Some(code)), "{what}: {heard:?}");
+        assert!(instance.requests().is_empty(), "{what}");
+        assert_eq!(proxy.get("/").await.status, 200, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_half_of_what_it_must_is_cut() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let short = |limits: &mut pointsman::server::Limits| (limits.head, limits.keep_alive) = (200, 300);
+    let proxy = Setup::to(&[instance.address]).limits(short).start().await;
+    let mut preface = Raw::bare(proxy.address).await;
+    preface.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n").await;
+    assert!(preface.hear(None).await.ended);
+    let mut head = Raw::connect(proxy.address).await;
+    head.send(HEADERS, END_STREAM, 1, &asked("GET", "/", &[])).await;
+    assert!(head.hear(None).await.ended, "a head that is never whole");
+    let mut idle = Raw::connect(proxy.address).await;
+    assert_eq!(idle.hear(None).await.goaway, Some(0), "an idle connection is told to leave");
+}
