@@ -41,7 +41,7 @@ def load():
             calls[0] += 1
         except grpc.RpcError as error:
             # That nobody listens any more is the end of a drain and no lost call; anything else is one.
-            if error.code() != grpc.StatusCode.UNAVAILABLE or "onnect" not in error.details():
+            if error.code() != grpc.StatusCode.UNAVAILABLE or "refused" not in error.details():
                 lost.append(f"{error.code().name}: {error.details()}")
             return
         time.sleep(0.002)

@@ -4,18 +4,19 @@
 //! All that decides whether it may take traffic is one word, so that a pick reads it with one load, and each of its
 //! changes has exactly one winner.
 
+mod checks;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::answer_times::{AnswerCounts, AnswerTimes};
 use super::latency::Cost;
 use super::window::Window;
-use super::word::{AWAITING, CHECK_FAILING, DRAINED, OPEN, OUT, UNAVAILABLE, Word};
-use crate::engine::health::check::{self, CheckState, Failure, Verdict};
+use super::word::{DRAINED, OPEN, OUT, UNAVAILABLE, Word};
 use crate::engine::health::{self, Evidence, Health, Kind, Reason, State, Streak, Tally, Transition};
 use crate::engine::label::Text;
 use crate::engine::limit::gradient::Adaptive;
-use crate::engine::policy::{Check, Eject};
+use crate::engine::policy::Eject;
 use crate::engine::time::{Draw, Millis};
 
 /// Health, in-flight and latency of one endpoint, keyed by identity and address.
@@ -184,29 +185,6 @@ impl Live {
         self.set_bit(DRAINED, drained)
     }
 
-    /// The active check's verdict.
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        self.word().verdict()
-    }
-
-    /// Why the active check failed last; `None`: it passed since, or there is none.
-    #[must_use]
-    pub fn check_failure(&self) -> Option<Failure> {
-        Failure::unpack(self.check_failure.load(Relaxed))
-    }
-
-    /// Whether it waits for its first passing check (`hold_new`).
-    #[must_use]
-    pub fn awaits_check(&self) -> bool {
-        self.word.load(Relaxed) & AWAITING != 0
-    }
-
-    /// Not routable before the first pass of the active check, unless it passed already. True when that changed.
-    pub fn set_awaits_check(&self, awaits: bool) -> bool {
-        self.set_bit(AWAITING, awaits && self.verdict() != Verdict::Passing)
-    }
-
     /// Takes evidence of one exchange, before its [`Live::end`]. Returns the transition that this caller won, if any.
     /// Every failure is counted; of several callers that reach a threshold exactly one wins.
     pub fn record(&self, evidence: Evidence, now: Millis, policy: &Eject, jitter: Draw) -> Option<Transition> {
@@ -223,36 +201,6 @@ impl Live {
         }
         let window = self.window.tally(now, policy.window, self.finished().wrapping_add(1));
         self.change(|word| health::step(word.health(streak, window), evidence, now, policy, jitter))
-    }
-
-    /// Takes one answer of the active check. A pass also ends probing, and, with `check_readmits`, an ejection before
-    /// its time; a failure while probing ejects again. Returns the transition that this caller won; the verdict's own
-    /// change comes first.
-    pub fn record_check(
-        &self,
-        answer: Result<(), Failure>,
-        now: Millis,
-        check: &Check,
-        policy: &Eject,
-        jitter: Draw,
-    ) -> Option<Transition> {
-        let (passed, failure) = (answer.is_ok(), answer.err());
-        self.check_failure.store(failure.map_or(0, Failure::pack), Relaxed);
-        let turned = self.turn_verdict(failure, now, check);
-        let count = if passed { check.rise } else { check.fall };
-        let reason = Reason::Check { count, failure };
-        let judged = self.change(|word| {
-            let health = word.health(Streak::default(), Tally::default());
-            match health.state {
-                State::Probing { .. } if passed => health::readmit(health, reason, now),
-                State::Probing { .. } => health::eject(health, reason, now, policy, jitter),
-                State::Ejected { until } if passed && (check.check_readmits || until <= now) => {
-                    health::readmit(health, reason, now)
-                }
-                State::Ejected { .. } | State::Healthy { .. } => (health, None),
-            }
-        });
-        turned.or(judged)
     }
 
     /// An operator ejects it for `ms`. It counts against the pool's cap as any ejection; to take it out for good,
@@ -438,44 +386,6 @@ impl Live {
                 }
                 return Some(transition);
             }
-        }
-    }
-
-    /// Nobody checks it actively any more: the last verdict counts no longer, nor does the wait for a first pass. True
-    /// when that brings it back into traffic.
-    pub fn forget_verdict(&self) -> bool {
-        self.check_against.store(0, Relaxed);
-        loop {
-            let word = self.word();
-            let next = Word(word.with_verdict(Verdict::Unknown).0 & !AWAITING);
-            if next == word {
-                return false;
-            }
-            if self.swap(word, next) {
-                self.check_failure.store(0, Relaxed);
-                return word.0 & (CHECK_FAILING | AWAITING) != 0;
-            }
-        }
-    }
-
-    fn turn_verdict(&self, failure: Option<Failure>, now: Millis, check: &Check) -> Option<Transition> {
-        let passed = failure.is_none();
-        loop {
-            let word = self.word();
-            let against = self.check_against.load(Relaxed);
-            let state = check::step(CheckState { verdict: word.verdict(), against }, passed, check.rise, check.fall);
-            let next = word.with_verdict(state.verdict);
-            if next != word && !self.swap(word, next) {
-                continue;
-            }
-            self.check_against.store(state.against, Relaxed);
-            let kind = match state.verdict {
-                Verdict::Failing => Kind::CheckFailing,
-                Verdict::Passing | Verdict::Unknown => Kind::CheckPassing,
-            };
-            let count = if passed { check.rise } else { check.fall };
-            let transition = Transition { kind, reason: Reason::Check { count, failure }, at: now, enforced: true };
-            return (next != word).then_some(transition);
         }
     }
 

@@ -2,6 +2,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use super::*;
+use crate::engine::health::check::{Failure, Verdict};
+use crate::engine::policy::Check;
 
 fn once(live: &Live, evidence: Evidence, now: u64) -> Option<Transition> {
     live.begin();
