@@ -31,6 +31,8 @@ mod hedging;
 mod hostile;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/memory.rs"]
+mod memory;
 #[path = "e2e/messages.rs"]
 mod messages;
 #[path = "e2e/mirrors.rs"]

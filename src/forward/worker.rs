@@ -29,6 +29,7 @@ use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::limit_book::{Book, Limits};
 use crate::observe::lines::Lines;
+use crate::observe::memory::Account;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
 use crate::upstream::{Peers, Trusts};
@@ -109,6 +110,8 @@ pub struct Worker {
     pub queues: Queues,
     /// What limits know, and which worker this is.
     pub limits: Limits,
+    /// What this worker's clients hold in buffers.
+    pub account: Rc<Account>,
 }
 
 impl Worker {
@@ -120,6 +123,7 @@ impl Worker {
         let watch = Watch::new(shared.watch, index, &metrics);
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
+        let account = Rc::new(Account::new(limits.book.memory()));
         Rc::new(Self {
             peers: Peers::new(&shared.settings.protocol_label, shared.trusts),
             settings: shared.settings,
@@ -139,6 +143,7 @@ impl Worker {
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
             limits,
+            account,
             queues: Queues::new(shared.lines),
         })
     }
@@ -206,6 +211,7 @@ impl Worker {
         let (open, counted) = (u64::from(self.peers.open()), cells.upstream_connections.value());
         cells.upstream_connections.add(open.saturating_sub(counted));
         cells.upstream_connections.sub(counted.saturating_sub(open));
+        self.account.idle_links(open.saturating_sub(cells.in_flight.value()));
     }
 
     /// The moment, for what has no connection at hand.

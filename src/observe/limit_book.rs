@@ -10,6 +10,7 @@ use crate::engine::label::Text;
 use crate::engine::limit::{Budget, Limiter, Load, Places};
 use crate::engine::policy::Overload;
 use crate::engine::rules::Limit;
+use crate::observe::memory::Memory;
 
 /// A rule's limit by where it stands and what it says: a changed one begins anew.
 pub type LimitKey = (Text, Text, Text, Limit);
@@ -23,6 +24,7 @@ pub struct Book {
     limiters: Shelf<LimitKey, Limiter>,
     loads: Shelf<(Text, Overload), Load>,
     process: Arc<Places>,
+    memory: Arc<Memory>,
 }
 
 /// What a worker needs of the book: itself, and which worker it is.
@@ -39,7 +41,7 @@ impl Book {
     #[must_use]
     pub fn new(workers: usize, seeds: RandomState) -> Self {
         let (budgets, limiters, loads) = (Shelf::default(), Shelf::default(), Shelf::default());
-        Self { workers, seeds, budgets, limiters, loads, process: Arc::default() }
+        Self { workers, seeds, budgets, limiters, loads, process: Arc::default(), memory: Arc::default() }
     }
 
     /// A service's retry budget.
@@ -65,6 +67,12 @@ impl Book {
     #[must_use]
     pub fn process(&self) -> &Arc<Places> {
         &self.process
+    }
+
+    /// What clients hold in buffers.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Seeds for hashing clients' keys.

@@ -8,6 +8,7 @@ pub mod limit_book;
 pub mod line_writer;
 pub mod lines;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod recent;

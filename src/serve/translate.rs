@@ -169,11 +169,10 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
     }
 }
 
-/// Limits on client connections. `descriptors`: the soft limit after it was raised.
-///
-/// # Errors
-/// A limit that this build cannot honour.
-pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartError> {
+/// Limits on client connections. `descriptors`: the soft limit after it was raised. `automatic_memory`: `auto` in bytes; 0:
+/// none.
+#[must_use]
+pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) -> Limits {
     let config::Limits {
         head,
         tls_handshake,
@@ -192,10 +191,6 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         h2_connection_window,
         h2_resets,
     } = *from;
-    if let config::Auto::Set(_) = memory {
-        let words = "limits.memory: this build keeps no account of memory yet; leave it at auto";
-        return Err(StartError::Setting(words.to_owned()));
-    }
     let automatic = descriptors.saturating_sub(256 + (descriptors / 4).min(8_192));
     let connections = match connections {
         config::Auto::Auto => automatic,
@@ -208,7 +203,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
             "few client connections are possible; raise the descriptor limit (LimitNOFILE) or set limits.connections"
         );
     }
-    Ok(Limits {
+    Limits {
         head,
         tls_handshake,
         head_size: usize::try_from(head_size).unwrap_or(usize::MAX),
@@ -217,6 +212,10 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         write_idle,
         connection_age,
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        memory: match memory {
+            config::Auto::Auto => automatic_memory,
+            config::Auto::Set(bytes) => bytes,
+        },
         backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
         h2: H2Limits {
             streams: h2_streams,
@@ -227,7 +226,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
             ..H2Limits::default()
         },
         ..Limits::default()
-    })
+    }
 }
 
 /// A window of HTTP/2 has 31 bits.
