@@ -49,5 +49,7 @@ mod tables;
 mod tls;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;
+#[path = "e2e/upstream_bounds.rs"]
+mod upstream_bounds;
 #[path = "e2e/upstream_tls.rs"]
 mod upstream_tls;

@@ -32,6 +32,8 @@ use crate::observe::lines::Lines;
 use crate::observe::memory::Account;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
+use crate::upstream::peer::Terms;
+use crate::upstream::seat::Bound;
 use crate::upstream::{Peers, Trusts};
 
 /// What all workers are started from.
@@ -123,9 +125,10 @@ impl Worker {
         let watch = Watch::new(shared.watch, index, &metrics);
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
+        let terms = terms(&shared.settings, &limits.book);
         let account = Rc::new(Account::new(limits.book.memory()));
         Rc::new(Self {
-            peers: Peers::new(&shared.settings.protocol_label, shared.trusts),
+            peers: Peers::new(&shared.settings.protocol_label, shared.trusts, terms),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
             mirrors: Mirrors::default(),
@@ -219,6 +222,13 @@ impl Worker {
     pub fn now(&self) -> Millis {
         self.clock.now()
     }
+}
+
+/// What holds for connections to all instances.
+fn terms(settings: &Settings, book: &Book) -> Terms {
+    let most = settings.max_connections;
+    let bound = (most > 0).then(|| Bound { most, seats: Arc::clone(book.seats()) });
+    Terms { idle: settings.upstream_idle, bound }
 }
 
 /// Whether the table's snapshot still lists the endpoint.

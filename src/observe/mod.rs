@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod names;
 pub mod recent;
 pub mod reloads;
+pub mod seats;
 pub mod shadow;
 pub mod timestamp;
 pub mod transitions;

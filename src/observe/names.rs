@@ -122,6 +122,8 @@ families! {
         "Requests that took a pooled connection.";
     UPSTREAM_CONNECTIONS = Gauge "pointsman_upstream_connections" ["worker"]
         "Connections to instances that are open.";
+    UPSTREAM_WAITS = Counter "pointsman_upstream_waits_total" ["result"]
+        "Requests that waited because an instance had as many connections as it may (`upstream.max_connections`): served, refused.";
     UPSTREAM_UNVERIFIED = Gauge "pointsman_upstream_unverified" ["service"]
         "1 while certificates of the service's instances are not checked (`verify: false`).";
     PANICS = Counter "pointsman_panics_total" ["where"]

@@ -30,6 +30,9 @@ impl Source for LimitFigures {
         if memory.limit() > 0 {
             out.gauge(&names::MEMORY_LIMIT, &[], memory.limit() as f64);
         }
+        let (served, refused) = self.book.seats().waits();
+        out.counter(&names::UPSTREAM_WAITS, &["served"], served);
+        out.counter(&names::UPSTREAM_WAITS, &["refused"], refused);
         let table = self.table.load();
         let now = self.clock.now();
         let mut shares = BTreeMap::new();

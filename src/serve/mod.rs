@@ -112,7 +112,6 @@ impl Serving {
         let listeners = listeners::listeners(&settings.listen, !settings.trusted_proxies.is_empty())?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors, memory::automatic());
-        translate::upstream(&settings.upstream)?;
         let forwarding = Arc::new(translate::forwarding(&settings));
         let debug_key = control::debug_key(settings.debug_token.clone())?;
         let Settings {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StartError;
 use crate::catalog::{self, consul, file};
 use crate::config;
 use crate::engine::instance::Status;
@@ -163,6 +162,11 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
         body_idle: settings.limits.body_idle,
         protocol_label: settings.upstream.protocol_label.clone(),
+        upstream_idle: match settings.upstream.idle {
+            config::Auto::Auto => None,
+            config::Auto::Set(idle) => Some(idle),
+        },
+        max_connections: settings.upstream.max_connections,
         requests: settings.overload.requests,
         exempt_paths: settings.overload.exempt_paths.clone(),
         ..forward::Settings::default()
@@ -232,20 +236,6 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
 /// A window of HTTP/2 has 31 bits.
 fn window(size: u64) -> u32 {
     u32::try_from(size.min(0x7fff_ffff)).unwrap_or(0x7fff_ffff)
-}
-
-/// Connections to instances.
-///
-/// # Errors
-/// A setting that this build cannot honour.
-pub fn upstream(from: &config::Upstream) -> Result<(), StartError> {
-    let config::Upstream { idle, max_connections, protocol_label: _ } = from;
-    let words = match (idle, max_connections) {
-        (config::Auto::Auto, 0) => return Ok(()),
-        (config::Auto::Set(_), _) => "upstream.idle: this build learns it from each instance; leave it at auto",
-        (config::Auto::Auto, _) => "upstream.max_connections: this build has no such limit yet; leave it at 0",
-    };
-    Err(StartError::Setting(words.to_owned()))
 }
 
 /// The access log's settings.

@@ -120,6 +120,10 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         let _ = ready.send(Ok(()));
         let takeover = spawn_local(take_over(Rc::clone(&worker), inbox));
         let ticking = spawn_local(tick(Rc::clone(&worker)));
+        let yielding = spawn_local({
+            let worker = Rc::clone(&worker);
+            async move { worker.forward.peers.yield_when_asked().await }
+        });
         let making_room = spawn_local(make_room(Rc::clone(&worker)));
         // The plane dropped without a drain: everything is cut.
         let Ok(Drain { timeout, cut }) = drain.await else { return };
@@ -132,6 +136,7 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         takeover.abort();
         ticking.abort();
         making_room.abort();
+        yielding.abort();
         let _ = cut.send(left);
     });
 }

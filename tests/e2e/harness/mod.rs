@@ -206,6 +206,11 @@ impl Proxy {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
     }
 
+    /// Open connections to instances, where they are bounded.
+    pub fn seats(&self) -> u32 {
+        self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.seats()).sum()
+    }
+
     /// Requests that wait for a place at an instance.
     pub fn waiting(&self) -> u32 {
         self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.waiting()).sum()
