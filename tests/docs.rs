@@ -196,6 +196,28 @@ fn every_block_in_the_docs_is_what_it_says_it_is() {
 }
 
 #[test]
+fn every_path_that_the_docs_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let missing: Vec<String> = pages()
+        .iter()
+        .flat_map(|page| {
+            let text = read(page);
+            let named: Vec<String> = text.split('`').filter(|code| is_path(code)).map(str::to_owned).collect();
+            named.into_iter().map(|path| format!("{}: `{path}` does not exist", page.display()))
+        })
+        .filter(|line| line.split('`').nth(1).is_some_and(|path| !root.join(path).exists()))
+        .collect();
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// Whether this is a file or folder of the project, not a pattern for several, a command, or a place on somebody's disk.
+fn is_path(code: &str) -> bool {
+    const FOLDERS: [&str; 7] = ["src/", "tests/", "benches/", "scripts/", "fuzz/", "docs/", "deploy/"];
+    FOLDERS.iter().any(|folder| code.starts_with(folder))
+        && code.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+}
+
+#[test]
 fn a_wrong_block_is_seen() {
     let check = |page: &str, expected: &[&str]| {
         let found: Vec<String> = blocks("t.md", page).iter().flat_map(Block::problems).collect();

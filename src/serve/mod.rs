@@ -1,5 +1,6 @@
 //! The composition root: builds every part from the settings, spawns every long-lived task, waits for the end.
 
+mod admin_door;
 mod certificates;
 mod commands;
 mod control;
@@ -20,17 +21,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::net::TcpListener;
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::catalog;
 use crate::config::Settings;
-use crate::debug_token::Keys;
 use crate::dry_run::explain::explain;
-use crate::engine::paths::Paths;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::table::Table;
 use crate::forward;
@@ -46,7 +44,7 @@ use crate::observe::transitions::Transitions;
 use crate::publish::guard::gather;
 use crate::publish::rules::{Ground, Loaded, Permits, RuleFiles};
 use crate::publish::shadow::{LastGood, ShadowFiles};
-use crate::publish::{self, Desk, Inputs, Published, Publisher, desk};
+use crate::publish::{self, Inputs, Publisher, desk};
 use crate::server::DataPlane;
 use crate::upstream::Trusts;
 use crate::upstream::checks::Checks;
@@ -284,24 +282,38 @@ impl Serving {
         tasks.spawn(Arc::clone(&readiness).follow(Arc::clone(&events), Arc::clone(&metrics)));
 
         let (stop_admin, stop) = oneshot::channel();
-        let published_for_admin = published.clone();
-        let parts = AdminParts {
-            published,
-            book,
-            clock,
-            metrics,
-            events,
-            reloads,
-            readiness: Arc::clone(&readiness),
-            transitions,
-            handle,
-            keys,
-            desk,
-            shadow: shadowing.as_ref().map(|shadow| shadow.for_admin(&published_for_admin, &told)),
-            certificates,
-            paths,
-        };
-        let admin = start_admin(admin, parts, stop, again.subscribe(), &mut tasks).await?;
+        let door = admin_door::open(admin, again.subscribe(), &reloads, &mut tasks).await?;
+        let admin = door.as_ref().map(|door| door.bound);
+        if let Some(door) = door {
+            let actions = handles::Operators {
+                table: Arc::clone(&published.table),
+                clock,
+                transitions,
+                events: Arc::clone(&events),
+            };
+            let shadow = shadowing.as_ref().map(|shadow| shadow.for_admin(&published, &told));
+            let router = admin::router(Admin {
+                table: Arc::clone(&published.table),
+                clock,
+                book,
+                metrics,
+                events,
+                reloads,
+                actions: Arc::new(actions),
+                catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
+                ready: Arc::clone(&readiness) as _,
+                debug_keys: keys,
+                rules: desk,
+                shadow,
+                certificates,
+                paths,
+                access: door.access,
+            });
+            tasks.spawn(admin::serve(door.listener, router, async {
+                // A dropped sender means the same: the end.
+                let _ = stop.await;
+            }));
+        }
         told.admin_is(admin);
         Ok(Self {
             listen,
@@ -369,84 +381,3 @@ impl Serving {
 
 /// What the access log's writer may take for its last lines.
 const LOG_CLOSE: Duration = Duration::from_secs(2);
-
-struct AdminParts {
-    published: Published,
-    book: Arc<Book>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    events: Arc<Events>,
-    reloads: Arc<Reloads>,
-    readiness: Arc<control::Readiness>,
-    transitions: Transitions,
-    handle: catalog::Handle,
-    keys: Option<Keys>,
-    desk: Desk,
-    shadow: Option<admin::shadow::ShadowView>,
-    certificates: Arc<certificates::Certificates>,
-    paths: Paths,
-}
-
-async fn start_admin(
-    settings: crate::config::Admin,
-    parts: AdminParts,
-    stop: oneshot::Receiver<()>,
-    again: watch::Receiver<()>,
-    tasks: &mut JoinSet<()>,
-) -> Result<Option<SocketAddr>, StartError> {
-    let crate::config::Admin { address, token_file, hosts } = settings;
-    let Some(address) = address else { return Ok(None) };
-    let failed = |source| StartError::Io { what: format!("admin.address {address}"), source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let token = Arc::new(ArcSwapOption::empty());
-    if let Some(path) = token_file {
-        let path = PathBuf::from(path);
-        control::read_token(&path, &token)
-            .map_err(|source| StartError::Io { what: format!("admin.token_file {}", path.display()), source })?;
-        let kept = Arc::clone(&token);
-        let read = move |path: &Path| control::read_token(path, &kept);
-        tasks.spawn(control::follow_secret(path, "admin_token", read, again, Arc::clone(&parts.reloads)));
-    }
-    let AdminParts {
-        published,
-        book,
-        clock,
-        metrics,
-        events,
-        reloads,
-        readiness,
-        transitions,
-        handle,
-        keys,
-        desk,
-        shadow,
-        certificates,
-        paths,
-    } = parts;
-    let actions =
-        handles::Operators { table: Arc::clone(&published.table), clock, transitions, events: Arc::clone(&events) };
-    let admin = Admin {
-        table: Arc::clone(&published.table),
-        clock,
-        book,
-        metrics,
-        events,
-        reloads,
-        actions: Arc::new(actions),
-        catalog: Arc::new(handles::CatalogDesk { status: readiness.status(), handle }),
-        ready: readiness,
-        debug_keys: keys,
-        rules: desk,
-        shadow,
-        certificates,
-        paths,
-        access: Arc::new(admin::Access { loopback: bound.ip().is_loopback(), token, hosts }),
-    };
-    let router = admin::router(admin);
-    tasks.spawn(admin::serve(listener, router, async {
-        // A dropped sender means the same: the end.
-        let _ = stop.await;
-    }));
-    Ok(Some(bound))
-}

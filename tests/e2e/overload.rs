@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Act, Client, ONE_POOL, Scripted, Setup, ok, soon, status};
+use crate::harness::{Act, Client, ONE_POOL, Proxy, Scripted, Setup, ok, soon, status};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
 
@@ -212,20 +212,26 @@ async fn twice_what_it_carries_costs_no_goodput_and_the_rest_is_told_at_once() {
     }
 }
 
-#[tokio::test]
-async fn who_waits_is_served_in_turn_and_not_for_ever() {
-    let (go, told) = tokio::sync::watch::channel(false);
-    let instance = held(told).await;
-    let rules = format!("{ONE_POOL}overload: {{instance: 1, queue: 2, wait: 5s}}\n");
-    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
-    let mut busy = proxy.client().await;
-    busy.send(GET).await;
+/// A client whose request the instance holds.
+async fn held_at(proxy: &Proxy, instance: &Scripted) -> Client {
+    let mut client = proxy.client().await;
+    client.send(GET).await;
     soon("the request", async {
         while instance.connections() == 0 {
             tokio::task::yield_now().await;
         }
     })
     .await;
+    client
+}
+
+#[tokio::test]
+async fn who_waits_is_served_in_turn_and_not_for_ever() {
+    let (go, told) = tokio::sync::watch::channel(false);
+    let instance = held(told).await;
+    let rules = format!("{ONE_POOL}overload: {{instance: 1, queue: 2, wait: 5s}}\n");
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let mut busy = held_at(&proxy, &instance).await;
     let mut waiting = Vec::new();
     for at in 1..=2 {
         let mut client = proxy.client().await;
@@ -251,14 +257,7 @@ async fn who_waits_is_served_in_turn_and_not_for_ever() {
     let instance = held(told).await;
     let rules = format!("{ONE_POOL}overload: {{instance: 1, queue: 2, wait: 100ms}}\n");
     let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
-    let mut busy = proxy.client().await;
-    busy.send(GET).await;
-    soon("the request", async {
-        while instance.connections() == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let _busy = held_at(&proxy, &instance).await;
     let asked = Instant::now();
     assert_eq!(proxy.get("/").await.status, 503);
     assert!(asked.elapsed() >= Duration::from_millis(80), "{:?}", asked.elapsed());
@@ -316,14 +315,7 @@ async fn the_process_sheds_what_it_does_not_carry_but_for_health_paths() {
         })
         .start()
         .await;
-    let mut busy = proxy.client().await;
-    busy.send(GET).await;
-    soon("the request", async {
-        while instance.connections() == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let mut busy = held_at(&proxy, &instance).await;
     let shed = proxy.get("/").await;
     assert_eq!((shed.status, shed.field("retry-after").as_deref()), (503, Some("1")));
     assert_eq!(proxy.get("/healthzz").await.status, 503);
