@@ -30,7 +30,8 @@ use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::limit_book::{Book, Limits};
 use crate::observe::lines::Lines;
 use crate::observe::memory::Account;
-use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
+use crate::observe::metrics::{Done, Metrics, Names, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
+use crate::observe::names::Family;
 use crate::observe::transitions::Transitions;
 use crate::upstream::peer::Terms;
 use crate::upstream::seat::Bound;
@@ -196,10 +197,14 @@ impl Worker {
         self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
     }
 
+    /// Counts one in a family of routes for a request that no file claimed.
+    pub fn count_unrouted(&self, family: &'static Family, word: &'static str) {
+        self.unrouted.count(family, RouteKey::new(None, None, None), word, none);
+    }
+
     /// Counts a request that no file claimed.
     pub fn unrouted(&self, status: u16, done: &Done) {
         let key = RequestKey::new(RouteKey::new(None, None, None), None, status);
-        let none = || crate::observe::metrics::Names { service: "", rule: "", pool: "", instance: None };
         self.unrouted.request(key, none, done);
     }
 
@@ -222,6 +227,11 @@ impl Worker {
     pub fn now(&self) -> Millis {
         self.clock.now()
     }
+}
+
+/// The names of no route.
+fn none() -> Names<'static> {
+    Names { service: "", rule: "", pool: "", instance: None }
 }
 
 /// What holds for connections to all instances.
