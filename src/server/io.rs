@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -56,7 +56,8 @@ impl<T: Transport> Watched<T> {
     /// Adds bytes that were read and not used, before what is still to be read.
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.first.is_empty(), "nothing is read past what was given back");
-        self.first = bytes;
+        // Empty ones may still hold the buffer that they are of.
+        self.first = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
     /// A shutdown reads and forgets what the client still sends: closing at once would reset the connection, and the
@@ -137,8 +138,8 @@ impl<T: Transport> AsyncRead for Watched<T> {
         }
         if !self.first.is_empty() {
             let n = self.first.len().min(buf.remaining());
-            buf.put_slice(&self.first[..n]);
-            self.first.advance(n);
+            // The last of it gives the buffer free.
+            buf.put_slice(&self.first.split_to(n));
             self.came();
             return Poll::Ready(Ok(()));
         }
