@@ -258,7 +258,7 @@ async fn sent(
         let link = match pooled.take() {
             Some(link) => link,
             None => {
-                let link = connect(connection, peer, &ask, limits).await?;
+                let link = Box::pin(connect(connection, peer, &ask, limits)).await?;
                 metrics.cells().upstream_opened.add(1);
                 timing.connect_us = Some(connection.clock.read().saturating_sub(started));
                 link

@@ -165,7 +165,7 @@ async fn phases(
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let mut copy = match policies.message.mirror {
-        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound),
+        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound).map(Box::new),
         None => None,
     };
     if exchange.upload.is_none()
