@@ -107,7 +107,9 @@ impl<T: Transport> Watched<T> {
 
     fn wrote<R>(&self, polled: &Poll<R>) {
         match polled {
-            Poll::Ready(_) => self.connection.write_blocked.set(NEVER),
+            // An answer's body that has waited for this goes on.
+            Poll::Ready(_) if self.connection.write_blocked.replace(NEVER) != NEVER => self.connection.wake(),
+            Poll::Ready(_) => {}
             Poll::Pending if self.connection.write_blocked.get() == NEVER => {
                 self.connection.write_blocked.set(self.connection.clock.read_millis());
             }
