@@ -141,6 +141,10 @@ async fn beside(
                 worker.evidence(failed, evidence, eject);
             }
             exchange.count(&names::ATTEMPTS, reading.word);
+            // The first one was the trial; the second is judged with the request.
+            if by_second && picked.probe {
+                exchange.count(&names::PROBES, "failure");
+            }
         }
         _ => {
             exchange.count(&names::ATTEMPTS, "cancelled");
