@@ -51,6 +51,10 @@ impl Addresses {
     }
 }
 
+/// An address has all the connections that it may.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowded;
+
 /// A connection's place, given back when it is dropped.
 #[derive(Debug)]
 pub struct Place {

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use super::accept;
-use super::addresses::{self, Addresses};
+use super::addresses::{Addresses, Crowded, Place};
 use super::entry::enter;
 use super::h2::date::Date;
 use super::placement::Placement;
@@ -219,14 +219,18 @@ impl Worker {
         connection
     }
 
-    /// A place among the connections from this address; `Err`: it has all that it may, which is counted.
-    pub fn place_of(&self, peer: SocketAddr) -> Result<Option<addresses::Place>, ()> {
+    /// A place among the connections from this address, where there is a limit.
+    ///
+    /// # Errors
+    /// It has all that it may, which is counted.
+    pub fn place_of(&self, peer: SocketAddr) -> Result<Option<Place>, Crowded> {
         if !self.addresses.is_limited() || self.trusts(peer) {
             return Ok(None);
         }
         self.addresses.take(peer.ip()).map(Some).ok_or_else(|| {
             self.forward.metrics.word(&names::REFUSALS, "connections_per_address");
             tracing::debug!(%peer, "a connection was refused: its address has all that it may");
+            Crowded
         })
     }
 

@@ -141,9 +141,8 @@ async fn connections_over_the_limit_wait_until_one_ends() {
 async fn one_address_holds_so_many_connections_counted_behind_the_proxy_protocol() {
     let instance = Scripted::http(|_| ok("x")).await;
     let behind = Listen { proxy_protocol: true, ..Listen::plain(ANY) };
-    let setup = Setup::to(&[instance.address])
-        .listen(vec![behind, Listen::plain(ANY)])
-        .limits(|limits| limits.per_address = 2);
+    let setup =
+        Setup::to(&[instance.address]).listen(vec![behind, Listen::plain(ANY)]).limits(|limits| limits.per_address = 2);
     let proxy = setup.settings(|s| s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).start().await;
     let from = async |source: &str| {
         let mut client = Client::connect(proxy.addresses[0]).await;
