@@ -48,7 +48,7 @@ families! {
     ERRORS = Counter "pointsman_errors_total" ["service", "detail"]
         "Answers that the proxy itself gave, by the detail word of its error table.";
     REFUSALS = Counter "pointsman_refusals_total" ["reason"]
-        "Connections and heads refused before there was a request: malformed, too large, too slow.";
+        "Connections and heads refused before there was a request: malformed, too large, too slow; answers that nobody reads.";
     IN_FLIGHT = Gauge "pointsman_in_flight" ["worker"]
         "Requests and tunnels between head and last byte.";
     TUNNELS = Gauge "pointsman_tunnels" ["worker"]

@@ -77,6 +77,10 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
                 poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_write(cx, TOO_SLOW).is_ready())).await;
                 return Box::pin(served.linger(socket)).await;
             }
+            End::Unread => {
+                worker.forward.metrics.word(&names::REFUSALS, "write_idle");
+                return;
+            }
             End::Cut => return,
         }
     }
@@ -106,7 +110,9 @@ enum End {
     Refused(&'static str),
     /// A head did not come in time.
     TooSlow,
-    /// Idle for too long, or a write is stuck.
+    /// A write is stuck: the client does not read.
+    Unread,
+    /// Idle for too long, or the client left.
     Cut,
 }
 
@@ -184,7 +190,7 @@ impl Served {
         let connection = &self.connection;
         let since = connection.since.get();
         if now >= after(connection.write_blocked.get(), self.limits.write_idle) {
-            return Some(End::Cut);
+            return Some(End::Unread);
         }
         if now >= self.last_at {
             connection.closing.set(true);

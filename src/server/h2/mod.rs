@@ -181,6 +181,9 @@ impl Served {
         if now >= self.last_at || now >= after(idle_since, self.keep_alive) {
             self.connection.closing.set(true);
         }
+        if stuck {
+            self.worker.forward.metrics.word(&names::REFUSALS, "write_idle");
+        }
         let left = self.told.is_some_and(|told| now >= told.max(idle_since).plus(LEAVE_MS) && idle_since != NEVER);
         stuck || left
     }

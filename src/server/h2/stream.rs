@@ -21,6 +21,7 @@ use crate::forward::connection::NEVER;
 use crate::forward::request::answer;
 use crate::forward::wait::after;
 use crate::forward::{Connection, Pipe, Piped};
+use crate::observe::names;
 
 /// Runs a stream until it ends. The connection's timer wakes it when something has come due.
 pub async fn run(
@@ -131,6 +132,7 @@ fn poll_body(worker: &Worker, stream: &Connection, pipe: &mut Pipe<AnswerBody>, 
             }
             if now >= after(stream.write_blocked.get(), worker.limits.write_idle) {
                 pipe.reset(Reason::CANCEL);
+                worker.forward.metrics.word(&names::REFUSALS, "write_idle");
                 return Poll::Ready(());
             }
             Poll::Pending
