@@ -14,6 +14,7 @@ mod prove;
 mod reach;
 mod settle;
 mod shape;
+mod spelling;
 mod splits;
 mod witness;
 
@@ -99,6 +100,7 @@ pub const LINTS: &[Lint] = &[
     lint("W043", "a mirror to the pool that the rule itself goes to", messages::mirror_of_itself),
     lint("W044", "copies of requests that may write", messages::mirrored_writes),
     lint("W045", "a header that is propagated and read by no request label", messages::propagated_unread),
+    lint("W080", "a path that normalisation never yields", spelling::path_not_normal),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {
