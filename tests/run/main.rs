@@ -27,6 +27,7 @@ mod killed_instance;
 mod operators;
 mod outliers;
 mod panic;
+mod passing_on;
 mod probing;
 mod regions;
 mod rules_reload;
