@@ -78,7 +78,7 @@ async fn a_client_that_does_not_read_is_cut() {
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     soon("the cut", left).await.unwrap();
     soon("the count", async {
-        while proxy.metric("pointsman_refusals_total{reason=\"write_idle\"} 1").is_none() {
+        while proxy.metric("pointsman_write_cuts_total{of=\"connection\"} 1").is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

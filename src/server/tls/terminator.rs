@@ -18,6 +18,8 @@ use super::settings::{ClientAuth, TlsSettings, Version};
 use crate::forward::connection::Tls;
 use crate::tls_files;
 
+/// Encrypted bytes that may wait for one client: two records. What is behind them waits as it came.
+const SEALED: usize = 32 * 1024;
 /// Sessions that TLS 1.2 clients without tickets can come back to.
 const SESSIONS: usize = 8_192;
 
@@ -93,7 +95,8 @@ impl Terminator {
     /// unread, it would be reset, and what the client was told lost with it.
     pub async fn accept(&self, stream: TcpStream) -> Result<(Box<TlsStream<TcpStream>>, Tls), (io::Error, TcpStream)> {
         let terms = self.terms.load_full();
-        let handshake = TlsAcceptor::from(Arc::clone(&terms.config)).accept(stream);
+        let limited = |session: &mut ServerConnection| session.set_buffer_limit(Some(SEALED));
+        let handshake = TlsAcceptor::from(Arc::clone(&terms.config)).accept_with(stream, limited);
         let stream = Box::new(handshake.into_fallible().await?);
         let told = self.told(&terms, stream.get_ref().1);
         Ok((stream, told))

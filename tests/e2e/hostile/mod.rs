@@ -2,6 +2,7 @@
 
 mod declared;
 mod floods;
+#[path = "../../support/frames.rs"]
 pub mod frames;
 mod instances;
 mod paths;
