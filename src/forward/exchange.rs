@@ -278,9 +278,10 @@ impl Exchange {
 
     /// Counts one in a family of routes; without names before a file claimed it.
     pub fn count(&self, family: &'static Family, word: &'static str) {
-        match &self.route {
-            Some(route) => route.series.count(family, route.key, word, || route.names.names(None)),
-            None => self.worker.count_unrouted(family, word),
+        if let Some(route) = &self.route {
+            route.series.count(family, route.key, word, || route.names.names(None));
+        } else {
+            self.worker.count_unrouted(family, word);
         }
     }
 

@@ -197,15 +197,14 @@ impl Worker {
         self.transitions.report(&Endpoint { instance, live, graced: false }, transition);
     }
 
-    /// Counts one in a family of routes for a request that no file claimed.
-    pub fn count_unrouted(&self, family: &'static Family, word: &'static str) {
-        self.unrouted.count(family, RouteKey::new(None, None, None), word, none);
-    }
-
     /// Counts a request that no file claimed.
     pub fn unrouted(&self, status: u16, done: &Done) {
-        let key = RequestKey::new(RouteKey::new(None, None, None), None, status);
-        self.unrouted.request(key, none, done);
+        self.unrouted.request(RequestKey::new(RouteKey::new(None, None, None), None, status), nobodys, done);
+    }
+
+    /// Counts what became of one, in a family with a service and a word.
+    pub fn count_unrouted(&self, family: &'static Family, word: &'static str) {
+        self.unrouted.count(family, RouteKey::new(None, None, None), word, nobodys);
     }
 
     /// Once a second: closes idle connections that are too old, were closed by the instance, or lead to one that left.
@@ -229,8 +228,8 @@ impl Worker {
     }
 }
 
-/// The names of no route.
-fn none() -> Names<'static> {
+/// What a request is counted under that no file claimed.
+fn nobodys() -> Names<'static> {
     Names { service: "", rule: "", pool: "", instance: None }
 }
 
