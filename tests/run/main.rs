@@ -28,6 +28,7 @@ mod gray_release;
 mod grpc_checks;
 mod guard;
 mod killed_instance;
+mod limits;
 mod operators;
 mod outliers;
 mod panic;
