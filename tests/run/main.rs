@@ -32,6 +32,7 @@ mod limits;
 mod operators;
 mod outliers;
 mod panic;
+mod passing_on;
 mod probing;
 mod regions;
 mod rules_reload;
