@@ -196,6 +196,7 @@ impl Served {
         let stuck = after(self.connection.write_blocked.get(), self.worker.limits.write_idle);
         // What is due already has just been looked at, and waits for something else.
         let later = |at: Millis| if at <= now { now.plus(LEAVE_MS) } else { at };
-        later(leave).min(later(stuck)).min(later(self.streams.next_due()))
+        let lingers = later(self.connection.instance_deadline.get());
+        later(leave).min(later(stuck)).min(later(self.streams.next_due())).min(lingers)
     }
 }

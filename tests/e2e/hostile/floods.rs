@@ -228,3 +228,24 @@ async fn a_client_that_says_half_of_what_it_must_is_cut() {
     let mut idle = Raw::connect(proxy.address).await;
     assert_eq!(idle.hear(None).await.goaway, Some(0), "an idle connection is told to leave");
 }
+
+#[tokio::test]
+async fn a_client_that_was_refused_and_stays_is_heard_for_a_second_and_no_longer() {
+    for talks in [false, true] {
+        let (_instance, proxy) = quick().await;
+        let mut client = Raw::connect(proxy.address).await;
+        client.write(&frame(SETTINGS, 0, 1, &[])).await;
+        let heard = client.hear(None).await;
+        assert!(heard.ended && heard.goaway.is_some(), "{heard:?}");
+        let refused = std::time::Instant::now();
+        // The proxy has said all, and waits for the client to close too, which it does not.
+        while counted(&proxy, "pointsman_connections{") > 0 {
+            assert!(refused.elapsed().as_secs() < 5, "still open after {:?}", refused.elapsed());
+            if talks {
+                client.write(&[0; 16 * 1024]).await;
+            } else {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
