@@ -21,7 +21,7 @@ async fn flood(client: &mut Raw, bytes: &[u8], times: usize) {
 }
 
 fn counted(proxy: &Proxy, name: &str) -> u64 {
-    proxy.metric(name).and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    proxy.metric(name).and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0) as u64
 }
 
 async fn quick() -> (Scripted, Proxy) {
@@ -238,6 +238,7 @@ async fn a_client_that_was_refused_and_stays_is_heard_for_a_second_and_no_longer
         let heard = client.hear(None).await;
         assert!(heard.ended && heard.goaway.is_some(), "{heard:?}");
         let refused = std::time::Instant::now();
+        assert_eq!(counted(&proxy, "pointsman_connections{"), 1, "the client has not closed its side");
         // The proxy has said all, and waits for the client to close too, which it does not.
         while counted(&proxy, "pointsman_connections{") > 0 {
             assert!(refused.elapsed().as_secs() < 5, "still open after {:?}", refused.elapsed());
