@@ -28,18 +28,19 @@ fn schedule(c: &mut Criterion) {
         endpoint: endpoint.clone(),
         check: Arc::clone(&check),
         eject: Arc::clone(&eject),
+        upstream: Arc::default(),
     };
     plan.reconcile(service.endpoints.iter().map(target), Millis(0));
     let mut now = 0u64;
     c.bench_function("checks/schedule", |b| {
         b.iter(|| {
             let due = loop {
-                match plan.take_due(Millis(now)) {
+                match plan.take_due(Millis(now), |_| true) {
                     Some(due) => break due,
                     None => now += 1,
                 }
             };
-            plan.finished(due.endpoint.live.id, false, Millis(now), Draw(now));
+            plan.finished(&due, false, Millis(now), Draw(now));
         });
     });
 }

@@ -9,6 +9,7 @@ mod followers;
 mod handles;
 mod limits;
 mod listeners;
+mod memory;
 mod shadow;
 mod signals;
 pub mod translate;
@@ -110,8 +111,7 @@ impl Serving {
     pub async fn start(settings: Settings, rules: RuleSource) -> Result<Self, StartError> {
         let listeners = listeners::listeners(&settings.listen, !settings.trusted_proxies.is_empty())?;
         let descriptors = control::raise_descriptors();
-        let limits = translate::limits(&settings.limits, descriptors)?;
-        translate::upstream(&settings.upstream)?;
+        let limits = translate::limits(&settings.limits, descriptors, memory::automatic());
         let forwarding = Arc::new(translate::forwarding(&settings));
         let debug_key = control::debug_key(settings.debug_token.clone())?;
         let Settings {

@@ -24,6 +24,7 @@ use crate::forward::passthrough::pass_through;
 use crate::forward::request::answer;
 use crate::forward::wait::after;
 use crate::forward::{Connection, Received};
+use crate::observe::metrics::WorkerMetrics;
 use crate::observe::names;
 
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -108,6 +109,7 @@ enum End {
 /// A connection's driver: limits and the one timer.
 struct Served {
     connection: Rc<Connection>,
+    metrics: Rc<WorkerMetrics>,
     limits: Rc<Limits>,
     timer: Timer,
     keep_alive: u64,
@@ -122,6 +124,7 @@ impl Served {
         let mut jittered = |limit: u64| limit - luck.below(limit / 10 + 1);
         Self {
             connection: Rc::clone(connection),
+            metrics: Rc::clone(&worker.forward.metrics),
             timer: Timer::new(&connection.clock),
             keep_alive: jittered(limits.keep_alive),
             last_at: after(connection.clock.now(), jittered(limits.connection_age)),
@@ -179,6 +182,12 @@ impl Served {
         let connection = &self.connection;
         let since = connection.since.get();
         if now >= after(connection.write_blocked.get(), self.limits.write_idle) {
+            self.metrics.word(&names::WRITE_CUTS, "connection");
+            connection.cut.set(true);
+            return Some(End::Cut);
+        }
+        if connection.cut.get() {
+            self.metrics.word(&names::MEMORY_RESETS, "connection");
             return Some(End::Cut);
         }
         if now >= self.last_at {

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,11 +19,19 @@ use crate::upstream::wire::poll_write_pieces;
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Ready when a read may give something, an end or an error included. Gives nothing out.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// When it is closed, the client is sent a reset, and what the system still holds for it is forgotten.
+    fn forget(&self);
 }
 
 impl Transport for TcpStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
+    }
+
+    fn forget(&self) {
+        // A socket that cannot be told is closed in the usual way.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -31,7 +40,7 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A transport that tells its connection what moves.
 #[derive(Debug)]
-pub struct Watched<T> {
+pub struct Watched<T: Transport> {
     transport: T,
     connection: Rc<Connection>,
     /// Read before, by another owner of the transport; comes first.
@@ -95,10 +104,19 @@ impl<T: Transport> Watched<T> {
         held
     }
 
-    fn came(&self) {
+    fn came(&self, bytes: usize) {
         self.connection.clock.read();
         if self.connection.phase.get() == Phase::Idle {
             self.connection.enter(Phase::Head);
+        }
+        if self.connection.phase.get() == Phase::Head {
+            self.connection.room.read_head(bytes as u64);
+        }
+    }
+
+    fn count(&self, polled: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.connection.room.wrote(*bytes as u64);
         }
     }
 
@@ -109,6 +127,15 @@ impl<T: Transport> Watched<T> {
                 self.connection.write_blocked.set(self.connection.clock.read_millis());
             }
             Poll::Pending => {}
+        }
+    }
+}
+
+impl<T: Transport> Drop for Watched<T> {
+    fn drop(&mut self) {
+        // What is stuck in writing is not kept by the system either.
+        if self.connection.cut.get() {
+            self.transport.forget();
         }
     }
 }
@@ -127,7 +154,7 @@ impl<T: Transport> Watched<T> {
             let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
             let ended = !matches!(polled, Poll::Pending) && buf.filled().len() == known;
             if buf.filled().len() > known {
-                self.came();
+                self.came(buf.filled().len() - known);
             }
             if ended {
                 self.fresh = false;
@@ -155,13 +182,13 @@ impl<T: Transport> AsyncRead for Watched<T> {
             let n = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..n]);
             self.first.advance(n);
-            self.came();
+            self.came(n);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.came();
+            self.came(buf.filled().len() - before);
         }
         polled
     }
@@ -171,6 +198,7 @@ impl<T: Transport> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.transport).poll_write(cx, buf);
         self.wrote(&polled);
+        self.count(&polled);
         polled
     }
 
@@ -181,6 +209,7 @@ impl<T: Transport> AsyncWrite for Watched<T> {
     ) -> Poll<io::Result<usize>> {
         let polled = poll_write_pieces(Pin::new(&mut self.transport), cx, bufs);
         self.wrote(&polled);
+        self.count(&polled);
         polled
     }
 

@@ -108,7 +108,7 @@ async fn a_protocol_that_is_not_allowed_gets_no_tunnel() {
     let client = client(&proxy).await;
     let (answer, _up) = client.start(connect("/ws", "connect-udp"), false).await;
     let response = soon("the no", answer).await.unwrap();
-    assert_eq!((response.status(), instance.requests().len()), (http::StatusCode::METHOD_NOT_ALLOWED, 0));
+    assert_eq!((response.status(), instance.requests().len()), (StatusCode::METHOD_NOT_ALLOWED, 0));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod allow;
 mod balancing;
 mod candidates;
 mod catalog;
+mod limits;
 mod messages;
 mod patterns;
 mod pools;
@@ -99,6 +100,11 @@ pub const LINTS: &[Lint] = &[
     lint("W043", "a mirror to the pool that the rule itself goes to", messages::mirror_of_itself),
     lint("W044", "copies of requests that may write", messages::mirrored_writes),
     lint("W045", "a header that is propagated and read by no request label", messages::propagated_unread),
+    lint("W060", "a try that may take as long as the whole request", limits::tries_without_time),
+    lint("W061", "retries after a timeout for which there is no time", limits::timeouts_without_retry),
+    lint("W062", "a hedge that comes when the first try has ended", limits::hedge_too_late),
+    note("W063", "a rate that all clients share", limits::rate_for_all_together),
+    lint("W064", "limits of `overload` that contradict one another", limits::overload_contradicts),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {

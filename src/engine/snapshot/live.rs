@@ -5,6 +5,7 @@
 //! changes has exactly one winner.
 
 mod checks;
+mod seats;
 
 use std::any::Any;
 use std::sync::OnceLock;
@@ -51,6 +52,10 @@ pub struct Live {
     /// What calls them in turn. Of the data plane's own kind, and kept here so that all workers find the same one
     /// without a lock; there once somebody waited.
     pub line: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Open connections over all workers, where they are bounded.
+    seats: AtomicU32,
+    /// Requests that wait for one of them.
+    seats_wanted: AtomicU32,
     /// There once somebody asked for it: most services have no limit on latency.
     times: OnceLock<Box<AnswerTimes>>,
 }
@@ -82,6 +87,8 @@ impl Live {
             adaptive: Adaptive::default(),
             waiting: AtomicU32::new(0),
             line: OnceLock::new(),
+            seats: AtomicU32::new(0),
+            seats_wanted: AtomicU32::new(0),
             times: OnceLock::new(),
         }
     }

@@ -21,6 +21,7 @@ use crate::forward::connection::NEVER;
 use crate::forward::request::answer;
 use crate::forward::wait::after;
 use crate::forward::{Connection, Pipe, Piped};
+use crate::observe::names;
 
 /// Runs a stream until it ends. The connection's timer wakes it when something has come due.
 pub async fn run(
@@ -130,7 +131,12 @@ fn poll_body(worker: &Worker, stream: &Connection, pipe: &mut Pipe<AnswerBody>, 
             if stream.write_blocked.get() == NEVER {
                 stream.write_blocked.set(now);
             }
-            if now >= after(stream.write_blocked.get(), worker.limits.write_idle) {
+            let cut = match now >= after(stream.write_blocked.get(), worker.limits.write_idle) {
+                true => Some(&names::WRITE_CUTS),
+                false => stream.cut.get().then_some(&names::MEMORY_RESETS),
+            };
+            if let Some(counted) = cut {
+                worker.forward.metrics.word(counted, "stream");
                 pipe.reset(Reason::CANCEL);
                 return Poll::Ready(());
             }

@@ -13,7 +13,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::probe::{ANSWER_LIMIT, CheckFailure};
+use super::probe::{ANSWER_LIMIT, CheckFailure, verdict};
 
 /// `ServingStatus.SERVING`.
 const SERVING: u64 = 1;
@@ -47,16 +47,7 @@ pub(super) async fn ask(
         let response = sender.send_request(request).await.map_err(CheckFailure::Exchange)?;
         judge(response).await
     };
-    tokio::pin!(connection, judge);
-    tokio::select! {
-        biased;
-        verdict = &mut judge => verdict,
-        // The server may close as soon as it has answered; the verdict is then still to be had from what came.
-        ended = &mut connection => match ended {
-            Ok(()) => judge.await,
-            Err(error) => Err(CheckFailure::Exchange(error)),
-        },
-    }
+    verdict(connection, judge).await
 }
 
 fn request(call: Call<'_>, addr: SocketAddr) -> Result<Request<Full<Bytes>>, http::Error> {

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1 as conn;
 use hyper_util::rt::TokioIo;
 
-use super::probe::{ANSWER_LIMIT, CheckFailure};
+use super::probe::{ANSWER_LIMIT, CheckFailure, verdict};
 use crate::engine::policy::Probe;
 use crate::upstream::wire::Wire;
 
@@ -31,16 +31,7 @@ pub(super) async fn ask(probe: &Probe, addr: SocketAddr, stream: Wire) -> Result
         let response = sender.send_request(request).await.map_err(CheckFailure::Exchange)?;
         judge(response, statuses, expected.as_ref(), body.as_deref()).await
     };
-    tokio::pin!(connection, judge);
-    tokio::select! {
-        biased;
-        verdict = &mut judge => verdict,
-        // The connection may end as soon as the answer is read; the verdict is then still to be had from the buffer.
-        ended = &mut connection => match ended {
-            Ok(()) => judge.await,
-            Err(error) => Err(CheckFailure::Exchange(error)),
-        },
-    }
+    verdict(connection, judge).await
 }
 
 async fn judge(

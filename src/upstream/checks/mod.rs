@@ -4,9 +4,13 @@ mod command;
 mod grpc;
 mod http1;
 pub mod probe;
+mod running;
 pub mod schedule;
+#[cfg(test)]
+mod schedule_tests;
 mod tcp;
 mod trials;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -15,27 +19,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio::time::MissedTickBehavior;
 
 use crate::engine::health::Evidence;
 use crate::engine::health::check::{Failure, Verdict};
 use crate::engine::label::Text;
-use crate::engine::policy::{Check, Probe};
+use crate::engine::policy::Check;
+use crate::engine::route::Router;
+use crate::engine::snapshot::{Endpoint, ServiceSnapshot};
 use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
-use crate::engine::upstream::Upstream;
 use crate::observe::clock::Clock;
 use crate::observe::metrics::Metrics;
 use crate::observe::names;
 use crate::observe::transitions::Transitions;
 use crate::upstream::{Dial, Trusts};
 use probe::CheckFailure;
-use schedule::{Schedule, Target};
+use running::Running;
+use schedule::{Means, Schedule, Target};
 use trials::{Trial, Trials};
 
-/// Checks that run at the same time, over all services.
+/// Checks that run at the same time, over all services, commands not counted.
 const AT_ONCE: usize = 512;
 /// Commands that run at the same time.
 const COMMANDS_AT_ONCE: usize = 16;
@@ -52,9 +58,14 @@ pub struct Checks {
     transitions: Transitions,
     metrics: Arc<Metrics>,
     schedule: Schedule,
+    /// What the schedule was made from.
+    followed: Option<Followed>,
     luck: Draw,
     trusts: Arc<Trusts>,
 }
+
+/// What was asked, or a panic in the asking.
+type Ended = (Target, Result<Result<(), CheckFailure>, JoinError>);
 
 impl Checks {
     /// Checks over the published tables: of every service whose rule file has a check, and while the catalog has been
@@ -71,55 +82,54 @@ impl Checks {
         trusts: Arc<Trusts>,
     ) -> Self {
         let luck = Draw(RandomState::new().build_hasher().finish());
-        Self { table, generation, stale, clock, transitions, metrics, schedule: Schedule::default(), luck, trusts }
-    }
-
-    /// How the rules in force reach the endpoint.
-    fn dial(&self, target: &Target) -> Dial {
-        let table = self.table.load();
-        let instance = &target.endpoint.instance;
-        let file = table.router.files.iter().find(|file| file.service == instance.service);
-        let by_label = Upstream::default();
-        Dial::of(instance, file.map_or(&by_label, |file| &file.upstream), &self.trusts)
+        let (schedule, followed) = (Schedule::default(), None);
+        Self { table, generation, stale, clock, transitions, metrics, schedule, followed, luck, trusts }
     }
 
     /// Runs until the publisher is gone.
     pub async fn run(mut self) {
-        let mut running: JoinSet<(Target, Result<(), CheckFailure>)> = JoinSet::new();
-        self.follow_table();
-        let commands = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
+        let (mut sockets, mut programs) = (Running::at_most(AT_ONCE), Running::at_most(COMMANDS_AT_ONCE));
         let mut trials = Trials::default();
+        self.follow_table();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            while running.len() < AT_ONCE {
-                let Some(target) = self.schedule.take_due(self.clock.now()) else { break };
-                let dial = self.dial(&target);
-                let commands = Arc::clone(&commands);
-                running.spawn(async move {
-                    let is_command = matches!(target.check.probe, Probe::Command { .. });
-                    // The wait for a place is not the instance's; the semaphore is never closed.
-                    let _place = if is_command { commands.acquire().await.ok() } else { None };
-                    let answer = probe::run(&target.check, &target.endpoint.instance, &dial).await;
-                    (target, answer)
-                });
-            }
-            let next = self.schedule.next().filter(|_| running.len() < AT_ONCE);
+            let next = self.start_due(&mut sockets, &mut programs);
             tokio::select! {
                 changed = self.generation.changed() => match changed {
                     Ok(()) => self.follow_table(),
                     Err(_) => return,
                 },
                 Ok(()) = self.stale.changed() => self.follow_table(),
-                Some(ended) = running.join_next() => match ended {
-                    Ok((target, answer)) => self.finished(&target, &answer),
-                    // Only a panic in the probe: its endpoint is checked again when the table next changes.
-                    Err(error) => tracing::error!(target: "pointsman::checks", %error, "an active check failed in itself"),
-                },
+                Some(ended) = sockets.next() => self.ended(&ended),
+                Some(ended) = programs.next() => self.ended(&ended),
                 _ = looks.tick() => trials.look(&self.table.load(), &self.stale.borrow(), self.clock.now()),
-                Some(ended) = trials.next() => self.tried(&ended),
+                Some((endpoint, ended)) = trials.next() => self.tried(&endpoint, ended),
                 () = until(next, self.clock) => {}
             }
+        }
+    }
+
+    /// Begins the checks whose time has come and for which there is a place; the moment of the next one, if it does not
+    /// wait for a place.
+    fn start_due(
+        &mut self,
+        sockets: &mut Running<Target, Result<(), CheckFailure>>,
+        programs: &mut Running<Target, Result<(), CheckFailure>>,
+    ) -> Option<Millis> {
+        loop {
+            let room = |means| match means {
+                Means::Socket => sockets.has_room(),
+                Means::Program => programs.has_room(),
+            };
+            let Some(target) = self.schedule.take_due(self.clock.now(), room) else { return self.schedule.next(room) };
+            let Target { check, endpoint, upstream, .. } = target.clone();
+            let dial = Dial::of(&endpoint.instance, &upstream, &self.trusts);
+            let places = match Means::of(&check) {
+                Means::Socket => &mut *sockets,
+                Means::Program => &mut *programs,
+            };
+            places.begin(target, async move { probe::run(&check, &endpoint.instance, &dial).await });
         }
     }
 
@@ -127,6 +137,9 @@ impl Checks {
         self.generation.borrow_and_update();
         let table = self.table.load();
         let stale = self.stale.borrow_and_update().clone();
+        if self.followed.as_ref().is_some_and(|followed| followed.is_as(&table, &stale)) {
+            return;
+        }
         // What is asked of instances whose catalog is silent, where the rules ask nothing.
         let unasked = Check::new(Check::CONNECTS);
         let mut targets = Vec::new();
@@ -134,10 +147,12 @@ impl Checks {
             let instead = stale.contains(&file.service).then_some(&unasked);
             let Some(check) = file.check.as_ref().or(instead) else { continue };
             let (check, eject) = (Arc::new(check.clone()), Arc::new(file.eject.clone()));
+            let upstream = Arc::new(file.upstream.clone());
             targets.extend(pools.endpoints().iter().map(|endpoint| Target {
                 endpoint: endpoint.clone(),
                 check: Arc::clone(&check),
                 eject: Arc::clone(&eject),
+                upstream: Arc::clone(&upstream),
             }));
         }
         for Target { endpoint, .. } in self.schedule.reconcile(targets, self.clock.now()) {
@@ -145,11 +160,17 @@ impl Checks {
                 self.transitions.touched(&endpoint);
             }
         }
+        self.followed = Some(Followed::of(&table, stale));
     }
 
     /// An address that accepts connections again may be given a request that cannot be repeated; one that does not is
     /// ejected again, and no request was risked.
-    fn tried(&mut self, Trial { endpoint, eject, answer }: &Trial) {
+    fn tried(&mut self, endpoint: &Endpoint, ended: Result<Trial, JoinError>) {
+        let Trial { eject, answer } = match ended {
+            Ok(trial) => trial,
+            // It is asked again at the next look.
+            Err(error) => return self.broke(endpoint, &error),
+        };
         let (now, luck) = (self.clock.now(), Draw(self.luck.advance()));
         self.metrics.count(
             &names::PROBES,
@@ -161,24 +182,34 @@ impl Checks {
                 endpoint.live.open_trial(now);
             }
             Err(_) => {
-                if let Some(transition) = endpoint.live.record(Evidence::Connect, now, eject, luck) {
+                if let Some(transition) = endpoint.live.record(Evidence::Connect, now, &eject, luck) {
                     self.transitions.report(endpoint, transition);
                 }
             }
         }
     }
 
-    fn finished(&mut self, target: &Target, answer: &Result<(), CheckFailure>) {
+    fn ended(&mut self, (target, ended): &Ended) {
+        let (now, luck) = (self.clock.now(), Draw(self.luck.advance()));
         // Its check was taken away meanwhile: a verdict now would never be revised.
-        if !self.schedule.contains(target.endpoint.live.id) {
-            return;
-        }
-        let (now, passed) = (self.clock.now(), answer.is_ok());
+        let is_checked = self.schedule.contains(target.endpoint.live.id);
+        let in_doubt = match ended {
+            Ok(answer) => is_checked && self.judge(target, answer, now, luck),
+            // A fault of ours says nothing of the instance.
+            Err(error) => {
+                self.broke(&target.endpoint, error);
+                false
+            }
+        };
+        self.schedule.finished(target, in_doubt, now, luck);
+    }
+
+    /// Takes over what an instance answered; whether that contradicts its verdict.
+    fn judge(&self, target: &Target, answer: &Result<(), CheckFailure>, now: Millis, luck: Draw) -> bool {
+        let passed = answer.is_ok();
         let judged = answer.as_ref().copied().map_err(CheckFailure::kind);
-        let luck = Draw(self.luck.advance());
-        let Target { endpoint, check, eject } = target;
+        let Target { endpoint, check, eject, .. } = target;
         let transition = endpoint.live.record_check(judged, now, check, eject, luck);
-        let agrees = matches!((endpoint.live.verdict(), passed), (Verdict::Passing, true) | (Verdict::Failing, false));
         let result = judged.map_or_else(Failure::word, |()| "passed");
         self.metrics.count(&names::CHECKS, &[&endpoint.instance.service, result], 1);
         if let Err(failure) = answer {
@@ -188,7 +219,36 @@ impl Checks {
         if let Some(transition) = transition {
             self.transitions.report(endpoint, transition);
         }
-        self.schedule.finished(endpoint.live.id, !agrees, now, luck);
+        !matches!((endpoint.live.verdict(), passed), (Verdict::Passing, true) | (Verdict::Failing, false))
+    }
+
+    /// A panic of ours in a check.
+    fn broke(&self, endpoint: &Endpoint, error: &JoinError) {
+        self.metrics.count(&names::PANICS, &["check"], 1);
+        tracing::error!(target: "pointsman::checks", service = %endpoint.instance.service,
+            instance = %endpoint.instance.id, %error, "an active check failed in itself, and is made again");
+    }
+}
+
+/// What a schedule was made from. Most tables differ in health alone, and ask for no other one.
+struct Followed {
+    router: Arc<Router>,
+    /// Of each of the router's files.
+    services: Vec<Option<Arc<ServiceSnapshot>>>,
+    stale: BTreeSet<Text>,
+}
+
+impl Followed {
+    fn of(table: &Table, stale: BTreeSet<Text>) -> Self {
+        let services = table.files.iter().map(|file| file.service.clone()).collect();
+        Self { router: Arc::clone(&table.router), services, stale }
+    }
+
+    fn is_as(&self, table: &Table, stale: &BTreeSet<Text>) -> bool {
+        let place = |service: &Option<Arc<ServiceSnapshot>>| service.as_ref().map(Arc::as_ptr);
+        Arc::ptr_eq(&self.router, &table.router)
+            && self.stale == *stale
+            && self.services.iter().map(place).eq(table.files.iter().map(|file| place(&file.service)))
     }
 }
 
@@ -200,46 +260,4 @@ async fn until(moment: Option<Millis>, clock: Clock) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::diagnostic::Source;
-    use crate::engine::locality::Place;
-    use crate::engine::route::Router;
-    use crate::engine::rules::parse_files;
-    use crate::engine::snapshot::Snapshot;
-    use crate::engine::testing::{instance, service};
-    use crate::observe::metrics::Settings;
-
-    const RULES: &str = "service: web\npools: {all: id exists}\nrules: [{name: all, to: [all]}]\n";
-
-    fn table(port: u16) -> Table {
-        let (set, _) = parse_files(&[Source::new("web.yaml", RULES)]);
-        let router = Arc::new(Router::compile(&set).unwrap());
-        let web = service("web", vec![Arc::new(instance("web", "web-1", port, &[]))]);
-        Table::build(1, Snapshot::new([web]), router, Place::default(), Millis(0)).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_service_that_the_catalog_is_silent_about_is_checked_until_it_speaks_again() {
-        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let table = Arc::new(ArcSwap::from_pointee(table(closed)));
-        let live = Arc::clone(&table.load().endpoint(0, 0).live);
-        let (_publisher, generation) = watch::channel(1);
-        let (silence, stale) = watch::channel(BTreeSet::new());
-        let (transitions, mut moved) = Transitions::channel();
-        let metrics = Metrics::new(1, Settings::default());
-        let checks = Checks::new(table, generation, stale, Clock::start(), transitions, metrics, Arc::default());
-        let running = tokio::spawn(checks.run());
-
-        silence.send_replace(BTreeSet::from(["web".into()]));
-        let failing = tokio::time::timeout(Duration::from_secs(10), moved.recv()).await.unwrap().unwrap();
-        assert_eq!(live.verdict(), Verdict::Failing);
-        failing.endpoint.live.clear_dirty();
-
-        silence.send_replace(BTreeSet::new());
-        let forgotten = tokio::time::timeout(Duration::from_secs(10), moved.recv()).await.unwrap().unwrap();
-        assert!(forgotten.transition.is_none());
-        assert_eq!((live.verdict(), live.available()), (Verdict::Unknown, true));
-        running.abort();
-    }
-}
+mod tests;

@@ -1,6 +1,8 @@
 //! One active check of one endpoint, run to its verdict under the check's deadline.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -74,6 +76,23 @@ impl CheckFailure {
             Self::Exit(code, _) => Failure::Exit { code: *code },
             Self::Spawn(_) => Failure::Spawn,
         }
+    }
+}
+
+/// The verdict of `judge`, while `connection` carries what it says and hears.
+pub(super) async fn verdict(
+    connection: impl Future<Output = hyper::Result<()>>,
+    judge: impl Future<Output = Result<(), CheckFailure>>,
+) -> Result<(), CheckFailure> {
+    let (mut connection, mut judge) = (pin!(connection), pin!(judge));
+    tokio::select! {
+        biased;
+        verdict = &mut judge => verdict,
+        // The instance may close as soon as it has answered; the verdict is then still to be had from what came.
+        ended = &mut connection => match ended {
+            Ok(()) => judge.await,
+            Err(error) => Err(CheckFailure::Exchange(error)),
+        },
     }
 }
 

@@ -8,9 +8,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 
 use super::probe::{self, CheckFailure};
+use super::running::Running;
 use crate::engine::label::Text;
 use crate::engine::policy::{Check, Eject};
 use crate::engine::snapshot::Endpoint;
@@ -20,11 +21,13 @@ use crate::upstream::Dial;
 
 /// Connections that are tried at the same time.
 const AT_ONCE: usize = 32;
+/// What is asked.
+const CONNECTS: Check = Check::new(Check::CONNECTS);
 
 /// The connections under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trials {
-    running: JoinSet<Trial>,
+    running: Running<Endpoint, Trial>,
     /// Whose, by the live state's id.
     asked: HashSet<u64>,
 }
@@ -32,12 +35,16 @@ pub(super) struct Trials {
 /// A connection that was tried.
 #[derive(Debug)]
 pub(super) struct Trial {
-    /// Whose.
-    pub endpoint: Endpoint,
     /// The service's policy.
     pub eject: Arc<Eject>,
     /// What came of it.
     pub answer: Result<(), CheckFailure>,
+}
+
+impl Default for Trials {
+    fn default() -> Self {
+        Self { running: Running::at_most(AT_ONCE), asked: HashSet::new() }
+    }
 }
 
 impl Trials {
@@ -54,36 +61,22 @@ impl Trials {
                 if waited < file.eject.base_ejection_time || endpoint.live.trial_is_open() {
                     continue;
                 }
-                if self.running.len() >= AT_ONCE || !self.asked.insert(endpoint.live.id) {
+                if !self.running.has_room() || !self.asked.insert(endpoint.live.id) {
                     continue;
                 }
-                let (endpoint, eject) = (endpoint.clone(), Arc::new(file.eject.clone()));
-                self.running.spawn(async move {
-                    let answer = probe::run(
-                        &Check::new(Check::CONNECTS),
-                        &endpoint.instance,
-                        &Dial::plain(endpoint.instance.addr),
-                    )
-                    .await;
-                    Trial { endpoint, eject, answer }
+                let (instance, eject) = (Arc::clone(&endpoint.instance), Arc::new(file.eject.clone()));
+                self.running.begin(endpoint.clone(), async move {
+                    let answer = probe::run(&CONNECTS, &instance, &Dial::plain(instance.addr)).await;
+                    Trial { eject, answer }
                 });
             }
         }
     }
 
-    /// The next one to end; `None` while there is none.
-    pub(super) async fn next(&mut self) -> Option<Trial> {
-        match self.running.join_next().await? {
-            Ok(trial) => {
-                self.asked.remove(&trial.endpoint.live.id);
-                Some(trial)
-            }
-            // Only a panic in the probe; whose is not known, so that all may be asked again.
-            Err(error) => {
-                self.asked.clear();
-                tracing::error!(target: "pointsman::checks", %error, "a trial connection failed in itself");
-                None
-            }
-        }
+    /// The next one to end, and whose it was; `None` while there is none.
+    pub(super) async fn next(&mut self) -> Option<(Endpoint, Result<Trial, JoinError>)> {
+        let (endpoint, ended) = self.running.next().await?;
+        self.asked.remove(&endpoint.live.id);
+        Some((endpoint, ended))
     }
 }

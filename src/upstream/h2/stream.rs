@@ -139,6 +139,7 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 mod tests {
     use std::pin::pin;
     use std::rc::Rc;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use http_body_util::Empty;
@@ -147,10 +148,11 @@ mod tests {
     use tokio::sync::watch;
     use tokio::task::{LocalSet, spawn_local};
 
-    use super::super::super::http1::Open;
+    use super::super::super::seat::Open;
     use super::super::super::wire::Wire;
     use super::super::shared::Shared;
     use super::*;
+    use crate::engine::snapshot::Live;
     use crate::engine::time::Millis;
 
     const HEADERS: u8 = 1;
@@ -200,9 +202,10 @@ mod tests {
         let (allow, allowed) = watch::channel(2);
         let (told, mut heads) = watch::channel(0);
         let all = async {
+            let open = Open::at_once(&Rc::default(), &Arc::new(Live::new(1)), None, false).unwrap();
             let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             spawn_local(silent(listener.accept().await.unwrap().0, allowed, told));
-            let shared = Shared::start(Wire::Plain(socket), Open::new(&Rc::default()), Millis(0)).await.unwrap();
+            let shared = Shared::start(Wire::Plain(socket), open, Millis(0)).await.unwrap();
             let mut streams = [(); 2].map(|()| Stream::<Empty<Bytes>>::new(shared.slot().unwrap()));
             // Both have their place when the instance thinks better of it.
             allow.send_replace(1);

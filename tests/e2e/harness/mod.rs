@@ -76,6 +76,7 @@ pub struct Proxy {
     live: Mutex<LiveSet>,
     plane: DataPlane,
     log: Option<tempfile::NamedTempFile>,
+    book: Arc<Book>,
 }
 
 /// How a data plane is started.
@@ -171,10 +172,12 @@ impl Setup {
             traces: None,
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
+        let book = Arc::clone(&shared.book);
         let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();
         let addresses = plane.addresses().to_vec();
         let log = log.map(|(_, file)| file);
-        Proxy { address: addresses[0], addresses, metrics, transitions, table, live: Mutex::new(live), plane, log }
+        let live = Mutex::new(live);
+        Proxy { address: addresses[0], addresses, metrics, transitions, table, live, plane, log, book }
     }
 }
 
@@ -210,6 +213,11 @@ impl Proxy {
     /// GET on a connection of its own.
     pub async fn get(&self, target: &str) -> Reply {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
+    }
+
+    /// Open connections to instances, where they are bounded.
+    pub fn seats(&self) -> u32 {
+        self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.seats()).sum()
     }
 
     /// Requests that wait for a place at an instance.
@@ -250,6 +258,11 @@ impl Proxy {
 
     pub async fn drain(self, timeout: Duration) -> Drained {
         soon("the drain", self.plane.drain(timeout)).await
+    }
+
+    /// The account of memory.
+    pub fn memory(&self) -> &pointsman::observe::memory::Memory {
+        self.book.memory()
     }
 
     /// A line of the metrics page that starts like this.
