@@ -78,7 +78,7 @@ def share(proxy, began, since):
 def measure(program, folder, kind, wanted, ports):
     """One kind: a line's figures."""
     with Proxy(program, folder, *ports) as proxy:
-        Good(proxy.listens[0], 1).heard()
+        Good(proxy.listens[0], 0.3).heard()
         began, since = proxy.processor(), time.monotonic()
         quiet = Good(proxy.listens[0], wanted.quiet).heard()
         quiet_share = share(proxy, began, since)

@@ -141,6 +141,8 @@ impl Served {
         loop {
             while let Poll::Ready(next) = http.poll_accept(cx) {
                 match next {
+                    // Dropped, and so reset: the connection is given up below.
+                    Some(Ok(_)) if self.streams.are_reset_too_often() => {}
                     Some(Ok((request, respond))) => self.begin(request, respond),
                     Some(Err(error)) if error.is_io() || error.is_remote() => return Poll::Ready(End::Finished),
                     Some(Err(error)) => return Poll::Ready(End::Refused(error)),
@@ -186,7 +188,8 @@ impl Served {
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let stream = Rc::new(self.connection.stream());
         let open = self.streams.open(&stream);
-        spawn_local(stream::run(Rc::clone(&self.worker), open, stream, request, respond));
+        // Boxed: a task's future is moved eight times between here and its end, and this one has a whole request in it.
+        spawn_local(Box::pin(stream::run(Rc::clone(&self.worker), open, stream, request, respond)));
     }
 
     /// Whether nothing more is to be expected. Also tells the client to leave when it is time.
