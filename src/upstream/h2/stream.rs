@@ -218,6 +218,8 @@ mod tests {
                 let (mut one, mut two) = (pin!(first.send(request(), false)), pin!(second.send(request(), false)));
                 let waiting = async {
                     tokio::select! {
+                        // The first one is the one that is first.
+                        biased;
                         _ = &mut one => panic!("nobody answers"),
                         _ = &mut two => panic!("nobody answers"),
                         seen = heads.wait_for(|heads| *heads > 0) => assert_eq!(*seen.unwrap(), 1),
