@@ -276,7 +276,7 @@ impl Exchange {
         }
     }
 
-    /// Counts one in a family of routes.
+    /// Counts one in a family of routes; without names before a file claimed it.
     pub fn count(&self, family: &'static Family, word: &'static str) {
         if let Some(route) = &self.route {
             route.series.count(family, route.key, word, || route.names.names(None));

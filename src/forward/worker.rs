@@ -228,12 +228,12 @@ impl Worker {
     }
 }
 
-/// What holds for connections to all instances.
 /// What a request is counted under that no file claimed.
 fn nobodys() -> Names<'static> {
     Names { service: "", rule: "", pool: "", instance: None }
 }
 
+/// What holds for connections to all instances.
 fn terms(settings: &Settings, book: &Book) -> Terms {
     let most = settings.max_connections;
     let bound = (most > 0).then(|| Bound { most, seats: Arc::clone(book.seats()) });

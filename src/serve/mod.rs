@@ -311,7 +311,7 @@ impl Serving {
                 paths,
                 access: door.access,
             });
-            tasks.spawn(admin::serve(door.listener, router, async {
+            tasks.spawn(admin::serve(door.listener, router, door.reserve, async {
                 // A dropped sender means the same: the end.
                 let _ = stop.await;
             }));

@@ -52,6 +52,9 @@ pub struct Limits {
     pub rest_after: u64,
     /// Client connections at once, over all workers.
     pub connections: usize,
+    /// Connections from one address, over all workers; those above it are closed. Trusted proxies have no limit. Default 0: no
+    /// limit.
+    pub per_address: u32,
     /// Bytes in the account of memory, over all workers. Default 0: no limit.
     pub memory: u64,
     /// The listen queue. Default 4,096.
@@ -76,6 +79,11 @@ pub struct H2Limits {
     /// Requests that the client takes back within 10 s, before it is given up if they are also most of what it asked.
     /// Default 50.
     pub resets: u32,
+    /// Streams that we reset for the client's errors before it is given up (MadeYouReset). Default 256.
+    pub own_resets: u32,
+    /// Frames within 10 s that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, unknown ones), before the client is given
+    /// up. What is asked and sent meanwhile adds to them. Default 10,000.
+    pub frames: u32,
 }
 
 impl Default for H2Limits {
@@ -87,6 +95,8 @@ impl Default for H2Limits {
             header_list: 64 * 1024,
             send_buffer: 48 * 1024,
             resets: 50,
+            own_resets: 256,
+            frames: 10_000,
         }
     }
 }
@@ -103,6 +113,7 @@ impl Default for Limits {
             connection_age: 3_600_000,
             rest_after: 1_000,
             connections: 65_536,
+            per_address: 0,
             memory: 0,
             backlog: 4_096,
             h2: H2Limits::default(),
