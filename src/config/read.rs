@@ -129,7 +129,7 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         h2_resets: at.value("h2_resets", "50", count(1_000_000), cx),
         h2_own_resets: at.value("h2_own_resets", "256", count(1_000_000), cx),
         h2_frames: at.value("h2_frames", "10000", count(1_000_000_000), cx),
-        h2_send_buffer: at.value("h2_send_buffer", "48KiB", size_from(16 * 1_024), cx),
+        h2_send_buffer: at.value("h2_send_buffer", "32KiB", size_from(16 * 1_024), cx),
     };
     at.finish(cx);
     limits

@@ -170,7 +170,7 @@ pub struct Limits {
     pub h2_own_resets: u32,
     /// Frames that carry nothing, within 10 s. Default 10,000.
     pub h2_frames: u32,
-    /// Bytes of an answer that wait for the client on a stream. Default 48 KiB.
+    /// Bytes of an answer that wait for the client on a stream. Default 32 KiB.
     pub h2_send_buffer: u64,
 }
 
