@@ -7,6 +7,7 @@ mod allow;
 mod balancing;
 mod candidates;
 mod catalog;
+mod checks;
 mod messages;
 mod patterns;
 mod pools;
@@ -99,6 +100,11 @@ pub const LINTS: &[Lint] = &[
     lint("W043", "a mirror to the pool that the rule itself goes to", messages::mirror_of_itself),
     lint("W044", "copies of requests that may write", messages::mirrored_writes),
     lint("W045", "a header that is propagated and read by no request label", messages::propagated_unread),
+    lint("W050", "a check whose `timeout` is not shorter than its `interval`", checks::timeout_over_interval),
+    lint("W051", "a check that an instance cannot pass", checks::never_passes),
+    lint("W052", "a check that a sick instance passes", checks::always_passes),
+    lint("W053", "`check_readmits` by nothing but an open connection", checks::readmits_blindly),
+    lint("W054", "an ejection by comparison in pools that are too small for it", checks::comparison_of_few),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {

@@ -2,8 +2,8 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::http1::contains;
 use super::probe::{ANSWER_LIMIT, CheckFailure};
+use super::request::contains;
 
 /// Sends `send`, then reads until `expect` has come. With neither, the open connection was enough.
 pub(super) async fn ask(
