@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help test fmt demo bench compare
+.PHONY: help test fmt demo bench compare slow
 help:
 	@echo "make test     everything that must hold before a change lands; ends with how many tests ran"
 	@echo "make fmt      format the sources"
 	@echo "make demo     the proxy, a catalog and sample instances in one process"
 	@echo "make bench    the engine's own benchmarks (criterion)"
 	@echo "make compare  pointsman beside nginx, HAProxy and Envoy; options in COMPARE=\"--rounds 3 --seconds 5 …\""
+	@echo "make slow     5,000 slow clients of each kind beside good ones (20 min); options in SLOW=\"--clients 200 --seconds 5 …\""
 
 test:
 	@scripts/test.sh
@@ -25,3 +26,7 @@ bench:
 compare:
 	$(CARGO) build --locked --release
 	python3 benches/compare/compare.py $(COMPARE)
+
+slow:
+	$(CARGO) build --locked --release
+	python3 benches/slow/slow.py target/release/pointsman $(SLOW)

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 /// How long to wait after a notification for the rest of the same edit.
@@ -44,9 +45,11 @@ impl FileWatch {
     #[must_use]
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let (notify, notified) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
-            // Full means that somebody is about to look anyway.
-            let _ = notify.try_send(());
+        let watcher = notify::recommended_watcher(move |event| {
+            if may_change(&event) {
+                // Full means that somebody is about to look anyway.
+                let _ = notify.try_send(());
+            }
         });
         let watcher = match watcher {
             Ok(mut watcher) => {
@@ -85,6 +88,12 @@ impl FileWatch {
             }
         }
     }
+}
+
+/// Whether something may be another than it was. That somebody has opened a file or a folder is notified, too: to look
+/// for that would be to look again and again, for each look opens the folder.
+fn may_change(event: &notify::Result<Event>) -> bool {
+    !matches!(event, Ok(Event { kind: EventKind::Access(how), .. }) if *how != AccessKind::Close(AccessMode::Write))
 }
 
 /// The folders whose notifications tell of these paths: the paths that are folders, and every path's parent.
@@ -142,6 +151,20 @@ mod tests {
         std::fs::write(folder.path().join("b.yaml"), "b").unwrap();
         noticed(&mut watch).await;
         std::fs::remove_file(&file).unwrap();
+        noticed(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_look_is_no_reason_to_look_again() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.yaml"), "one").unwrap();
+        let paths = vec![folder.path().to_path_buf(), folder.path().join("a.yaml")];
+        let mut watch = FileWatch::new(paths.clone());
+        assert_eq!(stamps(&paths), watch.seen);
+        std::fs::read(folder.path().join("a.yaml")).unwrap();
+        let told = tokio::time::timeout(Duration::from_millis(200), watch.notified.recv()).await;
+        assert!(told.is_err(), "nothing has changed");
+        std::fs::write(folder.path().join("a.yaml"), "three").unwrap();
         noticed(&mut watch).await;
     }
 

@@ -31,6 +31,8 @@ mod hedging;
 mod hostile;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/memory.rs"]
+mod memory;
 #[path = "e2e/messages.rs"]
 mod messages;
 #[path = "e2e/mirrors.rs"]
@@ -47,5 +49,7 @@ mod tables;
 mod tls;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;
+#[path = "e2e/upstream_bounds.rs"]
+mod upstream_bounds;
 #[path = "e2e/upstream_tls.rs"]
 mod upstream_tls;

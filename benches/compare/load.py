@@ -2,12 +2,16 @@
 
 import os
 import pathlib
+import random
+import re
 import signal
 import socket
 import statistics
 import subprocess
+import sys
 import time
 
+HERE = pathlib.Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # wrk's own text rounds; its `done` hook has the exact numbers. Headers and method come as arguments after `--`.
@@ -61,11 +65,16 @@ class Processes:
 
 
 def free_ports(count):
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody listens on now, below those that the system gives to connections: none of these takes one."""
+    sockets = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            one = socket.socket()
+            try:
+                one.bind(("127.0.0.1", random.randrange(12_000, 32_000)))
+                sockets.append(one)
+            except OSError:
+                one.close()
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:
@@ -142,28 +151,35 @@ def _watched(command, environment, proxy, seconds):
     return text, processor_seconds(pids) - before, memory, elapsed
 
 
-def wrk(program, environment, cpu, script, url, connections, seconds, proxy, method="GET", body=0, headers=()):
+def wrk(bench, work, url, proxy, seconds):
     """The most that the proxy gives: requests/s, p50 and p99 in ms, processor µs a request, busy share, memory."""
-    command = ["taskset", "-c", str(cpu), program, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s",
-               "-s", str(script), url, "--", method, str(body)] + [part for pair in headers for part in pair]
-    text, processor, memory, elapsed = _watched(command, environment, proxy, seconds)
-    line = next(line for line in text.splitlines() if line.startswith("RESULT "))
-    requests, micros, size, p50, p99, *errors = (float(field) for field in line.split()[1:])
+    command = ["taskset", "-c", str(bench.options.load_cpu), bench.programs["wrk"], "-t1", f"-c{work['connections']}",
+               f"-d{seconds}s", "--timeout", "10s", "-s", str(bench.script), url + work["path"], "--",
+               "POST" if work["body"] else "GET", str(len(work["body"]))] + [part for pair in work["headers"] for part in pair]
+    text, processor, memory, elapsed = _watched(command, bench.load_environment, proxy, seconds)
+    requests, micros, _, p50, p99, *errors = _result(text)
     requests = max(requests, 1)
     return {
         "rps": requests / (micros / 1e6), "p50_ms": p50 / 1000, "p99_ms": p99 / 1000,
-        "cpu_us": processor * 1e6 / requests, "busy": processor / elapsed, "memory_mib": memory,
-        "mib_s": size / 1048576 / (micros / 1e6), "errors": sum(errors),
+        "cpu_us": processor * 1e6 / requests, "busy": processor / elapsed, "memory_mib": memory, "errors": sum(errors),
     }
 
 
-def h2load(program, environment, cpu, log, url, connections, seconds, rate, proxy, headers=()):
-    """A fixed rate: p50 and p99 in ms from the log of every request, and the rate that was reached."""
+def h2load(bench, work, url, proxy, seconds, rate=None):
+    """HTTP/2, as much as goes through; or at a fixed rate, of HTTP/1.1 where the work is. p50 and p99 of every request."""
+    log = bench.folder / "h2load.log"
     log.unlink(missing_ok=True)
-    command = ["taskset", "-c", str(cpu), program, "--h1", "-t1", f"-c{connections}", f"-D{seconds}",
-               f"--rps={rate / connections:.3f}", f"--log-file={log}"]
-    command += [f"-H{name}: {value}" for name, value in headers] + [url]
-    _, processor, memory, elapsed = _watched(command, environment, proxy, seconds)
+    streams = work.get("streams")
+    command = ["taskset", "-c", str(bench.options.load_cpu), bench.programs["h2load"], "-t1", f"-c{work['connections']}",
+               f"-D{seconds}", f"--log-file={log}"]
+    command += [f"-m{streams}"] if streams else ["--h1"]
+    command += [f"--rps={rate / work['connections']:.3f}"] if rate else []
+    command += [f"-H{name}: {value}" for name, value in work["headers"]]
+    if work["body"]:
+        sent = bench.folder / "h2load.body"
+        sent.write_bytes(work["body"])
+        command += ["-d", str(sent)]
+    text, processor, memory, elapsed = _watched(command + [url + work["path"]], bench.load_environment, proxy, seconds)
     micros, bad = [], 0
     with open(log) as lines:
         for line in lines:
@@ -173,9 +189,30 @@ def h2load(program, environment, cpu, log, url, connections, seconds, rate, prox
     micros.sort()
     at = lambda share: micros[min(len(micros) - 1, int(len(micros) * share))] / 1000  # noqa: E731
     if not micros:
-        raise RuntimeError(f"h2load sent nothing to {url}")
+        raise RuntimeError(f"h2load sent nothing to {url}:\n{text[-1500:]}")
+    if work["answer"] is not None:
+        # An error of gRPC is a 200 without a message. The last answers may be cut by the end.
+        size = int(re.search(r"\((\d+)\) data", text)[1])
+        bad += max(0, len(micros) - size // len(work["answer"]))
     return {"rps": len(micros) / seconds, "p50_ms": at(0.5), "p99_ms": at(0.99), "cpu_us": processor * 1e6 / len(micros),
             "busy": processor / elapsed, "memory_mib": memory, "errors": bad}
+
+
+def websocket(bench, work, port, proxy, seconds):
+    """As many messages as go through, echo for echo."""
+    command = ["taskset", "-c", str(bench.options.load_cpu), sys.executable, str(HERE / "websocket.py"), "load", str(port),
+               str(work["connections"]), str(seconds)]
+    text, processor, memory, elapsed = _watched(command, bench.environment, proxy, seconds)
+    messages, p50, p99 = _result(text)
+    return {"rps": messages / seconds, "p50_ms": p50 / 1000, "p99_ms": p99 / 1000, "cpu_us": processor * 1e6 / messages,
+            "busy": processor / elapsed, "memory_mib": memory, "errors": 0}
+
+
+def _result(text):
+    line = next((line for line in text.splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        raise RuntimeError(f"the load says no result:\n{text[-1500:]}")
+    return [float(field) for field in line.split()[1:]]
 
 
 def median(results):

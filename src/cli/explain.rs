@@ -53,10 +53,19 @@ pub struct Args {
     /// How long the token is good for, 24 h at most
     #[arg(long = "for", value_name = "TIME", default_value = "5m", requires = "token", value_parser = time)]
     pub good_for: Duration,
+    /// The name that a TLS client asks for (SNI). Without METHOD and URL: where a `tls_passthrough` listener sends it; ''
+    /// asks for nobody.
+    #[arg(long, value_name = "NAME", conflicts_with = "token")]
+    pub sni: Option<String>,
+    /// A name (SAN) of the client's certificate; repeatable.
+    #[arg(long, value_name = "NAME", conflicts_with = "token")]
+    pub san: Vec<String>,
     /// GET, POST, …
-    pub method: String,
+    #[arg(required_unless_present = "sni", requires = "url")]
+    pub method: Option<String>,
     /// `http://host/path?query`; without a scheme it is http.
-    pub url: String,
+    #[arg(required_unless_present = "sni")]
+    pub url: Option<String>,
     /// A header of the request; repeatable.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
@@ -143,7 +152,18 @@ fn time(text: &str) -> Result<Duration, String> {
 /// The request that was asked for. A `Host` header stands in for the URL's host.
 fn traffic_line(args: &Args) -> Result<TrafficLine, ExplainError> {
     let asked = |message: String| ExplainError::Asked(message);
-    let line = TrafficLine::of_url(&args.method, &args.url)?;
+    let luck = args.draw.unwrap_or_else(|| Draw(args.seed.unwrap_or(0)).fork(0));
+    let (Some(method), Some(url)) = (&args.method, &args.url) else {
+        if !args.headers.is_empty() || !args.san.is_empty() {
+            let why = "a greeting that is passed on has no headers, and shows no certificate; for a request over TLS, \
+                       name METHOD and URL too";
+            return Err(asked(why.into()));
+        }
+        let line = TrafficLine::of_greeting(args.sni.as_deref().unwrap_or_default());
+        return Ok(TrafficLine { client: args.client, draw: Some(shown_draw(luck)), ..line });
+    };
+    let (sni, san) = (args.sni.clone().filter(|name| !name.is_empty()), args.san.clone());
+    let line = TrafficLine { sni, san, ..TrafficLine::of_url(method, url)? };
     let mut host = Some(line.host.clone()).filter(|host| !host.is_empty());
     let mut headers: Map<String, Value> = Map::new();
     for header in &args.headers {
@@ -163,7 +183,6 @@ fn traffic_line(args: &Args) -> Result<TrafficLine, ExplainError> {
         }
     }
     let host = host.ok_or_else(|| asked("the URL has no host, and there is no Host header".into()))?;
-    let luck = args.draw.unwrap_or_else(|| Draw(args.seed.unwrap_or(0)).fork(0));
     Ok(TrafficLine { host, headers, client: args.client, draw: Some(shown_draw(luck)), ..line })
 }
 

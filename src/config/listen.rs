@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::report::Origin;
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::PathText;
-use super::value::{address, choice, flag, text};
+use super::value::{address, choice, flag, text, whole};
 
 /// One client-side listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Listen {
     pub passes: Option<Passes>,
     /// Every request is sent to https at this port. Default none.
     pub redirect: Option<u16>,
+    /// Requests at once that come in by this listener; a connection that is passed on unread is one. Default 0: no limit.
+    pub requests: u32,
     /// `Strict-Transport-Security` on every answer; needs `tls`. Default none.
     pub hsts: Option<String>,
 }
@@ -102,6 +104,7 @@ impl Listen {
             h2c: true,
             passes: None,
             redirect: None,
+            requests: 0,
             hsts: None,
         }
     }
@@ -144,6 +147,7 @@ fn listener(item: Item<'_>, cx: &mut Context<'_>) -> Option<Listen> {
         h2c: at.value("h2c", "true", flag, cx),
         passes: passes(&mut at, place, cx),
         redirect: at.optional("redirect", redirect, cx),
+        requests: at.value("requests", "0", |text| whole(0, 10_000_000)(text).map(|n| n as u32), cx),
         hsts: at.optional("hsts", hsts, cx),
     });
     if let Some(listen) = &listen {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::engine::expr::ast::Field;
 use crate::engine::format::traffic::{TrafficRequest, shown_draw};
@@ -44,7 +44,20 @@ impl Explain {
     /// The whole command for a captured request. `headers` are those worth naming.
     #[must_use]
     pub fn request(&self, request: &TrafficRequest, headers: &[(HeaderName, HeaderValue)], draw: Draw) -> String {
-        let mut out = format!("{} {} {}", self.base, request.method, quoted(&url(request)));
+        let mut out = self.base.clone();
+        if let Some(sni) = &request.sni {
+            let _ = write!(out, " --sni {}", quoted(sni));
+        }
+        for name in &request.san {
+            let _ = write!(out, " --san {}", quoted(name));
+        }
+        let passed_on = request.method == Method::CONNECT && request.scheme == "https";
+        match (passed_on, &request.sni) {
+            // Its name says it all.
+            (true, Some(_)) => {}
+            (true, None) => out.push_str(" --sni ''"),
+            _ => drop(write!(out, " {} {}", request.method, quoted(&url(request)))),
+        }
         for (name, value) in headers {
             let _ = write!(out, " -H {}", quoted(&format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))));
         }

@@ -81,6 +81,7 @@ impl<'t> Told<'t> {
         let rule = self.decision.rule.map(|rule| &file.rules[rule as usize]);
         result.rule = rule.map(|rule| rule.name.to_string());
         match rule.map(|rule| &rule.action) {
+            Some(Action::Redirect { .. } | Action::Respond { .. }) if matches!(self.end, Outcome::Refuse { .. }) => {}
             Some(Action::Redirect { status, location }) => {
                 (result.outcome, result.status) = (Kind::Redirect, Some(*status));
                 result.detail = Some(location.to_string());

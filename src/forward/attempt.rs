@@ -258,7 +258,7 @@ async fn sent(
         let link = match pooled.take() {
             Some(link) => link,
             None => {
-                let link = connect(connection, peer, &ask, limits).await?;
+                let link = Box::pin(connect(connection, peer, &ask, limits)).await?;
                 metrics.cells().upstream_opened.add(1);
                 timing.connect_us = Some(connection.clock.read().saturating_sub(started));
                 link
@@ -289,6 +289,8 @@ async fn connect(connection: &Connection, peer: &Peer, ask: &Ask, limits: Limits
     let failed = |detail| Failure { detail, cause: Some(Cause::Connect), sent: false };
     match until(connection, deadline, peer.connect(ask, Duration::from_millis(limits.timeouts.connect), now)).await {
         Ok(Ok(link)) => Ok(link),
+        // All that may be open are in use: it says nothing about the instance, and another one may have room.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy => Err(failed(Detail::Overloaded)),
         Ok(Err(error)) if is_ours(&error) => Err(Failure { detail: Detail::Overloaded, cause: None, sent: false }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(failed(Detail::UpstreamTimeout)),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(failed(Detail::UpstreamTls)),

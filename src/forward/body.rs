@@ -118,6 +118,14 @@ impl AnswerBody {
         if clock.now() >= relay.total {
             return cut(relay, exchange, Detail::UpstreamTimeout, cx);
         }
+        let connection = exchange.connection();
+        if !connection.is_stream && connection.write_blocked.get() != NEVER {
+            // What hyper would read ahead, up to its 64 KiB, is left to the instance. The connection wakes its task when
+            // the client takes something.
+            link.send_more(cx);
+            connection.instance_deadline.set(relay.total.min(relay.aged));
+            return Poll::Pending;
+        }
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = None;

@@ -14,7 +14,9 @@ use http::HeaderValue;
 use super::authority::Names;
 use super::clock::Clock;
 use super::upgrade::Tunnel;
+use crate::engine::limit::Places;
 use crate::engine::time::Millis;
+use crate::observe::memory::{Account, CONNECTION, Charge, ENCRYPTED};
 
 /// No deadline.
 pub const NEVER: Millis = Millis(u64::MAX);
@@ -58,6 +60,10 @@ pub struct Entrance {
     pub refuse_h2c: bool,
     /// Requests are sent to the same target over https, at this port (443: not written). Default off.
     pub redirect: Option<u16>,
+    /// Requests at once by this listener, over all workers; those above it get 503. Default 0: no limit.
+    pub requests: u32,
+    /// Their places.
+    pub places: Arc<Places>,
     /// `Strict-Transport-Security` on every answer (RFC 6797). Only where the listener speaks TLS. Default none.
     pub hsts: Option<HeaderValue>,
 }
@@ -97,6 +103,10 @@ pub struct Connection {
     pub going_away: Cell<bool>,
     /// Set with a 101; the driver takes it when HTTP has ended.
     pub tunnel: RefCell<Option<Tunnel>>,
+    /// What it holds in buffers; a stream's answers are its connection's.
+    pub room: Rc<Charge>,
+    /// It is in the way and does not read: it is reset at its driver's next look.
+    pub cut: Cell<bool>,
     /// Wakes the driver's task.
     pub waker: RefCell<Option<Waker>>,
 }
@@ -116,7 +126,9 @@ impl Connection {
         peer_trusted: bool,
         tls: Option<Tls>,
         entrance: Rc<Entrance>,
+        account: &Rc<Account>,
     ) -> Self {
+        let room = Rc::new(Charge::new(account, CONNECTION + if tls.is_some() { ENCRYPTED } else { 0 }));
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let since = clock.now();
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
@@ -137,6 +149,8 @@ impl Connection {
             closing: Cell::new(false),
             going_away: Cell::new(false),
             tunnel: RefCell::new(None),
+            room,
+            cut: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -161,13 +175,17 @@ impl Connection {
             closing: Cell::new(false),
             going_away: Cell::new(false),
             tunnel: RefCell::new(None),
+            room: Rc::clone(&self.room),
+            cut: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
 
     /// Changes what it is doing.
     pub fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
+        if self.phase.replace(phase) == Phase::Head {
+            self.room.head_ended();
+        }
         self.since.set(self.clock.now());
     }
 

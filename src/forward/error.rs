@@ -183,6 +183,7 @@ impl From<route::Detail> for Detail {
             route::Detail::NoRoute => Self::NoRoute,
             route::Detail::NoRule => Self::NoRule,
             route::Detail::NoRoutableInstance => Self::NoRoutableInstance,
+            route::Detail::MethodRefused => Self::MethodRefused,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One request's account: what it was, where it went, what came of it. Closed when the last byte left, or when the
 //! client did.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::engine;
 use crate::engine::health::Evidence;
 use crate::engine::time::Draw;
 use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
+use crate::observe::memory::EXCHANGE;
 use crate::observe::metrics::{Done, RequestKey, RouteKey, SeriesCache};
 use crate::observe::names::{self, Family};
 
@@ -63,6 +64,8 @@ pub struct Exchange {
     /// From the last try's start to the answer's head; microseconds.
     pub first_byte_us: Option<u64>,
     bytes_out: u64,
+    /// Bytes in the account of memory.
+    held: Cell<u64>,
     complete: bool,
     /// What the access log copies; `None`: it is off.
     log: Option<Box<Head>>,
@@ -146,8 +149,10 @@ impl Exchange {
     /// A request whose head has just come.
     #[must_use]
     pub fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Self {
+        let held = EXCHANGE + connection.room.head();
         connection.enter(Phase::Busy);
         worker.metrics.cells().in_flight.add(1);
+        worker.account.hold(held);
         Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
@@ -166,6 +171,7 @@ impl Exchange {
             connect_us: None,
             first_byte_us: None,
             bytes_out: 0,
+            held: Cell::new(held),
             complete: false,
             log: None,
             traced: RefCell::default(),
@@ -284,9 +290,23 @@ impl Exchange {
         self.route.as_ref().is_some_and(|route| route.file.budget.take(route.file.worker, now, share))
     }
 
+    /// Counts a head that came on a stream; one of HTTP/1 was counted as it was read.
+    pub fn hold_head(&self, headers: &HeaderMap) {
+        if self.connection.is_stream {
+            self.hold(headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum());
+        }
+    }
+
+    /// It holds so many bytes more, until it ends.
+    pub fn hold(&self, bytes: u64) {
+        self.held.set(self.held.get() + bytes);
+        self.worker.account.hold(bytes);
+    }
+
     /// Bytes of the body went to the client.
     pub fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
+        self.connection.room.queue(bytes as u64);
     }
 
     /// Bytes of a tunnel, to the client.
@@ -388,6 +408,7 @@ impl Drop for Exchange {
             self.connection.lingers.set(true);
         }
         self.close();
+        self.worker.account.let_go(self.held.get());
         self.worker.metrics.cells().in_flight.sub(1);
         self.connection.enter(Phase::Idle);
     }

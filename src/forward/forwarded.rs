@@ -97,6 +97,7 @@ fn named(element: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::sync::Arc;
     use std::time::Instant;
 
     use super::*;
@@ -106,7 +107,8 @@ mod tests {
 
     fn peer(text: &str, trusted: bool) -> Connection {
         let clock = Rc::new(Clock::new(Instant::now()));
-        Connection::new(clock, SocketAddr::new(text.parse().unwrap(), 5000), trusted, None, Rc::default())
+        let account = Rc::new(crate::observe::memory::Account::new(&Arc::default()));
+        Connection::new(clock, SocketAddr::new(text.parse().unwrap(), 5000), trusted, None, Rc::default(), &account)
     }
 
     fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -65,7 +65,8 @@ pub async fn attempt(
     let started = exchange.connection().clock.micros();
     let ended = match delay {
         None => (alone(trying, exchange, outbound).await, picked),
-        Some(delay) => beside(trying, exchange, outbound, picked, delay.max(1), tries).await,
+        // Two tries are twice as large, and rare: boxed, so that every other request need not be copied with their room.
+        Some(delay) => Box::pin(beside(trying, exchange, outbound, picked, delay.max(1), tries)).await,
     };
     let is_late = matches!(&ended.0, Err(failure) if failure.detail == Detail::UpstreamTimeout);
     if ended.0.is_ok() || is_late {

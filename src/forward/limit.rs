@@ -16,6 +16,7 @@ use crate::engine::limit::{Limiter, Over, Place};
 use crate::engine::request::RequestView;
 use crate::engine::route::{Decision, Reader, Router, RouterFile, RulePolicies, Scratch};
 use crate::observe::limit_book::Book;
+use crate::observe::memory::Pressure;
 use crate::observe::names;
 
 /// draft-ietf-httpapi-ratelimit-headers-10: what is left now.
@@ -38,7 +39,8 @@ pub struct Admission {
     pub key: u64,
     /// It goes past every limit: a path that is always let in.
     pub exempt: bool,
-    places: [Option<Place>; 3],
+    /// Of its rule or file, of the service, of the process, of the listener.
+    places: [Option<Place>; 4],
     told: Option<Box<Told>>,
 }
 
@@ -51,23 +53,42 @@ struct Told {
     retry_after: Option<u64>,
 }
 
-/// Sheds what the whole process does not carry, before any work on it. Notes whether the path is always let in.
+/// Sheds what the process or the listener does not carry, before any work on it. Notes whether the path is always let
+/// in.
 ///
 /// # Errors
-/// Over the number of requests at once: 503.
+/// Over the number of requests at once, or over most of the memory: 503.
 pub fn enter(worker: &Worker, exchange: &mut Exchange, path: &str) -> Result<(), Refusal> {
     let settings = &worker.settings;
     exchange.admission.exempt = settings.exempt_paths.iter().any(|exempt| is_under(path, exempt));
-    if settings.requests == 0 || exchange.admission.exempt {
+    if exchange.admission.exempt {
+        return Ok(());
+    }
+    if worker.account.memory().pressure() >= Pressure::Refuse {
+        return shed(worker, "memory");
+    }
+    let entrance = &exchange.connection().entrance;
+    if entrance.requests > 0 {
+        let place = entrance.places.take(entrance.requests);
+        if place.is_none() {
+            return shed(worker, "listener");
+        }
+        exchange.admission.places[3] = place;
+    }
+    if settings.requests == 0 {
         return Ok(());
     }
     let place = worker.limits.book.process().take(settings.requests);
     if place.is_none() {
-        worker.metrics.word(&names::SHED, "requests");
-        return Err(Detail::Overloaded.into());
+        return shed(worker, "requests");
     }
     exchange.admission.places[2] = place;
     Ok(())
+}
+
+fn shed(worker: &Worker, limit: &'static str) -> Result<(), Refusal> {
+    worker.metrics.word(&names::SHED, limit);
+    Err(Detail::Overloaded.into())
 }
 
 /// By segment: `/health` and `/health/…`, never `/healthy`.

@@ -1,6 +1,8 @@
 //! A connection whose bytes are passed on as they are: routed once, as a `CONNECT` to a host would be, then a tunnel.
 
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -101,8 +103,9 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
         route(exchange, &view, &decision, Some(tries.pool));
         exchange.trying(InFlight::new(Rc::clone(&peer)), picked.level);
         let started = connection.clock.micros();
+        let limit = Duration::from_millis(policies.timeouts.connect);
         let deadline = after(connection.clock.now(), policies.timeouts.connect).min(total);
-        let dialled = until(&connection, deadline, peer.connect_bare(connection.peer)).await;
+        let dialled = until(&connection, deadline, peer.connect_bare(connection.peer, limit)).await;
         exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
         let failed = match dialled {
             Ok(Ok(raw)) => {
@@ -110,6 +113,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
                 worker.metrics.cells().upstream_opened.add(1);
                 return Ok((raw, policies.timeouts));
             }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy => Detail::Overloaded,
             Ok(Err(_)) => Detail::ConnectFailed,
             Err(_) => Detail::UpstreamTimeout,
         };

@@ -44,6 +44,7 @@ use crate::engine::route::Detail::NoRoutableInstance;
 use crate::engine::route::{Decision, Outcome, PoolSlot, RouterFile, cookie, decide};
 use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
+use crate::observe::memory::UPLOAD;
 use crate::observe::metrics::RouteKey;
 use crate::observe::names;
 use crate::upstream::Received;
@@ -55,6 +56,7 @@ pub async fn answer(
     request: Request<Received>,
 ) -> Response<AnswerBody> {
     let mut exchange = Exchange::begin(&worker, &connection);
+    exchange.hold_head(request.headers());
     let mut json = false;
     let outcome = {
         let mut phases = pin!(phases(&worker, &mut exchange, &mut json, request));
@@ -165,7 +167,7 @@ async fn phases(
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let mut copy = match policies.message.mirror {
-        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound),
+        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound).map(Box::new),
         None => None,
     };
     if exchange.upload.is_none()
@@ -330,6 +332,9 @@ fn outbound(
     }
     exchange.upload =
         (!body.is_end_stream()).then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
+    if exchange.upload.is_some() {
+        exchange.hold(UPLOAD);
+    }
     Outbound::new(head.method, uri, fields, exchange.upload.clone(), upgrades)
 }
 

@@ -34,6 +34,11 @@ pub struct Settings {
     pub upgrades: Vec<String>,
     /// The key of the label that names an instance's protocol: `h2c`, `h2` and `grpc` are HTTP/2. Default `proto`.
     pub protocol_label: String,
+    /// How long an idle connection to an instance is kept at most, ms. Default `None`: 30 s, over HTTP/2 60 s. What an
+    /// instance shows of its own limit makes it less.
+    pub upstream_idle: Option<u64>,
+    /// Connections to one instance over all workers. Default 0: no limit.
+    pub max_connections: u32,
     /// Bytes of a request's body kept for a second try. Default 64 KiB.
     pub replay_size: usize,
     /// Requests at once in the whole process; those above it get 503 before they are decided. Default 0: no limit.
@@ -60,6 +65,8 @@ impl Default for Settings {
             body_idle: 30_000,
             upgrades: vec!["websocket".to_owned()],
             protocol_label: "proto".to_owned(),
+            upstream_idle: None,
+            max_connections: 0,
             replay_size: 64 * 1024,
             requests: 0,
             exempt_paths: Vec::new(),

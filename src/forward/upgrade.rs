@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use super::frames::{Frames, going_away};
 use super::wait::after;
 use crate::engine::time::Millis;
+use crate::observe::memory::TUNNEL;
 use crate::upstream::link::Raw;
 
 /// Bytes held in each direction.
@@ -54,6 +55,7 @@ impl Tunnel {
     /// Passes bytes on. `read`: what the client sent behind its request.
     pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C, read: Bytes, connection: &Connection) {
         let Self { mut raw, mut exchange, lasting } = self;
+        exchange.hold(TUNNEL);
         let mut up = Flow::new(read, lasting.websocket);
         let mut down = Flow::new(std::mem::take(&mut raw.read), lasting.websocket);
         let mask = (exchange.draw.fork(GOODBYE_MS).0 as u32).to_be_bytes();

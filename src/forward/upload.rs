@@ -48,6 +48,8 @@ struct Kept {
     gone: usize,
     frames: Vec<KeptFrame>,
     size: usize,
+    /// Bytes in the account of memory.
+    held: usize,
     /// 0: nothing is kept any more.
     limit: usize,
 }
@@ -56,6 +58,16 @@ struct Kept {
 enum KeptFrame {
     Data(Bytes),
     Trailers(http::HeaderMap),
+}
+
+impl KeptFrame {
+    /// Bytes of it in the account.
+    fn size(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
 }
 
 impl From<KeptFrame> for Frame<Bytes> {
@@ -111,7 +123,8 @@ impl Upload {
         }
         let read = self.read.get().saturating_sub(kept.gone).min(kept.frames.len());
         kept.gone += read;
-        kept.frames.drain(..read);
+        let gone = kept.frames.drain(..read).map(|frame| frame.size()).sum();
+        self.let_go(&mut kept, gone);
     }
 
     /// The whole body once more, for an exchange of its own. The error says in a word why there is none: it is larger
@@ -211,11 +224,15 @@ impl Upload {
             kept.limit = 0;
             kept.gone += kept.frames.len() + 1;
             kept.frames.clear();
+            let held = kept.held;
+            self.let_go(&mut kept, held);
             return frame;
         }
         match frame.into_data() {
             Ok(data) => {
                 kept.frames.push(KeptFrame::Data(data.clone()));
+                kept.held += size;
+                self.connection.room.hold(size as u64);
                 Frame::data(data)
             }
             Err(frame) => match frame.into_trailers() {
@@ -226,6 +243,21 @@ impl Upload {
                 Err(frame) => frame,
             },
         }
+    }
+}
+
+impl Upload {
+    /// So many bytes are no longer kept.
+    fn let_go(&self, kept: &mut Kept, bytes: usize) {
+        kept.held -= bytes;
+        self.connection.room.let_go(bytes as u64);
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let held = self.kept.get_mut().held;
+        self.connection.room.let_go(held as u64);
     }
 }
 

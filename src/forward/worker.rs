@@ -29,8 +29,11 @@ use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::limit_book::{Book, Limits};
 use crate::observe::lines::Lines;
+use crate::observe::memory::Account;
 use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::transitions::Transitions;
+use crate::upstream::peer::Terms;
+use crate::upstream::seat::Bound;
 use crate::upstream::{Peers, Trusts};
 
 /// What all workers are started from.
@@ -109,6 +112,8 @@ pub struct Worker {
     pub queues: Queues,
     /// What limits know, and which worker this is.
     pub limits: Limits,
+    /// What this worker's clients hold in buffers.
+    pub account: Rc<Account>,
 }
 
 impl Worker {
@@ -120,8 +125,10 @@ impl Worker {
         let watch = Watch::new(shared.watch, index, &metrics);
         let limits = Limits { book: shared.book, worker: index };
         let view = View::new(Arc::clone(published.load()), None, &metrics, &limits);
+        let terms = terms(&shared.settings, &limits.book);
+        let account = Rc::new(Account::new(limits.book.memory()));
         Rc::new(Self {
-            peers: Peers::new(&shared.settings.protocol_label, shared.trusts),
+            peers: Peers::new(&shared.settings.protocol_label, shared.trusts, terms),
             settings: shared.settings,
             clock: Rc::new(Clock::new(shared.origin)),
             mirrors: Mirrors::default(),
@@ -139,6 +146,7 @@ impl Worker {
             swept: Cell::new(0),
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
             limits,
+            account,
             queues: Queues::new(shared.lines),
         })
     }
@@ -206,6 +214,7 @@ impl Worker {
         let (open, counted) = (u64::from(self.peers.open()), cells.upstream_connections.value());
         cells.upstream_connections.add(open.saturating_sub(counted));
         cells.upstream_connections.sub(counted.saturating_sub(open));
+        self.account.idle_links(open.saturating_sub(cells.in_flight.value()));
     }
 
     /// The moment, for what has no connection at hand.
@@ -213,6 +222,13 @@ impl Worker {
     pub fn now(&self) -> Millis {
         self.clock.now()
     }
+}
+
+/// What holds for connections to all instances.
+fn terms(settings: &Settings, book: &Book) -> Terms {
+    let most = settings.max_connections;
+    let bound = (most > 0).then(|| Bound { most, seats: Arc::clone(book.seats()) });
+    Terms { idle: settings.upstream_idle, bound }
 }
 
 /// Whether the table's snapshot still lists the endpoint.

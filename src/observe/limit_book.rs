@@ -10,6 +10,8 @@ use crate::engine::label::Text;
 use crate::engine::limit::{Budget, Limiter, Load, Places};
 use crate::engine::policy::Overload;
 use crate::engine::rules::Limit;
+use crate::observe::memory::Memory;
+use crate::observe::seats::Seats;
 
 /// A rule's limit by where it stands and what it says: a changed one begins anew.
 pub type LimitKey = (Text, Text, Text, Limit);
@@ -23,6 +25,8 @@ pub struct Book {
     limiters: Shelf<LimitKey, Limiter>,
     loads: Shelf<(Text, Overload), Load>,
     process: Arc<Places>,
+    memory: Arc<Memory>,
+    seats: Arc<Seats>,
 }
 
 /// What a worker needs of the book: itself, and which worker it is.
@@ -39,7 +43,8 @@ impl Book {
     #[must_use]
     pub fn new(workers: usize, seeds: RandomState) -> Self {
         let (budgets, limiters, loads) = (Shelf::default(), Shelf::default(), Shelf::default());
-        Self { workers, seeds, budgets, limiters, loads, process: Arc::default() }
+        let (process, memory, seats) = (Arc::default(), Arc::default(), Arc::default());
+        Self { workers, seeds, budgets, limiters, loads, process, memory, seats }
     }
 
     /// A service's retry budget.
@@ -65,6 +70,18 @@ impl Book {
     #[must_use]
     pub fn process(&self) -> &Arc<Places> {
         &self.process
+    }
+
+    /// What clients hold in buffers.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Where workers bound connections to instances together.
+    #[must_use]
+    pub fn seats(&self) -> &Arc<Seats> {
+        &self.seats
     }
 
     /// Seeds for hashing clients' keys.

@@ -74,7 +74,15 @@ families! {
     LIMITED = Counter "pointsman_limited_total" ["service", "rule", "limit"]
         "Requests refused by a limit: rate, concurrency (of a rule or file), service, instance.";
     SHED = Counter "pointsman_shed_total" ["limit"]
-        "Requests refused before they were decided, because the process carries no more.";
+        "Requests refused before they were decided, because no more is carried: requests (of the process), listener, memory.";
+    MEMORY_HELD = Gauge "pointsman_memory_account_bytes" []
+        "What clients' connections and requests hold in buffers, by the account.";
+    MEMORY_LIMIT = Gauge "pointsman_memory_limit_bytes" []
+        "The most of it (`limits.memory`).";
+    MEMORY_RESETS = Counter "pointsman_memory_resets_total" ["of"]
+        "Answers that clients did not take and that were cut because memory was short: connection, stream.";
+    WRITE_CUTS = Counter "pointsman_write_cuts_total" ["of"]
+        "Answers cut because the client took nothing for `limits.write_idle`: connection, stream.";
     RETRY_BUDGET = Gauge "pointsman_retry_budget_left" ["service"]
         "Retries and hedges that the service's budget still allows.";
     LIMIT_KEYS_EVICTED = Counter "pointsman_limit_keys_evicted_total" ["service", "rule"]
@@ -114,6 +122,8 @@ families! {
         "Requests that took a pooled connection.";
     UPSTREAM_CONNECTIONS = Gauge "pointsman_upstream_connections" ["worker"]
         "Connections to instances that are open.";
+    UPSTREAM_WAITS = Counter "pointsman_upstream_waits_total" ["result"]
+        "Requests that waited because an instance had as many connections as it may (`upstream.max_connections`): served, refused.";
     UPSTREAM_UNVERIFIED = Gauge "pointsman_upstream_unverified" ["service"]
         "1 while certificates of the service's instances are not checked (`verify: false`).";
     PANICS = Counter "pointsman_panics_total" ["where"]

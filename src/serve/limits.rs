@@ -25,6 +25,14 @@ pub struct LimitFigures {
 
 impl Source for LimitFigures {
     fn collect(&self, out: &mut Samples) {
+        let memory = self.book.memory();
+        out.gauge(&names::MEMORY_HELD, &[], memory.held() as f64);
+        if memory.limit() > 0 {
+            out.gauge(&names::MEMORY_LIMIT, &[], memory.limit() as f64);
+        }
+        let (served, refused) = self.book.seats().waits();
+        out.counter(&names::UPSTREAM_WAITS, &["served"], served);
+        out.counter(&names::UPSTREAM_WAITS, &["refused"], refused);
         let table = self.table.load();
         let now = self.clock.now();
         let mut shares = BTreeMap::new();

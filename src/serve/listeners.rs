@@ -28,7 +28,7 @@ pub fn listeners(from: &[config::Listen], trusted: bool) -> Result<Vec<Listen>, 
 
 /// `trusted`: whether anybody is a trusted proxy.
 fn listener(from: &config::Listen, trusted: bool) -> Result<Listen, String> {
-    let config::Listen { address, tls, proxy_protocol, half_close, h2c, passes, redirect, hsts } = from;
+    let config::Listen { address, tls, proxy_protocol, half_close, h2c, passes, redirect, hsts, requests } = from;
     if *proxy_protocol && !trusted {
         return Err(
             "`proxy_protocol` needs `trusted_proxies`: from nobody else is it believed, so nobody could connect".into(),
@@ -43,7 +43,14 @@ fn listener(from: &config::Listen, trusted: bool) -> Result<Listen, String> {
             config::Passes::Tcp(host) => Passes::Host(host.as_str().into()),
             config::Passes::Sni => Passes::Sni,
         }),
-        entrance: Entrance { half_close: *half_close, refuse_h2c: !*h2c, redirect: *redirect, hsts },
+        entrance: Entrance {
+            half_close: *half_close,
+            refuse_h2c: !*h2c,
+            redirect: *redirect,
+            requests: *requests,
+            places: Arc::default(),
+            hsts,
+        },
     })
 }
 

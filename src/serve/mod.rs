@@ -9,6 +9,8 @@ mod followers;
 mod handles;
 mod limits;
 mod listeners;
+mod memory;
+pub mod pages;
 mod shadow;
 mod signals;
 pub mod translate;
@@ -110,8 +112,7 @@ impl Serving {
     pub async fn start(settings: Settings, rules: RuleSource) -> Result<Self, StartError> {
         let listeners = listeners::listeners(&settings.listen, !settings.trusted_proxies.is_empty())?;
         let descriptors = control::raise_descriptors();
-        let limits = translate::limits(&settings.limits, descriptors)?;
-        translate::upstream(&settings.upstream)?;
+        let limits = translate::limits(&settings.limits, descriptors, memory::automatic());
         let forwarding = Arc::new(translate::forwarding(&settings));
         let protocol_label = forwarding.protocol_label.as_str().into();
         let debug_key = control::debug_key(settings.debug_token.clone())?;
@@ -211,6 +212,7 @@ impl Serving {
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = watch::Sender::new(());
         let mut tasks = JoinSet::new();
+        tasks.spawn(pages::give_back());
         for (listener, terminator) in &certificates.0 {
             certificates::tell_doubts(*listener, terminator);
             let (terminator, again, reloads) = (Arc::clone(terminator), again.subscribe(), Arc::clone(&reloads));

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StartError;
 use crate::catalog::{self, consul, file};
 use crate::config;
 use crate::engine::instance::Status;
@@ -163,17 +162,21 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
         body_idle: settings.limits.body_idle,
         protocol_label: settings.upstream.protocol_label.clone(),
+        upstream_idle: match settings.upstream.idle {
+            config::Auto::Auto => None,
+            config::Auto::Set(idle) => Some(idle),
+        },
+        max_connections: settings.upstream.max_connections,
         requests: settings.overload.requests,
         exempt_paths: settings.overload.exempt_paths.clone(),
         ..forward::Settings::default()
     }
 }
 
-/// Limits on client connections. `descriptors`: the soft limit after it was raised.
-///
-/// # Errors
-/// A limit that this build cannot honour.
-pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartError> {
+/// Limits on client connections. `descriptors`: the soft limit after it was raised. `automatic_memory`: `auto` in bytes; 0:
+/// none.
+#[must_use]
+pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) -> Limits {
     let config::Limits {
         head,
         tls_handshake,
@@ -192,10 +195,6 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         h2_connection_window,
         h2_resets,
     } = *from;
-    if let config::Auto::Set(_) = memory {
-        let words = "limits.memory: this build keeps no account of memory yet; leave it at auto";
-        return Err(StartError::Setting(words.to_owned()));
-    }
     let automatic = descriptors.saturating_sub(256 + (descriptors / 4).min(8_192));
     let connections = match connections {
         config::Auto::Auto => automatic,
@@ -208,7 +207,7 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
             "few client connections are possible; raise the descriptor limit (LimitNOFILE) or set limits.connections"
         );
     }
-    Ok(Limits {
+    Limits {
         head,
         tls_handshake,
         head_size: usize::try_from(head_size).unwrap_or(usize::MAX),
@@ -217,6 +216,10 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
         write_idle,
         connection_age,
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        memory: match memory {
+            config::Auto::Auto => automatic_memory,
+            config::Auto::Set(bytes) => bytes,
+        },
         backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
         h2: H2Limits {
             streams: h2_streams,
@@ -227,26 +230,12 @@ pub fn limits(from: &config::Limits, descriptors: u64) -> Result<Limits, StartEr
             ..H2Limits::default()
         },
         ..Limits::default()
-    })
+    }
 }
 
 /// A window of HTTP/2 has 31 bits.
 fn window(size: u64) -> u32 {
     u32::try_from(size.min(0x7fff_ffff)).unwrap_or(0x7fff_ffff)
-}
-
-/// Connections to instances.
-///
-/// # Errors
-/// A setting that this build cannot honour.
-pub fn upstream(from: &config::Upstream) -> Result<(), StartError> {
-    let config::Upstream { idle, max_connections, protocol_label: _ } = from;
-    let words = match (idle, max_connections) {
-        (config::Auto::Auto, 0) => return Ok(()),
-        (config::Auto::Set(_), _) => "upstream.idle: this build learns it from each instance; leave it at auto",
-        (config::Auto::Auto, _) => "upstream.max_connections: this build has no such limit yet; leave it at 0",
-    };
-    Err(StartError::Setting(words.to_owned()))
 }
 
 /// The access log's settings.

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::worker::Worker;
+use crate::observe::memory::Pressure;
 use crate::observe::names;
 
 /// How long accepting pauses when the system has no descriptors or memory left, or the limit is reached.
@@ -26,6 +27,11 @@ async fn accept(worker: Rc<Worker>, at: usize, listener: TcpListener) {
     while !worker.stopping.get() {
         if !worker.placement.has_room() {
             worker.forward.metrics.word(&names::ACCEPT_ERRORS, "limit");
+            pause(stopped.as_mut()).await;
+            continue;
+        }
+        if worker.forward.account.memory().pressure() >= Pressure::Pause {
+            worker.forward.metrics.word(&names::ACCEPT_ERRORS, "memory");
             pause(stopped.as_mut()).await;
             continue;
         }

@@ -4,8 +4,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -17,11 +18,19 @@ use crate::upstream::wire::poll_write_pieces;
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Ready when a read may give something, an end or an error included. Gives nothing out.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// When it is closed, the client is sent a reset, and what the system still holds for it is forgotten.
+    fn forget(&self);
 }
 
 impl Transport for TcpStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
+    }
+
+    fn forget(&self) {
+        // A socket that cannot be told is closed in the usual way.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -30,7 +39,7 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A transport that tells its connection what moves.
 #[derive(Debug)]
-pub struct Watched<T> {
+pub struct Watched<T: Transport> {
     transport: T,
     connection: Rc<Connection>,
     /// Read before, by another owner of the transport; comes first.
@@ -56,7 +65,8 @@ impl<T: Transport> Watched<T> {
     /// Adds bytes that were read and not used, before what is still to be read.
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.first.is_empty(), "nothing is read past what was given back");
-        self.first = bytes;
+        // Empty ones may still hold the buffer that they are of.
+        self.first = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
     /// A shutdown reads and forgets what the client still sends: closing at once would reset the connection, and the
@@ -79,20 +89,40 @@ impl<T: Transport> Watched<T> {
         held
     }
 
-    fn came(&self) {
+    fn came(&self, bytes: usize) {
         self.connection.clock.read();
         if self.connection.phase.get() == Phase::Idle {
             self.connection.enter(Phase::Head);
+        }
+        if self.connection.phase.get() == Phase::Head {
+            self.connection.room.read_head(bytes as u64);
+        }
+    }
+
+    fn count(&self, polled: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.connection.room.wrote(*bytes as u64);
         }
     }
 
     fn wrote<R>(&self, polled: &Poll<R>) {
         match polled {
-            Poll::Ready(_) => self.connection.write_blocked.set(NEVER),
+            // An answer's body that has waited for this goes on.
+            Poll::Ready(_) if self.connection.write_blocked.replace(NEVER) != NEVER => self.connection.wake(),
+            Poll::Ready(_) => {}
             Poll::Pending if self.connection.write_blocked.get() == NEVER => {
                 self.connection.write_blocked.set(self.connection.clock.read_millis());
             }
             Poll::Pending => {}
+        }
+    }
+}
+
+impl<T: Transport> Drop for Watched<T> {
+    fn drop(&mut self) {
+        // What is stuck in writing is not kept by the system either.
+        if self.connection.cut.get() {
+            self.transport.forget();
         }
     }
 }
@@ -111,7 +141,7 @@ impl<T: Transport> Watched<T> {
             let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
             let ended = !matches!(polled, Poll::Pending) && buf.filled().len() == known;
             if buf.filled().len() > known {
-                self.came();
+                self.came(buf.filled().len() - known);
             }
             if ended {
                 self.fresh = false;
@@ -137,15 +167,15 @@ impl<T: Transport> AsyncRead for Watched<T> {
         }
         if !self.first.is_empty() {
             let n = self.first.len().min(buf.remaining());
-            buf.put_slice(&self.first[..n]);
-            self.first.advance(n);
-            self.came();
+            // The last of it gives the buffer free.
+            buf.put_slice(&self.first.split_to(n));
+            self.came(n);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.came();
+            self.came(buf.filled().len() - before);
         }
         polled
     }
@@ -155,6 +185,7 @@ impl<T: Transport> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.transport).poll_write(cx, buf);
         self.wrote(&polled);
+        self.count(&polled);
         polled
     }
 
@@ -165,6 +196,7 @@ impl<T: Transport> AsyncWrite for Watched<T> {
     ) -> Poll<io::Result<usize>> {
         let polled = poll_write_pieces(Pin::new(&mut self.transport), cx, bufs);
         self.wrote(&polled);
+        self.count(&polled);
         polled
     }
 

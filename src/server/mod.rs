@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`listen`] binds, [`plane`] starts and stops the workers, [`worker`] is one of them, [`accept`] its
 //! acceptors, [`entry`] begins a connection ([`proxy_protocol`], [`tls`]), [`connection`] drives one client connection,
-//! [`h2`] one over HTTP/2, [`io`] watches its socket.
+//! [`h2`] one over HTTP/2, [`io`] watches its socket, [`slow`] resets who does not read when memory is short.
 
 pub mod accept;
 pub mod connection;
@@ -15,6 +15,7 @@ pub mod placement;
 pub mod plane;
 pub mod proxy_protocol;
 pub mod settings;
+pub mod slow;
 pub mod timer;
 pub mod tls;
 pub mod worker;

@@ -51,6 +51,7 @@ impl DataPlane {
             sockets.push(listeners.into_iter());
         }
         let placement = Placement::new(count, limits.connections);
+        shared.book.memory().set_limit(limits.memory);
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(INBOX)).unzip();
         let mut workers = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {

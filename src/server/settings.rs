@@ -52,6 +52,8 @@ pub struct Limits {
     pub rest_after: u64,
     /// Client connections at once, over all workers.
     pub connections: usize,
+    /// Bytes in the account of memory, over all workers. Default 0: no limit.
+    pub memory: u64,
     /// The listen queue. Default 4,096.
     pub backlog: i32,
     /// Over HTTP/2.
@@ -101,6 +103,7 @@ impl Default for Limits {
             connection_age: 3_600_000,
             rest_after: 1_000,
             connections: 65_536,
+            memory: 0,
             backlog: 4_096,
             h2: H2Limits::default(),
         }

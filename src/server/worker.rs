@@ -18,6 +18,7 @@ use super::entry::enter;
 use super::h2::date::Date;
 use super::placement::Placement;
 use super::settings::{Limits, Listen};
+use super::slow::{Slow, make_room};
 use crate::forward;
 use crate::forward::Connection;
 use crate::forward::connection::{Entrance, Phase, Tls};
@@ -94,6 +95,8 @@ pub struct Worker {
     next: Cell<u64>,
     /// Told when a connection ends while draining.
     ended: Notify,
+    /// Where streams can be slow.
+    pub slow: Slow,
 }
 
 /// How long connections are looked at before those without a request are closed by a drain.
@@ -117,6 +120,11 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         let _ = ready.send(Ok(()));
         let takeover = spawn_local(take_over(Rc::clone(&worker), inbox));
         let ticking = spawn_local(tick(Rc::clone(&worker)));
+        let yielding = spawn_local({
+            let worker = Rc::clone(&worker);
+            async move { worker.forward.peers.yield_when_asked().await }
+        });
+        let making_room = spawn_local(make_room(Rc::clone(&worker)));
         // The plane dropped without a drain: everything is cut.
         let Ok(Drain { timeout, cut }) = drain.await else { return };
         worker.stopping.set(true);
@@ -127,6 +135,8 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         let left = worker.finish(timeout).await;
         takeover.abort();
         ticking.abort();
+        making_room.abort();
+        yielding.abort();
         let _ = cut.send(left);
     });
 }
@@ -165,7 +175,13 @@ impl Worker {
             open: RefCell::default(),
             next: Cell::new(0),
             ended: Notify::new(),
+            slow: Slow::default(),
         }
+    }
+
+    /// Open connections of which this holds.
+    pub fn connections(&self, holds: impl Fn(&Connection) -> bool) -> Vec<Rc<Connection>> {
+        self.open.borrow().values().flatten().filter(|open| holds(open)).map(Rc::clone).collect()
     }
 
     /// Serves a connection that is counted for this worker already.
@@ -183,9 +199,9 @@ impl Worker {
     /// What the exchanges of a connection share, once it is known who the client is.
     pub fn register(&self, id: u64, listener: usize, peer: SocketAddr, tls: Option<Tls>) -> Rc<Connection> {
         self.forward.clock.read();
-        let entrance = Rc::clone(&self.entrances[listener]);
+        let (entrance, account) = (Rc::clone(&self.entrances[listener]), &self.forward.account);
         let connection =
-            Rc::new(Connection::new(Rc::clone(&self.forward.clock), peer, self.trusts(peer), tls, entrance));
+            Rc::new(Connection::new(Rc::clone(&self.forward.clock), peer, self.trusts(peer), tls, entrance, account));
         connection.closing.set(self.closing.get());
         self.open.borrow_mut().insert(id, Some(Rc::clone(&connection)));
         connection

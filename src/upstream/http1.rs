@@ -4,12 +4,10 @@
 //! request that is dropped takes its connection with it. An idle link is looked at when it is taken out and on each
 //! sweep of the worker.
 
-use std::cell::Cell;
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -21,6 +19,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::link::{Fault, Raw, RawStream, Unanswered};
+use super::seat::Open;
 use super::wire::Wire;
 use crate::engine::time::Millis;
 
@@ -45,14 +44,13 @@ where
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     /// A connection on an open socket. `open` counts the endpoint's connections while it lives.
-    pub async fn new(wire: Wire, open: &Rc<Cell<u32>>) -> io::Result<Box<Self>> {
+    pub async fn new(wire: Wire, open: Open) -> io::Result<Box<Self>> {
         let (sender, connection) = Builder::new()
             .read_buf_exact_size(Some(READ_BUFFER))
             .max_headers(128)
             .handshake(TokioIo::new(wire))
             .await
             .map_err(io::Error::other)?;
-        let open = Open::new(open);
         Ok(Box::new(Self { sender, connection: Driven::new(connection), served: 0, idle_since: Millis(0), open }))
     }
 
@@ -163,22 +161,5 @@ where
             return waiting(&mut quiet);
         }
         polled
-    }
-}
-
-/// Counts one open connection of an endpoint while it lives.
-#[derive(Debug)]
-pub struct Open(Rc<Cell<u32>>);
-
-impl Open {
-    pub(super) fn new(count: &Rc<Cell<u32>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
     }
 }

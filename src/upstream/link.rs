@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::h2::Stream;
 use super::h2::shared::Slot;
 use super::h2::socket::StreamSocket;
-use super::http1::{Http1, Open};
+use super::http1::Http1;
 use super::received::{Broken, Received};
+use super::seat::Open;
 use super::wire::Wire;
 use crate::engine::time::Millis;
 

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`link`] is what a request holds of one, [`http1`] a connection of its own, [`h2`] a stream of a
 //! shared one; [`peer`] is the worker's side of one endpoint with its idle and shared connections, [`peers`] all of them;
-//! [`received`] is a body that comes in, [`dial`] makes the [`wire`], by what [`trust`] believes; [`checks`] asks instances on its own account, from the
+//! [`seat`] bounds how many there are; [`received`] is a body that comes in, [`dial`] makes the [`wire`], by what [`trust`] believes; [`checks`] asks instances on its own account, from the
 //! control plane.
 
 pub mod dial;
@@ -13,6 +13,7 @@ pub mod peer;
 pub mod peers;
 mod proxy_head;
 pub mod received;
+pub mod seat;
 pub mod trust;
 pub mod wire;
 

@@ -13,8 +13,9 @@ use http_body::Body;
 
 use super::dial::Dial;
 use super::h2::{Stream, pool::Pool};
-use super::http1::{Http1, Open};
+use super::http1::Http1;
 use super::link::{Link, Raw, RawStream};
+use super::seat::{Bound, Open};
 use super::trust::Trusts;
 use super::wire::Wire;
 use crate::engine::instance::Instance;
@@ -27,6 +28,8 @@ use crate::engine::upstream::Upstream;
 const MAX_IDLE: usize = 256;
 /// How long an idle link is trusted before anything is known of the instance's own limit. HARDENING.md.
 const UNLEARNT_IDLE_MS: u64 = 30_000;
+/// How long a connection over HTTP/2 without a stream is kept.
+const IDLE_H2_MS: u64 = 60_000;
 /// The least that is learnt: below it a pool would be of no use.
 const LEAST_IDLE_MS: u64 = 500;
 /// A request that may not be repeated takes a link only this soon after its last answer. HARDENING.md.
@@ -44,8 +47,19 @@ pub struct Peer<B: Body + 'static> {
     /// What the rules say of it.
     pub(super) upstream: Rc<Upstream>,
     dial: Dial,
+    terms: Rc<Terms>,
     /// Survives a change of the instance's labels.
     links: Rc<Links<B>>,
+}
+
+/// What holds for all endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// How long an idle connection is kept at most, ms; `None`: 30 s over HTTP/1 and 60 s over HTTP/2. What an instance
+    /// shows of its own limit makes it less.
+    pub idle: Option<u64>,
+    /// The most connections to one endpoint over all workers; `None`: no limit.
+    pub bound: Option<Bound>,
 }
 
 /// What a request wants of a connection.
@@ -87,14 +101,15 @@ where
         upstream: &Rc<Upstream>,
         label: &str,
         trusts: &Trusts,
+        terms: &Rc<Terms>,
         known: Option<&Self>,
     ) -> Self {
         let dial = Dial::of(&endpoint.instance, upstream, trusts);
         let known = known.filter(|known| known.upstream == *upstream && known.dial.reaches_alike(&dial));
-        let links = known.map_or_else(|| Rc::new(Links::new()), |known| Rc::clone(&known.links));
+        let links = known.map_or_else(|| Rc::new(Links::new(terms)), |known| Rc::clone(&known.links));
         let protocol = dial.protocol(&endpoint.instance, upstream, label);
         let (instance, live) = (Arc::clone(&endpoint.instance), Arc::clone(&endpoint.live));
-        Self { instance, live, protocol, upstream: Rc::clone(upstream), dial, links }
+        Self { instance, live, protocol, upstream: Rc::clone(upstream), dial, terms: Rc::clone(terms), links }
     }
 
     /// A connection that is open already, for what `ask` wants.
@@ -137,21 +152,35 @@ where
                 let dial = dial.clone();
                 async move { dial.wire(Protocol::H2, None).await }
             };
-            let slot = self.links.shared.connect(dial, &self.links.open, limit, now).await;
+            // A worker may always have one: it could not use those of the others.
+            let open = || self.open_at_once(self.links.open.get() == 0);
+            let slot = self.links.shared.connect(dial, open, limit, now).await;
             let slot = slot.inspect_err(|error| self.tell(error))?;
             if !ask.tunnel || slot.on.takes_tunnels() {
                 return Ok(Link::H2(Box::new(Stream::new(slot))));
             }
             // Without extended CONNECT a change of protocol is possible over HTTP/1 only.
         }
+        let open = self.open_soon(limit).await?;
         let wire = self.dial.wire(Protocol::Http1, ask.client).await.inspect_err(|error| self.tell(error))?;
-        Http1::new(wire, &self.links.open).await.map(Link::Http1)
+        Http1::new(wire, open).await.map(Link::Http1)
     }
 
-    /// A bare connection for bytes of any kind. The caller bounds the time.
-    pub async fn connect_bare(&self, client: SocketAddr) -> io::Result<Raw> {
+    fn open_at_once(&self, regardless: bool) -> Option<Open> {
+        Open::at_once(&self.links.open, &self.live, self.terms.bound.as_ref(), regardless)
+    }
+
+    /// The right to one more connection. Waiting for it takes at most half of what connecting may take.
+    async fn open_soon(&self, limit: Duration) -> io::Result<Open> {
+        let bound = self.terms.bound.as_ref();
+        Open::soon(&self.links.open, &self.live, bound, limit / 2, || self.links.yield_one()).await
+    }
+
+    /// A bare connection for bytes of any kind. The caller bounds the time; `limit` is that time.
+    pub async fn connect_bare(&self, client: SocketAddr, limit: Duration) -> io::Result<Raw> {
+        let open = self.open_soon(limit).await?;
         let wire = Wire::Plain(self.dial.socket(Some(client)).await?);
-        Ok(Raw { stream: RawStream::Wire(wire, Open::new(&self.links.open)), read: bytes::Bytes::new() })
+        Ok(Raw { stream: RawStream::Wire(wire, open), read: bytes::Bytes::new() })
     }
 
     /// Whether connections to it are encrypted.
@@ -177,12 +206,17 @@ where
     pub fn give_back(&self, link: Link<B>, now: Millis) {
         match link {
             Link::Http1(mut link) => {
-                if !self.dial.is_personal() && link.is_reusable() && self.links.idle.borrow().len() < MAX_IDLE {
+                let keeps = !self.dial.is_personal() && !self.live.seat_is_wanted();
+                if keeps && link.is_reusable() && self.links.idle.borrow().len() < MAX_IDLE {
                     link.rest(now);
                     self.links.idle.borrow_mut().push(link);
                 }
             }
-            Link::H2(stream) => stream.slot().touch(now),
+            Link::H2(stream) => {
+                stream.slot().touch(now);
+                drop(stream);
+                self.yield_idle();
+            }
         }
     }
 
@@ -190,7 +224,7 @@ where
     pub fn learn(&self, headers: &HeaderMap) {
         let Some(value) = headers.get(KEEP_ALIVE) else { return };
         if let Some(seconds) = value.to_str().ok().and_then(keep_alive_timeout) {
-            self.links.told.set(kept_of(seconds.saturating_mul(1_000)).min(UNLEARNT_IDLE_MS));
+            self.links.told.set(kept_of(seconds.saturating_mul(1_000)).min(self.terms.idle()));
             self.links.trust.set(self.links.trust.get().min(self.links.told.get()));
         }
     }
@@ -209,7 +243,8 @@ where
 
     /// Closes what is too old or was closed by the instance. Returns whether any link is left.
     pub(super) fn sweep(&self, now: Millis) -> bool {
-        self.links.shared.sweep(now);
+        self.yield_idle();
+        self.links.shared.sweep(now, self.terms.idle.unwrap_or(IDLE_H2_MS));
         let trust = self.links.trust.get();
         // What closed connections taught fades (a restart closes them at any age); what the instance says does not.
         self.links.trust.set((trust + trust / 64).min(self.links.told.get()));
@@ -229,6 +264,14 @@ where
         self.links.open.get() > 0
     }
 
+    /// Closes what is idle if somebody waits for a connection to this endpoint.
+    pub(super) fn yield_idle(&self) {
+        if self.live.seat_is_wanted() {
+            self.links.idle.take();
+            self.links.shared.yield_idle();
+        }
+    }
+
     /// Closes every idle link: the instance is no longer in the catalog.
     pub(super) fn dismiss(&self) {
         self.links.idle.borrow_mut().clear();
@@ -238,16 +281,32 @@ where
 
 const KEEP_ALIVE: http::HeaderName = http::HeaderName::from_static("keep-alive");
 
+impl Terms {
+    /// How long an idle connection over HTTP/1 is trusted before anything is known of the instance; ms.
+    fn idle(&self) -> u64 {
+        self.idle.unwrap_or(UNLEARNT_IDLE_MS)
+    }
+}
+
 impl<B: Body + 'static> Links<B> {
-    fn new() -> Self {
+    fn new(terms: &Terms) -> Self {
         Self {
             idle: RefCell::default(),
             shared: Rc::default(),
             open: Rc::default(),
-            trust: Cell::new(UNLEARNT_IDLE_MS),
-            told: Cell::new(UNLEARNT_IDLE_MS),
+            trust: Cell::new(terms.idle()),
+            told: Cell::new(terms.idle()),
             told_of: RefCell::default(),
         }
+    }
+
+    /// Closes an idle connection. False: there is none.
+    fn yield_one(&self) -> bool {
+        // The oldest is of the least use.
+        let mut idle = self.idle.borrow_mut();
+        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        drop(idle);
+        oldest.is_some() || self.shared.yield_idle()
     }
 
     /// The instance closed a link that had been idle this long. A link closed at once says nothing about a limit.

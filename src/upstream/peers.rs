@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use rustc_hash::FxHashMap;
 
-use super::peer::Peer;
+use super::peer::{Peer, Terms};
 use super::trust::Trusts;
 use crate::engine::snapshot::Endpoint;
 use crate::engine::time::Millis;
@@ -22,6 +22,7 @@ pub struct Peers<B: Body + 'static> {
     /// The key of the label that names an instance's protocol.
     protocol_label: Box<str>,
     trusts: Arc<Trusts>,
+    terms: Rc<Terms>,
 }
 
 impl<B> Peers<B>
@@ -31,14 +32,15 @@ where
 {
     /// None yet. `protocol_label`: the key of the label that names an instance's protocol.
     #[must_use]
-    pub fn new(protocol_label: &str, trusts: Arc<Trusts>) -> Self {
-        Self { known: RefCell::default(), protocol_label: protocol_label.into(), trusts }
+    pub fn new(protocol_label: &str, trusts: Arc<Trusts>, terms: Terms) -> Self {
+        Self { known: RefCell::default(), protocol_label: protocol_label.into(), trusts, terms: Rc::new(terms) }
     }
 
     /// The worker's side of an endpoint. `upstream`: what the rules say of its service.
     pub fn of(&self, endpoint: &Endpoint, upstream: &Rc<Upstream>) -> Rc<Peer<B>> {
         let mut known = self.known.borrow_mut();
-        let fresh = |before| Rc::new(Peer::new(endpoint, upstream, &self.protocol_label, &self.trusts, before));
+        let fresh =
+            |before| Rc::new(Peer::new(endpoint, upstream, &self.protocol_label, &self.trusts, &self.terms, before));
         let peer = known.entry(endpoint.live.id).or_insert_with(|| fresh(None));
         let same_terms = Rc::ptr_eq(&peer.upstream, upstream) || peer.upstream == *upstream;
         if !Arc::ptr_eq(&peer.instance, &endpoint.instance) || !same_terms {
@@ -56,6 +58,17 @@ where
             }
             peer.sweep(now) || Rc::strong_count(peer) > 1
         });
+    }
+
+    /// Closes idle connections that other workers wait for, whenever they ask. Never ends.
+    pub async fn yield_when_asked(&self) {
+        let Some(bound) = &self.terms.bound else { return std::future::pending().await };
+        loop {
+            let mut asked = std::pin::pin!(bound.seats.asked());
+            asked.as_mut().enable();
+            self.known.borrow().values().for_each(|peer| peer.yield_idle());
+            asked.await;
+        }
     }
 
     /// Connections to instances from this worker, in use or idle.

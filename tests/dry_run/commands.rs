@@ -63,6 +63,15 @@ fn a_replay_simulates_what_is_down_and_what_there_is_more_of() {
 }
 
 #[test]
+fn a_greeting_goes_where_its_name_is_routed() {
+    const EXPLAIN: &str = "explain|--rules|passed.yaml|--catalog|fleet.yaml|--sni";
+    check("explain-sni.txt", 0, &format!("{EXPLAIN}|DB.shop.example.com|--region|us"));
+    check("explain-sni-answer.txt", 3, &format!("{EXPLAIN}|www.shop.example.com"));
+    check("explain-sni-nobody.txt", 3, &format!("{EXPLAIN}|other.example"));
+    check("replay-passed.jsonl", 3, "replay|--rules|passed.yaml|--catalog|fleet.yaml|--traffic|passed.jsonl|--each");
+}
+
+#[test]
 fn every_format_is_recognised() {
     check("replay-combined.txt", 0, &format!("{REPLAY}|combined.log|--host|shop.example.com"));
     check("replay-envoy.txt", 0, &format!("{REPLAY}|envoy.jsonl"));

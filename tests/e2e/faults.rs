@@ -109,7 +109,7 @@ async fn a_post_that_may_have_arrived_is_never_sent_again() {
     let ids: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&ids);
     // Takes each request; every other one is reset after it was read.
-    let act = move |seen: &crate::harness::Seen| {
+    let act = move |seen: &Seen| {
         let id = String::from_utf8_lossy(&seen.body).into_owned();
         let odd = id.as_bytes().last().is_some_and(|last| last % 2 == 1);
         noted.lock().unwrap().push(id);

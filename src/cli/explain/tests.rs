@@ -88,3 +88,30 @@ fn a_proxy_that_is_not_there_is_said_so() {
     assert_eq!(status, 2);
     assert!(err.contains(&address), "{err}");
 }
+
+#[test]
+fn a_greeting_is_explained_by_its_name_and_a_request_over_tls_knows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("db.yaml");
+    let text = "service: web\nhosts: [db.test, www.test]\npools: {all: id exists}\nrules:\n  - {name: page, when: host == www.test, \
+                respond: {status: 200}}\n  - {name: staff, when: tls.client.san contains alice, to: all}\n  - {name: named, \
+                when: 'tls.sni == db.test and scheme == https', to: all}\n";
+    std::fs::write(&rules, text).unwrap();
+    let rules = rules.to_str().unwrap();
+    let ask = |words: &[&str]| explained(&[&["--rules", rules, "--catalog", "./catalog.yml"][..], words].concat());
+    let (status, out, err) = ask(&["--sni", "DB.test"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(out.contains("CONNECT https://db.test/") && out.contains("→ w1 127.0.0.1:9001"), "{out}");
+    assert!(out.contains("rule named"), "{out}");
+    let (status, out, _) = ask(&["--sni", "www.test"]);
+    assert_eq!(status, 3, "nobody reads what a rule answers by itself: {out}");
+    assert!(out.contains("refused 405 method_refused"), "{out}");
+    let (status, out, _) = ask(&["--sni", ""]);
+    assert_eq!(status, 3);
+    assert!(out.contains("no_route"), "{out}");
+    assert_eq!(ask(&["GET", "https://db.test/"]).0, 3, "no rule matches without the name");
+    assert_eq!(ask(&["--sni", "db.test", "GET", "https://db.test/"]).0, 0);
+    assert!(ask(&["--san", "alice", "GET", "http://db.test/"]).1.contains("rule staff"));
+    assert_eq!(ask(&["--sni", "db.test", "-H", "a: b"]).0, 2);
+    assert_eq!(ask(&["--sni", "not a name"]).0, 2);
+}

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Captured;
-use crate::engine::format::traffic::{TrafficError, TrafficRequest, parse_draw};
-use crate::engine::route::{host, path};
+use crate::engine::format::traffic::{TrafficError, TrafficRequest, asked_host, parse_draw};
+use crate::engine::route::path;
 
 /// The parts of a line that matter here.
 #[derive(Deserialize)]
@@ -59,8 +59,8 @@ fn captured(line: Line<'_>, fallback: &str) -> Result<Captured, TrafficError> {
             .map_err(|_| TrafficError::Json(serde_json::Error::custom(format!("`{text}` is not an IP address"))))?
             .to_canonical(),
     };
-    let mut request =
-        request(&line.method, Some(&*line.host).filter(|host| !host.is_empty()).unwrap_or(fallback), &line.path)?;
+    let named = !line.host.is_empty() || line.method == "CONNECT";
+    let mut request = request(&line.method, if named { &line.host } else { fallback }, &line.path)?;
     request.scheme = line.scheme.unwrap_or(request.scheme);
     request.headers = line.headers.0;
     request.client = client;
@@ -78,10 +78,11 @@ pub(super) fn request(method: &str, host: &str, target: &str) -> Result<TrafficR
         None => (target, None),
     };
     let path = path::normalise(raw).map_err(|why| TrafficError::Path { path: target.to_owned(), why })?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| TrafficError::Method(method.to_owned()))?;
     Ok(TrafficRequest {
-        method: Method::from_bytes(method.as_bytes()).map_err(|_| TrafficError::Method(method.to_owned()))?,
+        host: asked_host(&method, host)?.into_owned(),
+        method,
         scheme: "http".into(),
-        host: host::normalise(host).map_err(|_| TrafficError::Host(host.to_owned()))?.into_owned(),
         path: path.into_owned(),
         query,
         headers: HeaderMap::new(),

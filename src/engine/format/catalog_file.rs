@@ -41,7 +41,7 @@ pub fn write(file: &CatalogFile) -> String {
     }
     out.push('\n');
     for (name, instances) in &file.services {
-        let _ = writeln!(out, "  {}:{}", quoted(name), if instances.is_empty() { " []" } else { "" });
+        let _ = writeln!(out, "  {}{}", key(name, "\n  "), if instances.is_empty() { " []" } else { "" });
         for instance in instances {
             write_instance(&mut out, instance);
         }
@@ -59,7 +59,7 @@ fn write_instance(out: &mut String, instance: &Instance) {
         }
     }
     if !instance.labels.is_empty() {
-        let pairs = instance.labels.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)));
+        let pairs = instance.labels.iter().map(|(key, value)| format!("{} {}", self::key(key, " "), quoted(value)));
         let _ = writeln!(out, "      labels: {{{}}}", pairs.collect::<Vec<_>>().join(", "));
     }
     if !instance.tags.is_empty() {
@@ -75,6 +75,12 @@ fn write_instance(out: &mut String, instance: &Instance) {
     if instance.status != Status::Passing {
         let _ = writeln!(out, "      status: {}", instance.status.word());
     }
+}
+
+/// A key and its colon. YAML reads a key of more than 1,024 characters only if it is marked as one (1.2.2, section 7.4.2).
+fn key(text: &str, before_colon: &str) -> String {
+    let key = quoted(text);
+    if key.len() <= 1_024 { format!("{key}:") } else { format!("? {key}{before_colon}:") }
 }
 
 /// JSON's strings are YAML's double-quoted scalars.
@@ -308,6 +314,25 @@ services:
         let without_host = |file: &CatalogFile| format!("{:?}", file.services);
         assert_eq!(without_host(&again), without_host(&file));
         assert_eq!(read(&write(&CatalogFile::default())).0, CatalogFile::default());
+    }
+
+    #[test]
+    fn names_of_any_length_are_written_so_that_they_are_read_back() {
+        let long = "x\t".repeat(800);
+        for text in [
+            format!("services:\n  ? \"{long}\"\n  : []\n").replace('\t', "\\t"),
+            format!(
+                "services: {{web: [{{id: a, address: 10.0.0.1, port: 1, labels: {{? \"{long}\" : \"{long}\"}}}}]}}\n"
+            )
+            .replace('\t', "\\t"),
+        ] {
+            let (file, out) = read(&text);
+            assert!(out.0.is_empty(), "{}", out.render());
+            let written = write(&file);
+            let (again, out) = read(&written);
+            assert!(out.0.is_empty(), "{}", out.render());
+            assert_eq!(again, file);
+        }
     }
 
     #[test]

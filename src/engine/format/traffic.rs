@@ -1,5 +1,6 @@
 //! The traffic line (CLI.md): one request as JSON. The access log writes such lines; the dry run reads them.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -156,6 +157,15 @@ impl TrafficLine {
         })
     }
 
+    /// A TLS client's greeting that asks for `name` (SNI; empty: it asks for nobody), as a listener that passes bytes on
+    /// decides it: a `CONNECT` of that name.
+    #[must_use]
+    pub fn of_greeting(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let sni = Some(name.clone()).filter(|name| !name.is_empty());
+        Self { method: "CONNECT".into(), host: name, scheme: Some("https".into()), sni, ..Self::default() }
+    }
+
     /// The line, without a line feed.
     #[must_use]
     pub fn write(&self) -> String {
@@ -175,17 +185,17 @@ impl TrafficLine {
     /// # Errors
     /// As there.
     pub fn request_by(&self, paths: &Paths) -> Result<TrafficRequest, TrafficError> {
-        let bad_host = || TrafficError::Host(self.host.clone());
         let (raw, query) = match self.path.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (self.path.as_str(), None),
         };
         let path = paths.normalise(raw).map_err(|why| TrafficError::Path { path: self.path.clone(), why })?;
         let draw = |text: &String| parse_draw(text).ok_or_else(|| TrafficError::Draw(text.clone()));
+        let method: Method = self.method.parse().map_err(|_| TrafficError::Method(self.method.clone()))?;
         Ok(TrafficRequest {
-            method: self.method.parse().map_err(|_| TrafficError::Method(self.method.clone()))?,
+            host: asked_host(&method, &self.host)?.into_owned(),
+            method,
             scheme: self.scheme.clone().unwrap_or_else(|| "http".into()),
-            host: host::normalise(&self.host).map_err(|_| bad_host())?.into_owned(),
             path: path.into_owned(),
             query,
             headers: headers(&self.headers)?,
@@ -221,6 +231,17 @@ impl TrafficRequest {
             trusted,
         }
     }
+}
+
+/// The host as rules see it. A connection that is passed on (`CONNECT`) may ask for nobody; a request names a host.
+///
+/// # Errors
+/// It is no host.
+pub fn asked_host<'h>(method: &Method, host: &'h str) -> Result<Cow<'h, str>, TrafficError> {
+    if host.is_empty() && method == Method::CONNECT {
+        return Ok(Cow::Borrowed(""));
+    }
+    host::normalise(host).map_err(|_| TrafficError::Host(host.to_owned()))
 }
 
 /// A draw from its hexadecimal form; fewer digits are a smaller number.

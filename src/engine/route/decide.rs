@@ -1,5 +1,6 @@
 //! A request's decision: which file, which rule, which pool. Pure; no lock, no formatting, no allocation once warm.
 
+use http::Method;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -36,6 +37,9 @@ pub fn decide(
     let mut decision = Decision::of(Some(claim.file), rule, undecided);
     let action = rule.map(|rule| &file.rules[rule as usize].action);
     match action {
+        Some(Action::Redirect { .. } | Action::Respond { .. }) if request.method == Method::CONNECT => {
+            decision.outcome = Outcome::Refuse { status: 405, detail: Detail::MethodRefused };
+        }
         Some(Action::Redirect { .. }) => decision.outcome = Outcome::Redirect,
         Some(Action::Respond { .. }) => decision.outcome = Outcome::Respond,
         None => {}

@@ -130,6 +130,8 @@ pub enum Detail {
     NoRule,
     /// Nobody is routable.
     NoRoutableInstance,
+    /// The rule answers by itself, and a connection that is passed on has nobody who could read it.
+    MethodRefused,
 }
 
 impl Detail {
@@ -140,6 +142,7 @@ impl Detail {
             Self::NoRoute => "no_route",
             Self::NoRule => "no_rule",
             Self::NoRoutableInstance => "no_routable_instance",
+            Self::MethodRefused => "method_refused",
         }
     }
 }

@@ -8,6 +8,7 @@ mod balancing;
 mod candidates;
 mod catalog;
 mod checks;
+mod limits;
 mod messages;
 mod patterns;
 mod pools;
@@ -105,6 +106,11 @@ pub const LINTS: &[Lint] = &[
     lint("W052", "a check that a sick instance passes", checks::always_passes),
     lint("W053", "`check_readmits` by nothing but an open connection", checks::readmits_blindly),
     lint("W054", "an ejection by comparison in pools that are too small for it", checks::comparison_of_few),
+    lint("W060", "a try that may take as long as the whole request", limits::tries_without_time),
+    lint("W061", "retries after a timeout for which there is no time", limits::timeouts_without_retry),
+    lint("W062", "a hedge that comes when the first try has ended", limits::hedge_too_late),
+    note("W063", "a rate that all clients share", limits::rate_for_all_together),
+    lint("W064", "limits of `overload` that contradict one another", limits::overload_contradicts),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {

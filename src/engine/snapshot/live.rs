@@ -5,6 +5,7 @@
 //! changes has exactly one winner.
 
 mod checks;
+mod seats;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -47,6 +48,10 @@ pub struct Live {
     pub adaptive: Adaptive,
     /// Requests that wait for a place.
     waiting: AtomicU32,
+    /// Open connections over all workers, where they are bounded.
+    seats: AtomicU32,
+    /// Requests that wait for one of them.
+    seats_wanted: AtomicU32,
     /// There once somebody asked for it: most services have no limit on latency.
     times: OnceLock<Box<AnswerTimes>>,
 }
@@ -77,6 +82,8 @@ impl Live {
             window: Window::default(),
             adaptive: Adaptive::default(),
             waiting: AtomicU32::new(0),
+            seats: AtomicU32::new(0),
+            seats_wanted: AtomicU32::new(0),
             times: OnceLock::new(),
         }
     }

@@ -28,11 +28,14 @@ use crate::engine::time::Millis;
 use crate::forward::Connection;
 use crate::forward::connection::{NEVER, Phase};
 use crate::forward::wait::after;
+use crate::observe::memory::STREAMS;
 use crate::observe::names;
 use streams::Streams;
 
 /// How long a client may take to close a connection that it was told to leave, when it has no stream left.
 const LEAVE_MS: u64 = 1_000;
+/// The most that a stream holds above its buffer.
+const PIECE: u64 = 16 * 1024;
 /// Streams that the library resets for a client's errors before it gives the client up (MadeYouReset).
 const LOCAL_RESETS: usize = 256;
 
@@ -54,10 +57,12 @@ pub fn builder(limits: &Limits) -> Builder {
 /// Serves a connection whose client has chosen HTTP/2 until it ends.
 pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, mut socket: Watched<T>, connection: &Rc<Connection>) {
     connection.enter(Phase::Streams);
+    connection.room.hold(STREAMS);
     socket.linger();
     worker.forward.metrics.cells().h2_connections.add(1);
     let mut served = Served::new(worker, connection);
     let Some(mut http) = served.handshake(socket).await else { return };
+    worker.slow.know(&served.streams);
     let end = poll_fn(|cx| served.poll(&mut http, cx)).await;
     if let End::Refused(error) = end {
         if !served.given_up {
@@ -136,12 +141,15 @@ impl Served {
         loop {
             while let Poll::Ready(next) = http.poll_accept(cx) {
                 match next {
+                    // Dropped, and so reset: the connection is given up below.
+                    Some(Ok(_)) if self.streams.are_reset_too_often() => {}
                     Some(Ok((request, respond))) => self.begin(request, respond),
                     Some(Err(error)) if error.is_io() || error.is_remote() => return Poll::Ready(End::Finished),
                     Some(Err(error)) => return Poll::Ready(End::Refused(error)),
                     None => return Poll::Ready(End::Finished),
                 }
             }
+            self.settle();
             let now = self.connection.clock.now();
             if self.streams.are_reset_too_often() && !self.given_up {
                 (self.given_up, self.told) = (true, Some(now));
@@ -168,21 +176,37 @@ impl Served {
         }
     }
 
+    /// What streams left behind that were taken back is not waiting any more. Only where the socket takes what it is
+    /// given can be said how much may be.
+    fn settle(&self) {
+        if self.connection.write_blocked.get() == NEVER {
+            let each = self.worker.limits.h2.send_buffer as u64 + PIECE;
+            self.connection.room.keep_queued(self.streams.count() as u64 * each);
+        }
+    }
+
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let stream = Rc::new(self.connection.stream());
         let open = self.streams.open(&stream);
-        spawn_local(stream::run(Rc::clone(&self.worker), open, stream, request, respond));
+        // Boxed: a task's future is moved eight times between here and its end, and this one has a whole request in it.
+        spawn_local(Box::pin(stream::run(Rc::clone(&self.worker), open, stream, request, respond)));
     }
 
     /// Whether nothing more is to be expected. Also tells the client to leave when it is time.
     fn is_over(&mut self, now: Millis) -> bool {
         let stuck = now >= after(self.connection.write_blocked.get(), self.worker.limits.write_idle);
+        if stuck {
+            self.worker.forward.metrics.word(&names::WRITE_CUTS, "connection");
+            self.connection.cut.set(true);
+        } else if self.connection.cut.get() {
+            self.worker.forward.metrics.word(&names::MEMORY_RESETS, "connection");
+        }
         let idle_since = self.streams.idle_since();
         if now >= self.last_at || now >= after(idle_since, self.keep_alive) {
             self.connection.closing.set(true);
         }
         let left = self.told.is_some_and(|told| now >= told.max(idle_since).plus(LEAVE_MS) && idle_since != NEVER);
-        stuck || left
+        stuck || left || self.connection.cut.get()
     }
 
     /// When to look again.

@@ -21,6 +21,7 @@ use crate::forward::connection::NEVER;
 use crate::forward::request::answer;
 use crate::forward::wait::after;
 use crate::forward::{Connection, Pipe, Piped};
+use crate::observe::names;
 
 /// Runs a stream until it ends. The connection's timer wakes it when something has come due.
 pub async fn run(
@@ -53,6 +54,12 @@ async fn exchange(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
+    // What the client took back before it was begun reaches no instance, nor does what it asks when it has done so too
+    // often.
+    if streams.are_reset_too_often() || poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+        worker.forward.metrics.cells().h2_resets.add(1);
+        return streams.was_reset();
+    }
     let is_head = request.method() == Method::HEAD;
     if !request.body().is_end_stream() && request.headers().contains_key(EXPECT) {
         let mut go_on = Response::new(());
@@ -129,7 +136,12 @@ fn poll_body(worker: &Worker, stream: &Connection, pipe: &mut Pipe<AnswerBody>, 
             if stream.write_blocked.get() == NEVER {
                 stream.write_blocked.set(now);
             }
-            if now >= after(stream.write_blocked.get(), worker.limits.write_idle) {
+            let cut = match now >= after(stream.write_blocked.get(), worker.limits.write_idle) {
+                true => Some(&names::WRITE_CUTS),
+                false => stream.cut.get().then_some(&names::MEMORY_RESETS),
+            };
+            if let Some(counted) = cut {
+                worker.forward.metrics.word(counted, "stream");
                 pipe.reset(Reason::CANCEL);
                 return Poll::Ready(());
             }

@@ -98,6 +98,18 @@ impl Streams {
         }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Those that the client has not taken a byte of for a while, by `write_blocked`.
+    pub fn stuck(&self) -> Vec<Rc<Connection>> {
+        let open = self.open.borrow();
+        open.iter().flatten().filter(|stream| stream.write_blocked.get() != NEVER).map(Rc::clone).collect()
+    }
+
     /// Wakes the streams whose time has come. They say again what they wait for.
     pub fn wake_due(&self, now: Millis) {
         if now < self.due.get() {

@@ -17,6 +17,8 @@ use super::settings::{ClientAuth, TlsSettings, Version};
 use crate::forward::connection::Tls;
 use crate::tls_files;
 
+/// Encrypted bytes that may wait for one client: two records. What is behind them waits as it came.
+const SEALED: usize = 32 * 1024;
 /// Sessions that TLS 1.2 clients without tickets can come back to.
 const SESSIONS: usize = 8_192;
 
@@ -91,7 +93,8 @@ impl Terminator {
     /// The client left, or the two do not agree; it was told why.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<(Box<TlsStream<TcpStream>>, Tls)> {
         let terms = self.terms.load_full();
-        let stream = Box::new(TlsAcceptor::from(Arc::clone(&terms.config)).accept(stream).await?);
+        let limited = |session: &mut ServerConnection| session.set_buffer_limit(Some(SEALED));
+        let stream = Box::new(TlsAcceptor::from(Arc::clone(&terms.config)).accept_with(stream, limited).await?);
         let told = self.told(&terms, stream.get_ref().1);
         Ok((stream, told))
     }

@@ -16,4 +16,8 @@ impl Transport for Box<TlsStream<TcpStream>> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut **self).poll_fill_buf(cx).map_ok(|_| ())
     }
+
+    fn forget(&self) {
+        self.get_ref().0.forget();
+    }
 }

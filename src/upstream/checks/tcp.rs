@@ -28,3 +28,27 @@ pub(super) async fn ask(
     }
     Err(CheckFailure::Text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_text_that_comes_in_pieces_is_found_and_one_that_never_comes_is_not() {
+        for (pieces, passes) in [(&["+PO", "NG\r\n"][..], true), (&["+PO", "-NG\r\n"], false), (&[], false)] {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let instance = async move {
+                let mut asked = [0u8; 6];
+                theirs.read_exact(&mut asked).await.unwrap();
+                assert_eq!(&asked, b"PING\r\n");
+                for piece in pieces {
+                    theirs.write_all(piece.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (judged, ()) = tokio::join!(ask(ours, Some("PING\r\n"), Some("+PONG")), instance);
+            assert_eq!(judged.is_ok(), passes, "{pieces:?}: {judged:?}");
+        }
+        assert!(contains(b"abc", b"") && contains(b"abc", b"bc") && !contains(b"bc", b"abc"));
+    }
+}

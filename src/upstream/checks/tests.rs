@@ -123,3 +123,22 @@ fn a_table_that_differs_in_health_alone_makes_no_other_schedule() {
     checks.follow_table();
     assert!(!checks.schedule.is_empty());
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_check_was_taken_away_is_no_verdict() {
+    let mut ground = ground(&[WEB], vec![("web", vec![instance("web", "web-1", 80, &[])])]);
+    let checks = &mut ground.checks;
+    ground.silence.send_replace(BTreeSet::from(["web".into()]));
+    checks.follow_table();
+    let target = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    ground.silence.send_replace(BTreeSet::new());
+    checks.follow_table();
+    let live = Arc::clone(&target.endpoint.live);
+    let late = (target, Ok(Err(CheckFailure::Text)));
+    for _ in 0..late.0.check.fall {
+        checks.ended(&late);
+    }
+    assert_eq!((live.verdict(), live.check_failure()), (Verdict::Unknown, None));
+    assert!(checks.schedule.is_empty() && checks.schedule.next(|_| true).is_none());
+    assert!(ground.moved.try_recv().is_err(), "nobody is told of anything");
+}

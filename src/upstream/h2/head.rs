@@ -7,6 +7,7 @@ use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version};
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The head of a request that is in HTTP/1.1's form. `tunnel`: its `Upgrade` is asked for by an extended CONNECT
 /// (RFC 8441). `None`: its Host is not one that HTTP/2 can carry.
@@ -26,6 +27,10 @@ pub fn of<B>(request: Request<B>, encrypted: bool, tunnel: bool) -> Option<(Requ
     head.version = if head.uri.authority().is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
     let protocol = head.headers.remove(UPGRADE);
     head.headers.remove(CONNECTION);
+    if let Some(id) = head.headers.get_mut(X_REQUEST_ID) {
+        // It never comes again: in the table of fields it would only push out those that do (RFC 7541, 7.1.3).
+        id.set_sensitive(true);
+    }
     if tunnel {
         head.method = Method::CONNECT;
         head.headers.remove(SEC_WEBSOCKET_KEY);
@@ -45,6 +50,13 @@ mod tests {
         let (head, ()) = of(request, false, false).unwrap();
         assert_eq!(head.uri(), "http://shop:80/a?b");
         assert_eq!((head.headers().len(), &head.headers()["te"]), (1, &HeaderValue::from_static("trailers")));
+    }
+
+    #[test]
+    fn a_request_id_is_not_remembered() {
+        let request = Request::get("/").header("host", "shop").header("x-request-id", "1").header("te", "trailers");
+        let (head, ()) = of(request.body(()).unwrap(), false, false).unwrap();
+        assert!(head.headers()["x-request-id"].is_sensitive() && !head.headers()["te"].is_sensitive());
     }
 
     #[test]

@@ -10,10 +10,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
-use super::super::http1::Open;
+use super::super::seat::Open;
 use super::super::wire::Wire;
 use super::shared::{Shared, Slot};
 use crate::engine::time::Millis;
+
+/// Between two looks for a place while no other connection may be opened.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Connections to one endpoint.
 #[derive(Debug, Default)]
@@ -55,11 +58,12 @@ impl Pool {
         slot
     }
 
-    /// A place on a connection with room; opened if there is none. `dial` makes a socket; it may take `limit`.
+    /// A place on a connection with room; opened if there is none. `dial` makes a socket; it may take `limit`. `open`: whether
+    /// another connection may be open; while it may not, a place on those that are is waited for.
     pub async fn connect<D>(
         self: &Rc<Self>,
         dial: impl Fn() -> D,
-        count: &Rc<Cell<u32>>,
+        open: impl Fn() -> Option<Open>,
         limit: Duration,
         now: Millis,
     ) -> io::Result<Slot>
@@ -71,7 +75,11 @@ impl Pool {
                 return Ok(slot);
             }
             let dialing = self.dialing.borrow().clone();
-            let dialing = dialing.unwrap_or_else(|| self.start(dial(), Open::new(count), limit, now));
+            let dialing = dialing.or_else(|| open().map(|open| self.start(dial(), open, limit, now)));
+            let Some(dialing) = dialing else {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            };
             let mut done = pin!(dialing.done.notified());
             done.as_mut().enable();
             if !dialing.over.get() {
@@ -113,8 +121,16 @@ impl Pool {
     }
 
     /// Lets go of what is closed, dead or idle for long. Once a second.
-    pub fn sweep(&self, now: Millis) {
-        self.open.borrow_mut().retain(|shared| shared.sweep(now));
+    pub fn sweep(&self, now: Millis, idle: u64) {
+        self.open.borrow_mut().retain(|shared| shared.sweep(now, idle));
+    }
+
+    /// Lets go of what has no stream. Returns whether there was any.
+    pub fn yield_idle(&self) -> bool {
+        let mut open = self.open.borrow_mut();
+        let before = open.len();
+        open.retain(|shared| !shared.is_idle());
+        open.len() < before
     }
 
     /// Takes no new streams on what is open: the instance is no longer in the catalog.

@@ -13,7 +13,7 @@ use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::super::http1::Open;
+use super::super::seat::Open;
 use super::super::wire::Wire;
 use crate::engine::time::Millis;
 
@@ -32,8 +32,6 @@ const SILENCE_MS: u64 = 10_000;
 const PONG_MS: u64 = 10_000;
 /// Between two questions in one silence. Servers of gRPC close a connection that asks more often.
 const ASK_AGAIN_MS: u64 = 300_000;
-/// How long a connection without a stream is kept.
-const IDLE_MS: u64 = 60_000;
 
 /// One connection.
 #[derive(Debug)]
@@ -129,6 +127,11 @@ impl Shared {
         refused
     }
 
+    /// Whether no stream is open on it.
+    pub fn is_idle(&self) -> bool {
+        self.state.active.get() == 0
+    }
+
     /// Takes no new streams from here on; those that are open go on.
     pub fn retire(&self) {
         self.state.closed.set(true);
@@ -145,13 +148,13 @@ impl Shared {
     }
 
     /// Once a second: asks a silent instance for a sign of life, and cuts the connection where none comes. Returns
-    /// whether the connection is still of use.
-    pub fn sweep(&self, now: Millis) -> bool {
+    /// whether the connection is still of use. `idle`: how long it is kept without a stream, ms.
+    pub fn sweep(&self, now: Millis, idle: u64) -> bool {
         if self.is_closed() {
             return false;
         }
         let active = self.state.active.get() > 0;
-        if !active && now.since(self.state.idle_since.get()) >= IDLE_MS {
+        if !active && now.since(self.state.idle_since.get()) >= idle {
             return false;
         }
         let dead = self.life.borrow_mut().is_dead(self.state.reads.get(), active, now);

@@ -73,6 +73,7 @@ pub struct Proxy {
     live: Mutex<LiveSet>,
     origin: Instant,
     plane: DataPlane,
+    book: Arc<Book>,
 }
 
 /// How a data plane is started.
@@ -166,9 +167,11 @@ impl Setup {
             lines: Arc::default(),
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
+        let book = Arc::clone(&shared.book);
         let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();
         let addresses = plane.addresses().to_vec();
-        Proxy { address: addresses[0], addresses, metrics, transitions, table, live: Mutex::new(live), origin, plane }
+        let live = Mutex::new(live);
+        Proxy { address: addresses[0], addresses, metrics, transitions, table, live, origin, plane, book }
     }
 }
 
@@ -214,6 +217,11 @@ impl Proxy {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: shop\r\n\r\n")).await
     }
 
+    /// Open connections to instances, where they are bounded.
+    pub fn seats(&self) -> u32 {
+        self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.seats()).sum()
+    }
+
     /// Requests that wait for a place at an instance.
     pub fn waiting(&self) -> u32 {
         self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.waiting()).sum()
@@ -221,6 +229,11 @@ impl Proxy {
 
     pub async fn drain(self, timeout: Duration) -> Drained {
         soon("the drain", self.plane.drain(timeout)).await
+    }
+
+    /// The account of memory.
+    pub fn memory(&self) -> &pointsman::observe::memory::Memory {
+        self.book.memory()
     }
 
     /// A line of the metrics page that starts like this.

@@ -1,6 +1,7 @@
 //! What attackers send, from either side. docs/SECURITY.md has the table: each attack, the answer, the setting, the test.
 
 mod floods;
+#[path = "../../support/frames.rs"]
 pub mod frames;
 mod instances;
 mod paths;
