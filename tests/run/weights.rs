@@ -49,6 +49,17 @@ async fn weights_are_followed_by_round_robin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_are_followed_by_ewma() {
+    followed("ewma").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_are_followed_by_hash() {
+    // A value of its own in each request.
+    followed("hash(query.n)").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_are_followed_by_random() {
     followed("random").await;
 }
