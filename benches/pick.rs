@@ -62,7 +62,7 @@ fn live(c: &mut Criterion) {
     c.bench_function("live/record_mixed", |b| {
         b.iter(|| {
             now += 1;
-            let evidence = if now % 20 == 0 { Evidence::Status(500) } else { Evidence::Success };
+            let evidence = if now.is_multiple_of(20) { Evidence::Status(500) } else { Evidence::Success };
             live.record(black_box(evidence), Millis(now / 64), &policy, Draw(1))
         });
     });
