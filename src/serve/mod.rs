@@ -186,7 +186,6 @@ impl Serving {
             workers,
             traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
             book: Arc::clone(&book),
-            lines: Arc::default(),
         };
         let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
         let terminators: Vec<_> = listeners.iter().map(|listen| listen.tls.clone()).collect();

@@ -104,7 +104,7 @@ async fn who_reads_least_is_reset_first_and_good_clients_are_served() {
     over.store(true, Ordering::Relaxed);
     soon("the good client", good).await.unwrap();
     let (served, asked) = *results.lock().unwrap();
-    assert!(asked >= 100 && served * 100 >= asked * 99, "{served} of {asked}");
+    assert!(asked >= 20 && served * 100 >= asked * 99, "{served} of {asked}");
     let highest = *highest.lock().unwrap();
     assert!(highest <= 12 * MIB, "the account stays within its limit: {highest}");
 

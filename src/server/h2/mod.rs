@@ -230,6 +230,7 @@ impl Served {
         // What is due already has just been looked at, and waits for something else.
         let later = |at: Millis| if at <= now { now.plus(LEAVE_MS) } else { at };
         let half = after(self.meter.head_since(), self.worker.limits.head);
-        later(leave).min(later(stuck)).min(later(half)).min(later(self.streams.next_due()))
+        let lingers = later(self.connection.instance_deadline.get());
+        later(leave).min(later(stuck)).min(later(half)).min(later(self.streams.next_due())).min(lingers)
     }
 }

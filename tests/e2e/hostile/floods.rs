@@ -21,7 +21,7 @@ async fn flood(client: &mut Raw, bytes: &[u8], times: usize) {
 }
 
 fn counted(proxy: &Proxy, name: &str) -> u64 {
-    proxy.metric(name).and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    proxy.metric(name).and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0) as u64
 }
 
 async fn quick() -> (Scripted, Proxy) {
@@ -258,4 +258,26 @@ async fn frames_that_carry_nothing_have_a_limit() {
     assert_eq!(flood.hear(None).await.goaway, Some(0xb), "ENHANCE_YOUR_CALM");
     assert!(proxy.metric("pointsman_refusals_total{reason=\"h2_frames\"}").is_some());
     assert_eq!(proxy.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_was_refused_and_stays_is_heard_for_a_second_and_no_longer() {
+    for talks in [false, true] {
+        let (_instance, proxy) = quick().await;
+        let mut client = Raw::connect(proxy.address).await;
+        client.write(&frame(SETTINGS, 0, 1, &[])).await;
+        let heard = client.hear(None).await;
+        assert!(heard.ended && heard.goaway.is_some(), "{heard:?}");
+        let refused = std::time::Instant::now();
+        assert_eq!(counted(&proxy, "pointsman_connections{"), 1, "the client has not closed its side");
+        // The proxy has said all, and waits for the client to close too, which it does not.
+        while counted(&proxy, "pointsman_connections{") > 0 {
+            assert!(refused.elapsed().as_secs() < 5, "still open after {:?}", refused.elapsed());
+            if talks {
+                client.write(&[0; 16 * 1024]).await;
+            } else {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+    }
 }
