@@ -11,12 +11,12 @@ const WINDOW: Duration = Duration::from_secs(10);
 async fn the_share_of_a_new_instance_grows_during_its_window() {
     let rules = "service: web\npools: {all: version exists}\nslow_start: {window: 10s, aggression: 1}\n\
                  rules: [{name: all, to: [all]}]\n";
-    // The third one is not routable before it gets a weight.
-    let absent = |n: usize| if n == 2 { "weight: 0".to_owned() } else { String::new() };
+    // The third one is not routable before it passes in the catalog.
+    let absent = |n: usize| if n == 2 { "status: critical".to_owned() } else { String::new() };
     let fleet = Fleet::with(&["version: 1"; 3], rules, &[], 800, absent).await;
     assert_eq!(fleet.good(2..3), 0);
-    fleet.catalog(|_| "weight: 1".to_owned());
-    until("its weight is published", async || instance(fleet.proxy.admin, "web", "web-2").await["weight"] == 1).await;
+    fleet.catalog(|_| String::new());
+    until("it passes", async || instance(fleet.proxy.admin, "web", "web-2").await["status"] == "passing").await;
     let new = Instant::now();
 
     let (early, at) = (fleet.share(2..3, 400).await, new.elapsed());
