@@ -22,8 +22,8 @@ use crate::engine;
 use crate::engine::health::Evidence;
 use crate::engine::policy::Eject;
 use crate::engine::time::Draw;
-use crate::observe::memory::EXCHANGE;
 use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
+use crate::observe::memory::EXCHANGE;
 use crate::observe::metrics::{Done, RequestKey, RouteKey, SeriesCache};
 use crate::observe::names::{self, Family};
 
@@ -141,6 +141,16 @@ impl InFlight {
     pub fn evidence(&self, worker: &Worker, evidence: Evidence, policy: &Eject) {
         self.judged.set(true);
         worker.evidence(&self.peer, evidence, policy);
+    }
+}
+
+/// Counts a tunnel while it lives.
+#[derive(Debug)]
+pub struct OpenTunnel(Rc<Worker>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.metrics.cells().tunnels.sub(1);
     }
 }
 
@@ -324,6 +334,13 @@ impl Exchange {
     pub fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
         self.connection.room.queue(bytes as u64);
+    }
+
+    /// Counts a tunnel while what is returned lives.
+    #[must_use]
+    pub fn tunnels(&self) -> OpenTunnel {
+        self.worker.metrics.cells().tunnels.add(1);
+        OpenTunnel(Rc::clone(&self.worker))
     }
 
     /// Bytes of a tunnel, to the client.

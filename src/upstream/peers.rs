@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use rustc_hash::FxHashMap;
 
+use super::h2::Figures;
 use super::peer::{Peer, Terms};
 use super::trust::Trusts;
 use crate::engine::snapshot::Endpoint;
@@ -39,7 +40,8 @@ where
     /// The worker's side of an endpoint. `upstream`: what the rules say of its service.
     pub fn of(&self, endpoint: &Endpoint, upstream: &Rc<Upstream>) -> Rc<Peer<B>> {
         let mut known = self.known.borrow_mut();
-        let fresh = |before| Rc::new(Peer::new(endpoint, upstream, &self.protocol_label, &self.trusts, &self.terms, before));
+        let fresh =
+            |before| Rc::new(Peer::new(endpoint, upstream, &self.protocol_label, &self.trusts, &self.terms, before));
         let peer = known.entry(endpoint.live.id).or_insert_with(|| fresh(None));
         let same_terms = Rc::ptr_eq(&peer.upstream, upstream) || peer.upstream == *upstream;
         if !Arc::ptr_eq(&peer.instance, &endpoint.instance) || !same_terms {
@@ -68,6 +70,12 @@ where
             self.known.borrow().values().for_each(|peer| peer.yield_idle());
             asked.await;
         }
+    }
+
+    /// What instances did to connections over HTTP/2.
+    #[must_use]
+    pub fn h2(&self) -> &Figures {
+        &self.terms.h2
     }
 
     /// Connections to instances from this worker, in use or idle.
