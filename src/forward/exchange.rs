@@ -144,6 +144,16 @@ impl InFlight {
     }
 }
 
+/// Counts a tunnel while it lives.
+#[derive(Debug)]
+pub struct OpenTunnel(Rc<Worker>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.metrics.cells().tunnels.sub(1);
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         let live = &self.peer.live;
@@ -326,6 +336,13 @@ impl Exchange {
     pub fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
         self.connection.room.queue(bytes as u64);
+    }
+
+    /// Counts a tunnel while what is returned lives.
+    #[must_use]
+    pub fn tunnels(&self) -> OpenTunnel {
+        self.worker.metrics.cells().tunnels.add(1);
+        OpenTunnel(Rc::clone(&self.worker))
     }
 
     /// Bytes of a tunnel, to the client.

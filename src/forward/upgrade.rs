@@ -72,6 +72,7 @@ impl Tunnel {
     pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C, read: Bytes, connection: &Connection) {
         let Self { mut raw, mut exchange, lasting } = self;
         exchange.hold(TUNNEL);
+        let _open = exchange.tunnels();
         let mut up = Flow::new(read, lasting.websocket);
         let mut down = Flow::new(std::mem::take(&mut raw.read), lasting.websocket);
         let mask = (exchange.draw.fork(GOODBYE_MS).0 as u32).to_be_bytes();

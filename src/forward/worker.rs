@@ -211,6 +211,9 @@ impl Worker {
         let (open, counted) = (u64::from(self.peers.open()), cells.upstream_connections.value());
         cells.upstream_connections.add(open.saturating_sub(counted));
         cells.upstream_connections.sub(counted.saturating_sub(open));
+        let h2 = self.peers.h2();
+        cells.upstream_h2_goaways.add(h2.goaways.take());
+        cells.upstream_h2_resets.add(h2.resets.take());
         self.account.idle_links(open.saturating_sub(cells.in_flight.value()));
     }
 
@@ -230,7 +233,7 @@ fn nobodys() -> Names<'static> {
 fn terms(settings: &Settings, book: &Book) -> Terms {
     let most = settings.max_connections;
     let bound = (most > 0).then(|| Bound { most, seats: Arc::clone(book.seats()) });
-    Terms { idle: settings.upstream_idle, bound }
+    Terms { idle: settings.upstream_idle, bound, h2: Rc::default() }
 }
 
 /// Whether the table's snapshot still lists the endpoint.

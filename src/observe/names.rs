@@ -52,7 +52,7 @@ families! {
     IN_FLIGHT = Gauge "pointsman_in_flight" ["worker"]
         "Requests and tunnels between head and last byte.";
     TUNNELS = Gauge "pointsman_tunnels" ["worker"]
-        "Upgraded connections that are open.";
+        "Tunnels that are open: connections after an upgrade, extended CONNECT, and those that are passed on unread.";
     // Attempts.
     ATTEMPTS = Counter "pointsman_upstream_attempts_total" ["service", "pool", "result"]
         "Tries at instances, by result.";
@@ -124,6 +124,10 @@ families! {
         "Connections to instances that are open.";
     UPSTREAM_WAITS = Counter "pointsman_upstream_waits_total" ["result"]
         "Requests that waited because an instance had as many connections as it may (`upstream.max_connections`): served, refused.";
+    UPSTREAM_H2_GOAWAYS = Counter "pointsman_upstream_h2_goaways_total" ["worker"]
+        "HTTP/2 connections that instances told us to leave.";
+    UPSTREAM_H2_RESETS = Counter "pointsman_upstream_h2_resets_total" ["worker"]
+        "Streams that instances took back before the end of the answer.";
     UPSTREAM_UNVERIFIED = Gauge "pointsman_upstream_unverified" ["service"]
         "1 while certificates of the service's instances are not checked (`verify: false`).";
     PANICS = Counter "pointsman_panics_total" ["where"]

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::Body;
 
 use super::dial::Dial;
-use super::h2::{Stream, pool::Pool};
+use super::h2::{Figures, Stream, pool::Pool};
 use super::http1::Http1;
 use super::link::{Link, Raw, RawStream};
 use super::seat::{Bound, Open};
@@ -60,6 +60,8 @@ pub struct Terms {
     pub idle: Option<u64>,
     /// The most connections to one endpoint over all workers; `None`: no limit.
     pub bound: Option<Bound>,
+    /// Counted here.
+    pub h2: Rc<Figures>,
 }
 
 /// What a request wants of a connection.
@@ -292,7 +294,7 @@ impl<B: Body + 'static> Links<B> {
     fn new(terms: &Terms) -> Self {
         Self {
             idle: RefCell::default(),
-            shared: Rc::default(),
+            shared: Rc::new(Pool::new(&terms.h2)),
             open: Rc::default(),
             trust: Cell::new(terms.idle()),
             told: Cell::new(terms.idle()),

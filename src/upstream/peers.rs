@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use rustc_hash::FxHashMap;
 
+use super::h2::Figures;
 use super::peer::{Peer, Terms};
 use super::trust::Trusts;
 use crate::engine::snapshot::Endpoint;
@@ -69,6 +70,12 @@ where
             self.known.borrow().values().for_each(|peer| peer.yield_idle());
             asked.await;
         }
+    }
+
+    /// What instances did to connections over HTTP/2.
+    #[must_use]
+    pub fn h2(&self) -> &Figures {
+        &self.terms.h2
     }
 
     /// Connections to instances from this worker, in use or idle.

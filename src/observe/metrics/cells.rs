@@ -99,7 +99,7 @@ pub struct CountCell(pub Tally);
 pub struct WorkerCells {
     /// Requests and tunnels between head and last byte (gauge).
     pub in_flight: Tally,
-    /// Upgraded connections open (gauge).
+    /// Tunnels open (gauge).
     pub tunnels: Tally,
     /// Client connections open (gauge).
     pub connections: Tally,
@@ -119,6 +119,10 @@ pub struct WorkerCells {
     pub upstream_opened: Tally,
     /// Pooled connections taken.
     pub upstream_reused: Tally,
+    /// Connections over HTTP/2 that instances told us to leave.
+    pub upstream_h2_goaways: Tally,
+    /// Streams that instances took back before the answer's end.
+    pub upstream_h2_resets: Tally,
     /// Connections to instances open (gauge).
     pub upstream_connections: Tally,
 }

@@ -174,6 +174,8 @@ impl Metrics {
                 (&names::H2_GOAWAYS, &cells.h2_goaways),
                 (&names::UPSTREAM_OPENED, &cells.upstream_opened),
                 (&names::UPSTREAM_REUSED, &cells.upstream_reused),
+                (&names::UPSTREAM_H2_GOAWAYS, &cells.upstream_h2_goaways),
+                (&names::UPSTREAM_H2_RESETS, &cells.upstream_h2_resets),
             ] {
                 out.counter(family, labels, cell.value());
             }

@@ -12,7 +12,7 @@ use tokio::task::spawn_local;
 
 use super::super::seat::Open;
 use super::super::wire::Wire;
-use super::shared::{Shared, Slot};
+use super::shared::{Figures, Shared, Slot};
 use crate::engine::time::Millis;
 
 /// Between two looks for a place while no other connection may be opened.
@@ -21,6 +21,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Connections to one endpoint.
 #[derive(Debug, Default)]
 pub struct Pool {
+    figures: Rc<Figures>,
     open: RefCell<Vec<Rc<Shared>>>,
     dialing: RefCell<Option<Rc<Dial>>>,
 }
@@ -43,6 +44,11 @@ struct Failed {
 }
 
 impl Pool {
+    /// None yet. `figures`: the worker's.
+    pub fn new(figures: &Rc<Figures>) -> Self {
+        Self { figures: Rc::clone(figures), ..Self::default() }
+    }
+
     /// A place on an open connection: of those with room, the oldest, so that the others can rest.
     pub fn take(&self) -> Option<Slot> {
         let mut open = self.open.borrow_mut();
@@ -101,7 +107,7 @@ impl Pool {
         let dialing = Dialing { pool: Rc::clone(self), dial: Rc::clone(&dial) };
         spawn_local(async move {
             let Dialing { pool, dial } = &dialing;
-            let opened = async { Shared::start(socket.await?, open, now).await };
+            let opened = async { Shared::start(socket.await?, open, &pool.figures, now).await };
             let opened = tokio::time::timeout(limit, opened).await;
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(shared) if shared.takes_streams() => pool.open.borrow_mut().push(shared),

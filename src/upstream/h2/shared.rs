@@ -43,11 +43,23 @@ pub struct Shared {
     _open: Open,
 }
 
+/// What instances did to a worker's connections over HTTP/2.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Connections that they told us to leave.
+    pub goaways: Cell<u64>,
+    /// Streams that they took back before the end of the answer.
+    pub resets: Cell<u64>,
+}
+
 /// What the driving task, the pool and the streams know of a connection.
 #[derive(Debug, Default)]
 struct State {
     /// The task has ended, or the instance takes no more streams.
     closed: Cell<bool>,
+    /// The instance has said GOAWAY.
+    told_to_leave: Cell<bool>,
+    figures: Rc<Figures>,
     active: Cell<u32>,
     /// Reads that brought something.
     reads: Cell<u64>,
@@ -69,8 +81,8 @@ struct Life {
 impl Shared {
     /// Starts a connection on an open socket. Waits for the answer to a first question, for the instance's settings come
     /// before it: how many streams it allows, and whether it speaks HTTP/2 at all. The caller bounds the time.
-    pub async fn start(wire: Wire, open: Open, now: Millis) -> io::Result<Rc<Self>> {
-        let state = Rc::new(State::default());
+    pub async fn start(wire: Wire, open: Open, figures: &Rc<Figures>, now: Millis) -> io::Result<Rc<Self>> {
+        let state = Rc::new(State { figures: Rc::clone(figures), ..State::default() });
         state.idle_since.set(now);
         let counted = Counted { wire, state: Rc::clone(&state) };
         let (sender, mut connection) = Builder::new()
@@ -85,11 +97,13 @@ impl Shared {
         let mut ping = connection.ping_pong().ok_or_else(|| io::Error::other("the connection gave its pings away"))?;
         ping.send_ping(Ping::opaque()).map_err(io::Error::other)?;
         let told = Rc::clone(&state);
+        let probe = sender.clone();
         let task = spawn_local(async move {
             // Its streams get the error; without a stream it concerns nobody.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to an instance ended");
             }
+            told.look_at(probe);
             told.closed.set(true);
         });
         let started = Starting(Some(task.abort_handle()));
@@ -119,12 +133,19 @@ impl Shared {
         if self.state.closed.get() {
             return true;
         }
-        let ready = self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        let refused = matches!(ready, Poll::Ready(Err(_)));
+        let refused = self.state.look_at(self.sender.clone());
         if refused {
             self.state.closed.set(true);
         }
         refused
+    }
+
+    /// A stream on it failed.
+    pub fn stream_failed(&self, error: &h2::Error) {
+        if error.is_remote() && error.is_reset() {
+            let resets = &self.state.figures.resets;
+            resets.set(resets.get() + 1);
+        }
     }
 
     /// Whether no stream is open on it.
@@ -163,6 +184,17 @@ impl Shared {
             self.state.closed.set(true);
         }
         !dead
+    }
+}
+
+impl State {
+    /// Whether the connection takes no more streams; an instance's GOAWAY is counted.
+    fn look_at(&self, mut sender: SendRequest<Bytes>) -> bool {
+        let Poll::Ready(Err(error)) = sender.poll_ready(&mut Context::from_waker(Waker::noop())) else { return false };
+        if error.is_remote() && error.is_go_away() && !self.told_to_leave.replace(true) {
+            self.figures.goaways.set(self.figures.goaways.get() + 1);
+        }
+        true
     }
 }
 

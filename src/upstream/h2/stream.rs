@@ -71,6 +71,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         })
         .await;
         let response = answered.map_err(|error| {
+            self.slot.on.stream_failed(&error);
             let unprocessed = is_unprocessed(&error);
             unsent(Fault::H2(error), unprocessed)
         })?;
@@ -104,7 +105,11 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         if !self.send_more(cx) {
             return Poll::Ready(Some(Err(Broken::H2(Reason::CANCEL.into()))));
         }
-        Pin::new(body).poll_frame(cx)
+        let polled = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(Some(Err(Broken::H2(error)))) = &polled {
+            self.slot.on.stream_failed(error);
+        }
+        polled
     }
 
     /// Sends what can be sent of the request's body. False: the body failed, and the stream was reset.
@@ -205,7 +210,7 @@ mod tests {
             let open = Open::at_once(&Rc::default(), &Arc::new(Live::new(1)), None, false).unwrap();
             let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             spawn_local(silent(listener.accept().await.unwrap().0, allowed, told));
-            let shared = Shared::start(Wire::Plain(socket), open, Millis(0)).await.unwrap();
+            let shared = Shared::start(Wire::Plain(socket), open, &Rc::default(), Millis(0)).await.unwrap();
             let mut streams = [(); 2].map(|()| Stream::<Empty<Bytes>>::new(shared.slot().unwrap()));
             // Both have their place when the instance thinks better of it.
             allow.send_replace(1);
