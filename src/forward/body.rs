@@ -118,6 +118,16 @@ impl AnswerBody {
         if clock.now() >= relay.total {
             return cut(relay, exchange, Detail::UpstreamTimeout, cx);
         }
+        let connection = exchange.connection();
+        if !connection.is_stream {
+            let Some(room) = connection.unsent.room(connection.write_blocked.get() != NEVER) else {
+                // It is the client's turn: `write_idle` bounds it, and no limit of the instance's.
+                relay.waiting = None;
+                connection.instance_deadline.set(NEVER);
+                return Poll::Pending;
+            };
+            link.read_at_most(room);
+        }
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = None;

@@ -307,6 +307,7 @@ impl Exchange {
     pub fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
         self.connection.room.queue(bytes as u64);
+        self.connection.unsent.add(bytes);
     }
 
     /// Bytes of a tunnel, to the client.

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -19,18 +20,20 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::link::{Fault, Raw, RawStream, Unanswered};
+use super::pace::{LARGE, Pace, Paced, SMALL};
 use super::seat::Open;
 use super::wire::Wire;
 use crate::engine::time::Millis;
 
-/// Bytes of an answer's head, and of one read. HARDENING.md argues 16 KiB.
-const READ_BUFFER: usize = 16 * 1024;
+/// Bytes of an answer's head.
+const HEAD: usize = 16 * 1024;
 
 /// One connection to an instance.
 #[derive(Debug)]
 pub struct Http1<B: Body + 'static> {
     sender: SendRequest<B>,
     connection: Driven<B>,
+    pace: Rc<Pace>,
     /// Requests it was given.
     served: u32,
     idle_since: Millis,
@@ -45,13 +48,17 @@ where
 {
     /// A connection on an open socket. `open` counts the endpoint's connections while it lives.
     pub async fn new(wire: Wire, open: Open) -> io::Result<Box<Self>> {
-        let (sender, connection) = Builder::new()
-            .read_buf_exact_size(Some(READ_BUFFER))
-            .max_headers(128)
-            .handshake(TokioIo::new(wire))
-            .await
-            .map_err(io::Error::other)?;
-        Ok(Box::new(Self { sender, connection: Driven::new(connection), served: 0, idle_since: Millis(0), open }))
+        let pace = Pace::new();
+        let paced = Paced { wire, pace: Rc::clone(&pace) };
+        let (sender, connection) = builder().handshake(TokioIo::new(paced)).await.map_err(io::Error::other)?;
+        let connection = Driven::new(connection);
+        Ok(Box::new(Self { sender, connection, pace, served: 0, idle_since: Millis(0), open }))
+    }
+
+    /// What it may read.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Requests it was given before; 0 for a fresh one.
@@ -69,14 +76,16 @@ where
     /// Sends a request and waits for the answer's head, driving the connection meanwhile.
     pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
         self.served += 1;
+        self.pace.head_begins();
         let mut reply = pin!(self.sender.try_send_request(request));
         let connection = &mut self.connection;
-        poll_fn(|cx| {
+        let answered = poll_fn(|cx| {
             // The reply is filled by the connection and by nothing else, so it needs no waker of ours.
             connection.poll_for(cx, |quiet| reply.as_mut().poll(quiet))
         })
-        .await
-        .map_err(|mut failed: TrySendError<Request<B>>| Unanswered {
+        .await;
+        self.pace.head_ended();
+        answered.map_err(|mut failed: TrySendError<Request<B>>| Unanswered {
             request: failed.take_message(),
             unprocessed: false,
             fault: Fault::Http1(failed.into_error()),
@@ -116,21 +125,48 @@ where
         .await;
         let Self { connection, open, sender: _, .. } = *self;
         let parts = connection.http?.into_parts();
-        let stream = RawStream::Wire(parts.io.into_inner(), open);
+        let stream = RawStream::Wire(parts.io.into_inner().wire, open);
         Some(Raw { stream, read: parts.read_buf })
     }
 
     /// Notes that it became idle.
     pub(super) fn rest(&mut self, now: Millis) {
+        self.pace.read_at_most(SMALL);
         self.idle_since = now;
     }
+
+    /// Gives back a reading buffer that large pieces have made large: an idle connection is taken apart and put
+    /// together again. Only where it is reusable. `None`: it is gone.
+    pub(super) fn slim(self: Box<Self>) -> Option<Box<Self>> {
+        if !self.pace.was_large() {
+            return Some(self);
+        }
+        let Self { connection, served, idle_since, open, sender: _, pace: _ } = *self;
+        let parts = connection.http?.into_parts();
+        let pace = Pace::new();
+        let paced = Paced { wire: parts.io.into_inner().wire, pace: Rc::clone(&pace) };
+        // HTTP/1 says nothing first: this is ready at once.
+        let mut shaking = pin!(builder().handshake(TokioIo::new(paced)));
+        let Poll::Ready(Ok((sender, connection))) = shaking.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            return None;
+        };
+        let connection = Driven::new(connection);
+        parts.read_buf.is_empty().then(|| Box::new(Self { sender, connection, pace, served, idle_since, open }))
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.max_buf_size(LARGE).max_header_size(HEAD).max_headers(128);
+    builder
 }
 
 /// A connection that its holder polls.
 #[derive(Debug)]
 struct Driven<B: Body + 'static> {
     /// `None` once it ended with something still waiting for it.
-    http: Option<Connection<TokioIo<Wire>, B>>,
+    http: Option<Connection<TokioIo<Paced>, B>>,
     ended: bool,
 }
 
@@ -140,7 +176,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    fn new(http: Connection<TokioIo<Wire>, B>) -> Self {
+    fn new(http: Connection<TokioIo<Paced>, B>) -> Self {
         Self { http: Some(http), ended: false }
     }
 

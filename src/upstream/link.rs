@@ -110,6 +110,13 @@ where
         }
     }
 
+    /// How much of the answer's body a read may give. A stream's is bounded by its window.
+    pub fn read_at_most(&self, bytes: usize) {
+        if let Self::Http1(link) = self {
+            link.pace().read_at_most(bytes);
+        }
+    }
+
     /// Sends what can be sent of the request's body, while the answer's is not wanted.
     pub fn send_more(&mut self, cx: &mut Context<'_>) {
         match self {
