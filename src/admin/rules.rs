@@ -14,7 +14,8 @@ use crate::engine::diagnostic::{Diagnostic, Diagnostics};
 use crate::engine::format::limits::LimitsNote;
 use crate::engine::format::traffic::TrafficLine;
 use crate::engine::limit::rate::SECOND;
-use crate::engine::rules::{HostPattern, PoolSpec, Rule, RuleFile};
+use crate::engine::policy::Concurrency;
+use crate::engine::rules::{HostPattern, Limit, PoolSpec, Rule, RuleFile};
 use crate::engine::time::{Draw, Millis};
 use crate::observe::limit_book::Book;
 use crate::observe::reloads::Reload;
@@ -94,6 +95,10 @@ pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
     let mut told = dry_run::explain::explain(&table, &request.view(trusted), draw, now);
     if let (Some(file), Some(policies)) = (&told.file, &mut told.policies) {
         live(&mut policies.limits, &admin.book, &file.service, &file.name, policies.retry.budget, now);
+        let instances = table.snapshot.service(&file.service).map_or(&[][..], |service| &service.endpoints);
+        if policies.limits.overload.is_some_and(|overload| overload.instance != Concurrency::Unlimited) {
+            policies.limits.waiting = Some(instances.iter().map(|endpoint| endpoint.live.waiting()).sum());
+        }
     }
     Json(told).into_response()
 }
@@ -104,17 +109,21 @@ fn live(limits: &mut LimitsNote, book: &Book, service: &str, file: &str, share: 
     limits.budget_left = budgets.iter().find(|(of, _)| &**of == service).map(|(_, budget)| budget.left(now, share));
     if let Some(note) = &mut limits.limit {
         let limiters = book.limiters();
-        let here = limiters
-            .iter()
-            .find(|((of, name, rule, _), _)| (&**of, &**name, &**rule) == (service, file, note.of.as_str()));
+        // One that was changed may still be held by requests that came before.
+        let same = |limit: &Limit| (limit.concurrency, limit.rate_milli) == (note.concurrency, note.rate_milli);
+        let here = limiters.iter().find(|((of, name, rule, limit), _)| {
+            (&**of, &**name, &**rule) == (service, file, note.of.as_str()) && same(limit)
+        });
         if let Some((_, limiter)) = here {
             note.held = (note.concurrency > 0).then(|| limiter.places().0);
             note.left = limiter.left(now.0 * (SECOND / 1_000));
         }
     }
     let loads = book.loads();
-    let load = loads.iter().find(|(of, _)| &**of == service);
+    let load = loads.iter().find(|(of, load)| &**of == service && Some(load.policy) == limits.overload);
     limits.service = load.and_then(|(_, load)| Some((load.held(), load.limit()?)));
+    let memory = book.memory();
+    limits.memory = (memory.limit() > 0).then(|| (memory.held(), memory.limit()));
 }
 
 fn written(file: &RuleFile) -> Value {

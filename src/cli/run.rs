@@ -8,7 +8,7 @@ use crate::config::{self, Flags, LogFormat, Settings};
 use crate::engine::diagnostic::Severity;
 use crate::observe::log;
 use crate::publish::rules::{self, Permits, RulesError};
-use crate::serve::{RuleSource, Serving, Signal, Signals};
+use crate::serve::{RuleSource, Serving, Signal, Signals, pages};
 
 /// Ended in order.
 const STOPPED: u8 = 0;
@@ -30,6 +30,7 @@ pub struct Args {
 /// Runs to the end. The exit status: 0 after a graceful stop, 1 when the start was refused.
 #[must_use]
 pub fn run(args: &Args) -> u8 {
+    pages::keep_small();
     let loaded = match config::load(&args.flags, environment()) {
         Ok(loaded) => loaded,
         Err(found) => {

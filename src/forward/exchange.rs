@@ -22,8 +22,8 @@ use super::worker::Worker;
 use crate::engine;
 use crate::engine::health::Evidence;
 use crate::engine::time::Draw;
-use crate::observe::memory::EXCHANGE;
 use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
+use crate::observe::memory::EXCHANGE;
 use crate::observe::metrics::{Done, RequestKey, RouteKey, SeriesCache};
 use crate::observe::names::{self, Family};
 
@@ -280,6 +280,8 @@ impl Exchange {
     pub fn count(&self, family: &'static Family, word: &'static str) {
         if let Some(route) = &self.route {
             route.series.count(family, route.key, word, || route.names.names(None));
+        } else {
+            self.worker.count_unrouted(family, word);
         }
     }
 

@@ -10,6 +10,7 @@ mod handles;
 mod limits;
 mod listeners;
 mod memory;
+pub mod pages;
 mod shadow;
 mod signals;
 pub mod translate;
@@ -210,6 +211,7 @@ impl Serving {
         let (new_rules, rules_in) = mpsc::channel(1);
         let again = watch::Sender::new(());
         let mut tasks = JoinSet::new();
+        tasks.spawn(pages::give_back());
         for (listener, terminator) in &certificates.0 {
             certificates::tell_doubts(*listener, terminator);
             let (terminator, again, reloads) = (Arc::clone(terminator), again.subscribe(), Arc::clone(&reloads));

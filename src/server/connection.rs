@@ -39,6 +39,7 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
     let mut served = Served::new(worker, &connection);
     let mut socket = Watched::new(transport, &connection, Bytes::new());
     if connection.tls.as_ref().is_some_and(|tls| tls.h2) {
+        drop(served);
         return Box::pin(h2::serve(worker, socket, &connection)).await;
     }
     loop {
@@ -47,23 +48,28 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_shutdown(cx).is_ready())).await;
             return;
         }
-        let forward = Rc::clone(&worker.forward);
-        let shared = Rc::clone(&connection);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let request = request.map(Received::Http1);
-            let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
-            async { Ok::<_, Infallible>(answered.await) }
-        });
-        let builder = if connection.entrance.half_close { &worker.half_closing } else { &worker.http };
-        let mut http = Box::new(builder.serve_connection(TokioIo::new(socket), service));
-        let end = poll_fn(|cx| served.poll_http(Pin::new(&mut *http), cx)).await;
-        let parts = http.into_parts();
-        socket = parts.io.into_inner();
+        // In a scope of its own: what follows, which may take an hour, does not hold hyper's state.
+        let (end, read);
+        (end, socket, read) = {
+            let forward = Rc::clone(&worker.forward);
+            let shared = Rc::clone(&connection);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let request = request.map(Received::Http1);
+                let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
+                async { Ok::<_, Infallible>(answered.await) }
+            });
+            let builder = if connection.entrance.half_close { &worker.half_closing } else { &worker.http };
+            let mut http = Box::new(builder.serve_connection(TokioIo::new(socket), service));
+            let end = poll_fn(|cx| served.poll_http(Pin::new(&mut *http), cx)).await;
+            let parts = http.into_parts();
+            (end, parts.io.into_inner(), parts.read_buf)
+        };
         match end {
-            End::Rested => socket.unread(parts.read_buf),
-            End::Finished => return Box::pin(served.finish(socket, parts.read_buf)).await,
-            End::Refused(_) if parts.read_buf.starts_with(PREFACE) && !connection.refuses_prior_knowledge() => {
-                socket.unread(parts.read_buf);
+            End::Rested => socket.unread(read),
+            End::Finished => return Box::pin(served.finish(socket, read)).await,
+            End::Refused(_) if read.starts_with(PREFACE) && !connection.refuses_prior_knowledge() => {
+                socket.unread(read);
+                drop(served);
                 return Box::pin(h2::serve(worker, socket, &connection)).await;
             }
             End::Refused(word) => {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -65,7 +65,8 @@ impl<T: Transport> Watched<T> {
     /// Adds bytes that were read and not used, before what is still to be read.
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.first.is_empty(), "nothing is read past what was given back");
-        self.first = bytes;
+        // Empty ones may still hold the buffer that they are of.
+        self.first = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
     /// A shutdown reads and forgets what the client still sends: closing at once would reset the connection, and the
@@ -106,7 +107,9 @@ impl<T: Transport> Watched<T> {
 
     fn wrote<R>(&self, polled: &Poll<R>) {
         match polled {
-            Poll::Ready(_) => self.connection.write_blocked.set(NEVER),
+            // An answer's body that has waited for this goes on.
+            Poll::Ready(_) if self.connection.write_blocked.replace(NEVER) != NEVER => self.connection.wake(),
+            Poll::Ready(_) => {}
             Poll::Pending if self.connection.write_blocked.get() == NEVER => {
                 self.connection.write_blocked.set(self.connection.clock.read_millis());
             }
@@ -164,8 +167,8 @@ impl<T: Transport> AsyncRead for Watched<T> {
         }
         if !self.first.is_empty() {
             let n = self.first.len().min(buf.remaining());
-            buf.put_slice(&self.first[..n]);
-            self.first.advance(n);
+            // The last of it gives the buffer free.
+            buf.put_slice(&self.first.split_to(n));
             self.came(n);
             return Poll::Ready(Ok(()));
         }

@@ -71,7 +71,7 @@ pub struct H2Limits {
     pub connection_window: u32,
     /// A request's head, decoded. Default 64 KiB; above it 431.
     pub header_list: u32,
-    /// Bytes of answers that wait for the client, over all streams. Default 64 KiB.
+    /// Bytes of an answer that wait for the client, on each stream. Default 48 KiB.
     pub send_buffer: usize,
     /// Requests that the client takes back within 10 s, before it is given up if they are also most of what it asked.
     /// Default 50.
@@ -85,7 +85,7 @@ impl Default for H2Limits {
             stream_window: 64 * 1024,
             connection_window: 1024 * 1024,
             header_list: 64 * 1024,
-            send_buffer: 64 * 1024,
+            send_buffer: 48 * 1024,
             resets: 50,
         }
     }

@@ -199,3 +199,73 @@ where
         polled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::engine::snapshot::Live;
+
+    /// An instance on one connection: each request gets an answer of this head, and so many bytes after it.
+    async fn instance(head: String, body: usize) -> Box<Http1<Empty<Bytes>>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1_024];
+            while socket.read(&mut request).await.is_ok_and(|read| read > 0) {
+                if socket.write_all(head.as_bytes()).await.is_err()
+                    || socket.write_all(&vec![b'x'; body]).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let wire = Wire::Plain(TcpStream::connect(address).await.unwrap());
+        let open = Open::at_once(&Rc::default(), &std::sync::Arc::new(Live::new(1)), None, false).unwrap();
+        Http1::new(wire, open).await.unwrap()
+    }
+
+    /// The sizes of an answer's pieces.
+    async fn pieces(link: &mut Http1<Empty<Bytes>>, at_most: usize) -> Vec<usize> {
+        let request = Request::get("/").header("host", "web").body(Empty::new()).unwrap();
+        let mut body = link.send(request).await.unwrap().into_body();
+        link.pace().read_at_most(at_most);
+        let mut sizes = Vec::new();
+        while let Some(frame) = poll_fn(|cx| link.poll_body(&mut body, cx)).await {
+            sizes.push(frame.unwrap().into_data().unwrap().len());
+        }
+        sizes
+    }
+
+    #[tokio::test]
+    async fn pieces_are_as_large_as_may_be_and_an_idle_link_gives_the_room_back() {
+        const BODY: usize = 4 << 20;
+        let mut link = instance(format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n"), BODY).await;
+        let small = pieces(&mut link, SMALL).await;
+        assert_eq!(small.iter().sum::<usize>(), BODY);
+        assert!(small.iter().all(|piece| *piece <= SMALL) && !link.pace().was_large());
+        let large = pieces(&mut link, LARGE).await;
+        assert_eq!(large.iter().sum::<usize>(), BODY);
+        let most = *large.iter().max().unwrap();
+        assert!((SMALL + 1..=LARGE).contains(&most), "the largest has {most}");
+        assert!(link.is_reusable() && link.pace().was_large());
+        let mut link = link.slim().unwrap();
+        assert!(link.is_reusable() && !link.pace().was_large());
+        assert_eq!((pieces(&mut link, SMALL).await.iter().sum::<usize>(), link.served()), (BODY, 3));
+    }
+
+    #[tokio::test]
+    async fn heads_that_do_not_end_are_given_up() {
+        for head in
+            ["HTTP/1.1 100 Continue\r\n\r\n".repeat(4_000), format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000))]
+        {
+            let mut link = instance(head, 0).await;
+            let request = Request::get("/").header("host", "web").body(Empty::new()).unwrap();
+            assert!(link.send(request).await.is_err());
+        }
+    }
+}

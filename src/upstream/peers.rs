@@ -39,7 +39,8 @@ where
     /// The worker's side of an endpoint. `upstream`: what the rules say of its service.
     pub fn of(&self, endpoint: &Endpoint, upstream: &Rc<Upstream>) -> Rc<Peer<B>> {
         let mut known = self.known.borrow_mut();
-        let fresh = |before| Rc::new(Peer::new(endpoint, upstream, &self.protocol_label, &self.trusts, &self.terms, before));
+        let fresh =
+            |before| Rc::new(Peer::new(endpoint, upstream, &self.protocol_label, &self.trusts, &self.terms, before));
         let peer = known.entry(endpoint.live.id).or_insert_with(|| fresh(None));
         let same_terms = Rc::ptr_eq(&peer.upstream, upstream) || peer.upstream == *upstream;
         if !Arc::ptr_eq(&peer.instance, &endpoint.instance) || !same_terms {

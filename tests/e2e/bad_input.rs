@@ -88,6 +88,8 @@ async fn malformed_and_ambiguous_requests_are_refused_and_the_connection_closed(
         assert!(expected.contains(&reply.status), "{what}: {} {}", reply.status, reply.head);
         client.send("GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(client.is_closed().await, "{what}: the connection goes on");
+        let counted = ["pointsman_refusals_total{", "pointsman_errors_total{"].map(|name| proxy.metric(name));
+        assert!(counted.iter().flatten().any(|line| line.ends_with(" 1")), "{what}: not counted");
         assert!(instance.requests().is_empty(), "{what}: passed on {:?}", instance.requests());
         assert!(proxy.transitions.all().is_empty(), "{what}: held against the instance");
     }

@@ -77,6 +77,12 @@ async fn a_client_that_does_not_read_is_cut() {
     let mut client = proxy.client().await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     soon("the cut", left).await.unwrap();
+    soon("the count", async {
+        while proxy.metric("pointsman_write_cuts_total{of=\"connection\"} 1").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

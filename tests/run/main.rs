@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed test says so; processes are waited for")]
 
+#[path = "../support/frames.rs"]
+#[allow(dead_code, reason = "the tests of single frames use more of it")]
+mod frames;
 #[path = "../support/front.rs"]
 mod front;
 #[path = "../support/scripted_consul/mod.rs"]
@@ -20,15 +23,19 @@ mod descriptors;
 mod drain;
 mod faults;
 mod fleet;
+mod floods;
 mod gray_release;
 mod grpc_checks;
 mod guard;
 mod killed_instance;
+mod limits;
 mod operators;
 mod outliers;
 mod panic;
+mod passing_on;
 mod probing;
 mod regions;
 mod rules_reload;
 mod shadow;
+mod slow_clients;
 mod weights;

@@ -26,6 +26,12 @@ pub struct LimitsNote {
     /// Live: requests of the service that go on, and the most of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<(u32, u32)>,
+    /// Live: requests that wait for a place at one of the service's instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
+    /// Live: bytes in the process's account of memory, and the most of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<(u64, u64)>,
 }
 
 /// A `limit`.
@@ -92,13 +98,17 @@ impl LimitsNote {
         if let Some(Overload { instance, queue, wait, service }) = self.overload {
             write!(out, "overload instance {}", Most(instance))?;
             if instance != Concurrency::Unlimited {
-                write!(out, " ({queue} wait at most {wait}ms)")?;
+                write!(out, " ({queue} wait at most {wait}ms")?;
+                self.waiting.map_or(Ok(()), |waiting| write!(out, "; {waiting} now"))?;
+                out.push(')');
             }
             write!(out, ", service {}", Most(service))?;
             self.service.map_or(Ok(()), |(held, most)| write!(out, " ({held} of {most} now)"))?;
             writeln!(out)?;
         }
-        self.budget_left.map_or(Ok(()), |left| writeln!(out, "budget   {left} retries left"))
+        self.budget_left.map_or(Ok(()), |left| writeln!(out, "budget   {left} retries left"))?;
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        self.memory.map_or(Ok(()), |(held, most)| writeln!(out, "memory   {} of {} MiB held", mib(held), mib(most)))
     }
 }
 

@@ -15,6 +15,7 @@ mod prove;
 mod reach;
 mod settle;
 mod shape;
+mod spelling;
 mod splits;
 mod witness;
 
@@ -105,6 +106,7 @@ pub const LINTS: &[Lint] = &[
     lint("W062", "a hedge that comes when the first try has ended", limits::hedge_too_late),
     note("W063", "a rate that all clients share", limits::rate_for_all_together),
     lint("W064", "limits of `overload` that contradict one another", limits::overload_contradicts),
+    lint("W080", "a path that normalisation never yields", spelling::path_not_normal),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {

@@ -141,6 +141,8 @@ impl Served {
         loop {
             while let Poll::Ready(next) = http.poll_accept(cx) {
                 match next {
+                    // Dropped, and so reset: the connection is given up below.
+                    Some(Ok(_)) if self.streams.are_reset_too_often() => {}
                     Some(Ok((request, respond))) => self.begin(request, respond),
                     Some(Err(error)) if error.is_io() || error.is_remote() => return Poll::Ready(End::Finished),
                     Some(Err(error)) => return Poll::Ready(End::Refused(error)),

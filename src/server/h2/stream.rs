@@ -54,6 +54,12 @@ async fn exchange(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
+    // What the client took back before it was begun reaches no instance, nor does what it asks when it has done so too
+    // often.
+    if streams.are_reset_too_often() || poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+        worker.forward.metrics.cells().h2_resets.add(1);
+        return streams.was_reset();
+    }
     let is_head = request.method() == Method::HEAD;
     if !request.body().is_end_stream() && request.headers().contains_key(EXPECT) {
         let mut go_on = Response::new(());

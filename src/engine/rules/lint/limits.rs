@@ -65,7 +65,14 @@ pub(super) fn tries_without_time(found: &mut Findings<'_>) {
         if at.retry.attempts > 1 && per_try > 0 && total > 0 && per_try >= total {
             let message = format!("one try may take {per_try} ms, the whole request {total} ms");
             let label = "after a try that was too slow there is no time for another one";
-            report(found, &at, &["retry", "timeout"], &message, label, "make `retry.per_try` at most half of `timeout.total`");
+            report(
+                found,
+                &at,
+                &["retry", "timeout"],
+                &message,
+                label,
+                "make `retry.per_try` at most half of `timeout.total`",
+            );
         }
     }
 }
@@ -75,7 +82,9 @@ pub(super) fn timeouts_without_retry(found: &mut Findings<'_>) {
         let Timeouts { first_byte, total, .. } = at.timeouts;
         let Retry { timeout, per_try, attempts, .. } = at.retry;
         if timeout && attempts > 1 && per_try == 0 && total > 0 && total <= first_byte {
-            let message = format!("`retry` is `on: [timeout]`, but `first_byte` ({first_byte} ms) is not before `total` ({total} ms)");
+            let message = format!(
+                "`retry` is `on: [timeout]`, but `first_byte` ({first_byte} ms) is not before `total` ({total} ms)"
+            );
             let label = "a try that is too slow has used up the whole request's time";
             report(found, &at, &["retry", "timeout"], &message, label, "bound each try by `retry: {per_try: …}`");
         }
@@ -90,7 +99,14 @@ pub(super) fn hedge_too_late(found: &mut Findings<'_>) {
         if after >= ends {
             let message = format!("the second try comes after {after} ms, and the first one ends after {ends} ms");
             let label = "it is never sent";
-            report(found, &at, &["hedge", "retry", "timeout"], &message, label, "hedge well before the first try ends, or `after: p95`");
+            report(
+                found,
+                &at,
+                &["hedge", "retry", "timeout"],
+                &message,
+                label,
+                "hedge well before the first try ends, or `after: p95`",
+            );
         }
     }
 }
@@ -105,7 +121,9 @@ pub(super) fn rate_for_all_together(found: &mut Findings<'_>) {
     for (span, whose) in own.into_iter().chain(top) {
         let message = format!("the rate of {whose} is for all clients together");
         let label = "one client can use up what all others have";
-        found.report(span, message, label).help("count each by itself: `key: client.ip`, or a header that names the caller");
+        found
+            .report(span, message, label)
+            .help("count each by itself: `key: client.ip`, or a header that names the caller");
     }
 }
 

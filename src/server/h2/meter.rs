@@ -1,0 +1,195 @@
+//! What a client's frames are, read beside the library, which says neither that a head is not whole nor how much came that
+//! asks for nothing (RFC 9113, 4.1 and 10.5).
+
+use std::cell::{Cell, RefCell};
+
+use super::super::io::PREFACE;
+use crate::engine::time::Millis;
+use crate::forward::connection::NEVER;
+
+/// The window in which frames are counted.
+const WINDOW_MS: u64 = 10_000;
+/// One frame that carries nothing is allowed for so many bytes that go either way: who measures a connection with PINGs
+/// does so as data comes.
+const BYTES_FOR_ONE: u64 = 64;
+const HEADER: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const PUSH_PROMISE: u8 = 5;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+/// `END_STREAM` of DATA and HEADERS.
+const END_STREAM: u8 = 0x1;
+/// Of HEADERS and CONTINUATION.
+const END_HEADERS: u8 = 0x4;
+
+/// One connection's frames, as they come in.
+#[derive(Debug)]
+pub struct Meter {
+    allowed: u64,
+    at: RefCell<Frame>,
+    /// Since when a head is not whole; `NEVER`: there is none.
+    head_since: Cell<Millis>,
+    /// When the window began, what came in it that carries nothing, and what makes up for it.
+    window: Cell<Millis>,
+    idle: Cell<u64>,
+    moved: Cell<u64>,
+}
+
+/// Where in a frame the next byte belongs.
+#[derive(Debug)]
+struct Frame {
+    preface: usize,
+    header: [u8; HEADER],
+    have: usize,
+    left: usize,
+    /// A header block goes on in the next frame.
+    open: bool,
+}
+
+impl Meter {
+    /// A connection's, before its preface. `allowed`: frames that carry nothing, in 10 s.
+    #[must_use]
+    pub fn new(allowed: u32, now: Millis) -> Self {
+        let at = Frame { preface: PREFACE.len(), header: [0; HEADER], have: 0, left: 0, open: false };
+        Self {
+            allowed: u64::from(allowed),
+            at: RefCell::new(at),
+            head_since: Cell::new(NEVER),
+            window: Cell::new(now),
+            idle: Cell::new(0),
+            moved: Cell::new(0),
+        }
+    }
+
+    /// Bytes came from the client.
+    pub fn read(&self, mut bytes: &[u8], now: Millis) {
+        let mut at = self.at.borrow_mut();
+        self.turn(now);
+        while !bytes.is_empty() {
+            let passed = at.preface.min(bytes.len());
+            at.preface -= passed;
+            bytes = &bytes[passed..];
+            let passed = at.left.min(bytes.len());
+            at.left -= passed;
+            bytes = &bytes[passed..];
+            if at.left > 0 || bytes.is_empty() {
+                break;
+            }
+            let known = at.have;
+            let more = (HEADER - known).min(bytes.len());
+            at.header[known..known + more].copy_from_slice(&bytes[..more]);
+            at.have += more;
+            bytes = &bytes[more..];
+            if at.have == HEADER {
+                self.begin(&mut at);
+            }
+        }
+        let kind = at.header[3];
+        let in_block = at.left > 0 && matches!(kind, HEADERS | CONTINUATION);
+        let is_open = at.open || in_block || at.have > 0;
+        if !is_open {
+            self.head_since.set(NEVER);
+        } else if self.head_since.get() == NEVER {
+            self.head_since.set(now);
+        }
+    }
+
+    /// Bytes went to the client.
+    pub fn wrote(&self, bytes: u64) {
+        self.moved.set(self.moved.get() + bytes);
+    }
+
+    /// Since when half a head is there; `NEVER`: there is none.
+    #[must_use]
+    pub fn head_since(&self) -> Millis {
+        self.head_since.get()
+    }
+
+    /// Whether more frames came that carry nothing than the client may send.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.idle.get() > self.allowed + self.moved.get() / BYTES_FOR_ONE
+    }
+
+    /// A frame's header is whole.
+    fn begin(&self, at: &mut Frame) {
+        at.have = 0;
+        let [high, middle, low, kind, flags, ..] = at.header;
+        at.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        match kind {
+            HEADERS | CONTINUATION | PUSH_PROMISE => {
+                at.open = flags & END_HEADERS == 0;
+                // A request makes up for what comes with it.
+                self.moved.set(self.moved.get() + BYTES_FOR_ONE);
+            }
+            DATA if at.left > 0 || flags & END_STREAM != 0 => self.moved.set(self.moved.get() + at.left as u64),
+            // Resets have a limit of their own; a window is opened for what was sent.
+            RST_STREAM | WINDOW_UPDATE | GOAWAY => {}
+            _ => self.idle.set(self.idle.get() + 1),
+        }
+    }
+
+    fn turn(&self, now: Millis) {
+        if now.since(self.window.get()) >= WINDOW_MS {
+            self.window.set(now);
+            self.idle.set(0);
+            self.moved.set(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags, 0, 0, 0, 1]);
+        frame.extend(payload);
+        frame
+    }
+
+    /// Feeds it in pieces of every size; what is seen at the end does not depend on them.
+    fn check(bytes: &[u8], head_is_open: bool, idle: u64) {
+        for size in 1..=bytes.len() {
+            let meter = Meter::new(10, Millis(0));
+            bytes.chunks(size).for_each(|piece| meter.read(piece, Millis(5)));
+            assert_eq!((meter.head_since() != NEVER, meter.idle.get()), (head_is_open, idle), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn half_a_head_is_seen_wherever_it_is_cut() {
+        let whole = [PREFACE.to_vec(), frame(4, 0, &[]), frame(HEADERS, END_HEADERS, b"head")].concat();
+        check(&whole, false, 1);
+        check(&whole[..whole.len() - 1], true, 1);
+        let unfinished = [PREFACE.to_vec(), frame(HEADERS, 0, b"head")].concat();
+        check(&unfinished, true, 0);
+        check(&[unfinished, frame(CONTINUATION, END_HEADERS, b"")].concat(), false, 0);
+        check(&[PREFACE.to_vec(), frame(DATA, 0, b"some")[..11].to_vec()].concat(), false, 0);
+        check(&[PREFACE.to_vec(), frame(HEADERS, END_HEADERS, b"head")[..4].to_vec()].concat(), true, 0);
+    }
+
+    #[test]
+    fn frames_that_carry_nothing_are_counted_and_data_makes_up_for_them() {
+        let ping = frame(6, 0, &[0; 8]);
+        let meter = Meter::new(10, Millis(0));
+        meter.read(PREFACE, Millis(0));
+        for _ in 0..10 {
+            meter.read(&ping, Millis(1));
+        }
+        assert!(!meter.is_flooded());
+        meter.read(&frame(DATA, 0, &[]), Millis(1));
+        assert!(meter.is_flooded(), "an empty DATA frame carries nothing");
+        meter.read(&frame(DATA, 0, &[0; 64]), Millis(1));
+        assert!(!meter.is_flooded());
+        meter.read(&ping, Millis(1));
+        assert!(meter.is_flooded());
+        meter.read(&ping, Millis(WINDOW_MS + 1));
+        assert!(!meter.is_flooded(), "another window");
+    }
+}

@@ -1,0 +1,40 @@
+//! Slow clients of every kind beside good ones: `benches/slow/slow.py`, with few clients and for a moment.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+const CLIENTS: u64 = 200;
+/// What a client may hold in an unoptimised build, KiB. What it is in a release is in docs/SECURITY.md.
+const MOST_KIB_EACH: f64 = 400.0;
+
+#[test]
+fn good_clients_are_served_beside_slow_ones_of_every_kind_and_memory_is_bounded() {
+    let python = std::env::var("PYTHON_FOR_TESTS")
+        .expect("PYTHON_FOR_TESTS names a Python: export PYTHON_FOR_TESTS=$(scripts/python.sh)");
+    let folder = tempfile::tempdir().unwrap();
+    let figures = folder.path().join("figures.json");
+    let output = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/slow/slow.py"))
+        .arg(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["--clients", &CLIENTS.to_string(), "--seconds", "2", "--quiet", "0.5", "--every", "0.5"])
+        .args(["--arriving", "1", "--at-once", "500", "--json"])
+        .arg(&figures)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    let figures: Value = serde_json::from_slice(&std::fs::read(figures).unwrap()).unwrap();
+    let kinds = figures["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 12);
+    for kind in kinds {
+        let name = &kind["kind"];
+        assert!(kind["clients"].as_u64().unwrap() >= CLIENTS * 9 / 10, "{name}: they are there: {kind}");
+        assert_eq!(kind["good_failed"], 0, "{name}: {kind}");
+        assert!(kind["good"].as_u64().unwrap() >= 400, "{name}: {kind}");
+        assert!(kind["p99_ms"].as_f64().unwrap() < 1_000.0, "{name}: {kind}");
+        assert!(kind["kib_each"].as_f64().unwrap() <= MOST_KIB_EACH, "{name}: {kind}");
+    }
+    assert!(figures["at_once"]["answered_s"].as_f64().is_some_and(|seconds| seconds < 10.0), "{figures}");
+}
