@@ -21,6 +21,8 @@ mod fields;
 mod grpc;
 #[path = "e2e/h2_clients.rs"]
 mod h2_clients;
+#[path = "e2e/h2_ends.rs"]
+mod h2_ends;
 #[path = "e2e/h2_instances.rs"]
 mod h2_instances;
 #[path = "e2e/h2_tunnels.rs"]
@@ -45,6 +47,10 @@ mod overload;
 mod passthrough;
 #[path = "e2e/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "e2e/queues.rs"]
+mod queues;
+#[path = "e2e/replays.rs"]
+mod replays;
 #[path = "e2e/tables.rs"]
 mod tables;
 #[path = "e2e/tls.rs"]

@@ -56,6 +56,8 @@ pub struct Answered {
     pub link: Link<UploadBody>,
     /// The call of gRPC that it answers.
     pub call: Option<Call>,
+    /// It has no body, whatever its fields say (RFC 9110, 6.4.1).
+    pub bodiless: bool,
 }
 
 impl Answered {
@@ -333,7 +335,9 @@ async fn send(
     match replied {
         Some(Ok(response)) => {
             let seen = Survey::of(response.headers());
-            Ok(Answered { response, seen, link, call: outbound.call })
+            let bodiless = outbound.method == Method::HEAD
+                || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            Ok(Answered { response, seen, link, call: outbound.call, bodiless })
         }
         Some(Err(unanswered)) => {
             let is_malformed = unanswered.fault.is_malformed();
@@ -341,6 +345,10 @@ async fn send(
             let sent = !outbound.give_back(unanswered);
             let fault = outbound.fault().or(unfit.then_some(Detail::BadRequest));
             Err(fault.map_or_else(|| broken(is_malformed, sent), |detail| Failure { detail, cause: None, sent }))
+        }
+        // All the time went by waiting for a stream that the instance allows: as if no connection had come about.
+        None if link.is_unsent() => {
+            Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Connect), sent: false })
         }
         None => Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Timeout), sent: true }),
     }

@@ -114,6 +114,16 @@ pub struct Connection {
     pub waker: RefCell<Option<Waker>>,
 }
 
+/// What a connection's streams have from it.
+struct Told {
+    peer: SocketAddr,
+    peer_field: HeaderValue,
+    peer_trusted: bool,
+    tls: Option<Tls>,
+    entrance: Rc<Entrance>,
+    room: Rc<Charge>,
+}
+
 impl Connection {
     /// Whether a preface of HTTP/2 is no beginning here: the listener does not want it in the clear.
     #[must_use]
@@ -133,18 +143,37 @@ impl Connection {
     ) -> Self {
         let room = Rc::new(Charge::new(account, CONNECTION + if tls.is_some() { ENCRYPTED } else { 0 }));
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let since = clock.now();
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Self::fresh(clock, Told { peer, peer_field, peer_trusted, tls, entrance, room }, false)
+    }
+
+    /// One stream of an HTTP/2 connection: the same client, with deadlines of its own.
+    #[must_use]
+    pub fn stream(&self) -> Self {
+        let told = Told {
+            peer: self.peer,
+            peer_field: self.peer_field.clone(),
+            peer_trusted: self.peer_trusted,
+            tls: self.tls.clone(),
+            entrance: Rc::clone(&self.entrance),
+            room: Rc::clone(&self.room),
+        };
+        Self::fresh(Rc::clone(&self.clock), told, true)
+    }
+
+    /// One that has done nothing and waits for nothing yet.
+    fn fresh(clock: Rc<Clock>, told: Told, is_stream: bool) -> Self {
+        let Told { peer, peer_field, peer_trusted, tls, entrance, room } = told;
         Self {
-            clock,
             peer,
             peer_field,
             peer_trusted,
             tls,
             entrance,
-            is_stream: false,
+            is_stream,
             phase: Cell::new(Phase::Idle),
-            since: Cell::new(since),
+            since: Cell::new(clock.now()),
+            clock,
             instance_deadline: Cell::new(NEVER),
             upload_deadline: Cell::new(NEVER),
             write_blocked: Cell::new(NEVER),
@@ -153,33 +182,6 @@ impl Connection {
             going_away: Cell::new(false),
             tunnel: RefCell::new(None),
             room,
-            unsent: Unsent::default(),
-            cut: Cell::new(false),
-            waker: RefCell::new(None),
-        }
-    }
-
-    /// One stream of an HTTP/2 connection: the same client, with deadlines of its own.
-    #[must_use]
-    pub fn stream(&self) -> Self {
-        Self {
-            clock: Rc::clone(&self.clock),
-            peer: self.peer,
-            peer_field: self.peer_field.clone(),
-            peer_trusted: self.peer_trusted,
-            tls: self.tls.clone(),
-            entrance: Rc::clone(&self.entrance),
-            is_stream: true,
-            phase: Cell::new(Phase::Idle),
-            since: Cell::new(self.clock.now()),
-            instance_deadline: Cell::new(NEVER),
-            upload_deadline: Cell::new(NEVER),
-            write_blocked: Cell::new(NEVER),
-            lingers: Cell::new(false),
-            closing: Cell::new(false),
-            going_away: Cell::new(false),
-            tunnel: RefCell::new(None),
-            room: Rc::clone(&self.room),
             unsent: Unsent::default(),
             cut: Cell::new(false),
             waker: RefCell::new(None),

@@ -4,23 +4,23 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Method};
-use tokio::sync::Notify;
 
 use super::attempt::Timing;
 use super::connection::{Connection, Phase};
 use super::error::Detail;
 use super::grpc::{self, Call};
 use super::limit::Admission;
+use super::queue;
 use super::traced::Traced;
 use super::upload::{Upload, UploadBody};
 use super::view::{FileView, RouteNames};
 use super::worker::Worker;
 use crate::engine;
 use crate::engine::health::Evidence;
+use crate::engine::policy::Eject;
 use crate::engine::time::Draw;
 use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
 use crate::observe::memory::EXCHANGE;
@@ -109,39 +109,50 @@ pub struct Head {
     pub request_id: Option<HeaderValue>,
 }
 
-/// Counts a request at its endpoint while it lives.
+/// Counts a request at its endpoint while it lives. Its end calls the next one who waits there.
 #[derive(Debug)]
-pub struct InFlight(Rc<Peer>, Option<Arc<Notify>>);
+pub struct InFlight {
+    peer: Rc<Peer>,
+    /// It has said something of the instance: it is one of those that the instance is judged by.
+    judged: Cell<bool>,
+}
 
 impl InFlight {
     /// Counts from here on.
     #[must_use]
     pub fn new(peer: Rc<Peer>) -> Self {
         peer.live.begin();
-        Self(peer, None)
+        Self::begun(peer)
     }
 
-    /// One that was begun within a limit; its end calls the next one of this line.
+    /// One that was begun already, within a limit.
     #[must_use]
-    pub fn begun(peer: Rc<Peer>, line: Arc<Notify>) -> Self {
-        Self(peer, Some(line))
+    pub fn begun(peer: Rc<Peer>) -> Self {
+        Self { peer, judged: Cell::new(false) }
     }
 
     /// Where it is.
     #[must_use]
     pub fn peer(&self) -> &Rc<Peer> {
-        &self.0
+        &self.peer
+    }
+
+    /// Feeds evidence about the endpoint.
+    pub fn evidence(&self, worker: &Worker, evidence: Evidence, policy: &Eject) {
+        self.judged.set(true);
+        worker.evidence(&self.peer, evidence, policy);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.live.end();
-        if let Some(line) = &self.1
-            && self.0.live.waiting() > 0
-        {
-            line.notify_one();
+        let live = &self.peer.live;
+        if self.judged.get() {
+            live.end()
+        } else {
+            live.abandon()
         }
+        queue::call_next(live);
     }
 }
 
@@ -188,7 +199,13 @@ impl Exchange {
     /// The endpoint of the last try.
     #[must_use]
     pub fn peer(&self) -> Option<&Rc<Peer>> {
-        self.on.as_ref().map(|on| &on.0)
+        self.on.as_ref().map(|on| &on.peer)
+    }
+
+    /// The last try's place at its endpoint.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<&InFlight> {
+        self.on.as_ref()
     }
 
     /// Where it goes.
@@ -246,7 +263,7 @@ impl Exchange {
     /// Feeds evidence about the endpoint of the last try.
     pub fn evidence(&self, evidence: Evidence) {
         if let (Some(on), Some(route)) = (&self.on, &self.route) {
-            self.worker.evidence(&on.0, evidence, &route.file.eject);
+            on.evidence(&self.worker, evidence, &route.file.eject);
         }
     }
 
@@ -263,7 +280,7 @@ impl Exchange {
     /// The endpoint of the last try served it although it is ejected.
     pub fn proved(&self) {
         if let Some(on) = &self.on {
-            self.worker.proved(&on.0);
+            self.worker.proved(&on.peer);
         }
     }
 
@@ -272,11 +289,11 @@ impl Exchange {
         if let (Some(on), Some(route), Some(micros)) = (&self.on, &self.route, self.first_byte_us)
             && route.file.eject.latency_factor > 0
         {
-            on.0.live.time_answer(micros);
+            on.peer.live.time_answer(micros);
         }
     }
 
-    /// Counts one in a family of routes.
+    /// Counts one in a family of routes; without names before a file claimed it.
     pub fn count(&self, family: &'static Family, word: &'static str) {
         if let Some(route) = &self.route {
             route.series.count(family, route.key, word, || route.names.names(None));
@@ -347,7 +364,7 @@ impl Exchange {
             bytes_out: self.bytes_out,
         };
         if let Some(route) = &self.route {
-            let instance = self.on.as_ref().map(|on| &on.0.instance);
+            let instance = self.on.as_ref().map(|on| &on.peer.instance);
             let key = RequestKey::new(route.key, instance, self.status);
             route.series.request(key, || route.names.names(instance), &done);
         } else {
@@ -385,7 +402,7 @@ impl Exchange {
                 service: names.and_then(|names| named(&names.service)),
                 rule: names.and_then(|names| named(&names.rule)),
                 pool: names.and_then(|names| named(&names.pool)),
-                instance: self.on.as_ref().map(|on| on.0.instance.clone()),
+                instance: self.on.as_ref().map(|on| on.peer.instance.clone()),
             },
             answer: Answer {
                 status: self.status,

@@ -137,8 +137,9 @@ async fn beside(
     match aside {
         // Whoever failed before the end gets its evidence here; the end itself is judged as any try.
         Some((failed, reading)) if Rc::ptr_eq(failed, if by_second { &peer } else { &other_peer }) => {
-            if let Some(evidence) = reading.evidence {
-                worker.evidence(failed, evidence, eject);
+            let place = if by_second { exchange.in_flight() } else { Some(&on) };
+            if let (Some(place), Some(evidence)) = (place, reading.evidence) {
+                place.evidence(worker, evidence, eject);
             }
             exchange.count(&names::ATTEMPTS, reading.word);
             // The first one was the trial; the second is judged with the request.

@@ -136,6 +136,7 @@ impl<'p> Load<'p> {
 impl Drop for Load<'_> {
     fn drop(&mut self) {
         self.0.live.abandon();
+        super::queue::call_next(&self.0.live);
     }
 }
 

@@ -9,19 +9,25 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{Refusal, refusal};
+use super::attempt::Limits;
 use super::connection::{Connection, Phase};
 use super::edit::in_force;
 use super::error::Detail;
-use super::exchange::{Exchange, InFlight};
+use super::exchange::Exchange;
+use super::hedge::Trying;
 use super::limit;
-use super::request::{judge_bare, route};
+use super::queue::place;
+use super::request::{is_affordable, judge_bare, route};
+use super::retry::Cause;
 use super::upgrade::{Lasting, Tunnel};
 use super::wait::{after, until};
 use super::worker::Worker;
-use crate::engine::policy::Timeouts;
+use crate::engine::balance::Picked;
+use crate::engine::policy::{Retry, Timeouts};
 use crate::engine::request::RequestView;
 use crate::engine::route::Detail::NoRoutableInstance;
 use crate::engine::route::{Outcome, decide, host};
+use crate::engine::time::Millis;
 use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::names;
@@ -97,11 +103,21 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
     let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let first = tries.first(connection.clock.now(), policies.retry.attempts > 1);
     let mut picked = first.map_err(|(status, detail)| refusal(status, detail.into()))?;
+    let limits = Limits { timeouts: policies.timeouts, total, per_try: 0 };
+    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance: false };
     loop {
-        tries.note(picked);
-        let peer = worker.peers.of(view.table.endpoint(file, picked.endpoint), &view.file(file).upstream);
         route(exchange, &view, &decision, Some(tries.pool));
-        exchange.trying(InFlight::new(Rc::clone(&peer)), picked.level);
+        let on = match place(trying, exchange, &mut picked, &tries).await {
+            Ok(on) => on,
+            // The whole pool is full: the next one may have room.
+            Err(full) => {
+                picked = tries.next_pool(connection.clock.now()).ok_or(full)?;
+                continue;
+            }
+        };
+        tries.note(picked);
+        let peer = Rc::clone(on.peer());
+        exchange.trying(on, picked.level);
         let started = connection.clock.micros();
         let limit = Duration::from_millis(policies.timeouts.connect);
         let deadline = after(connection.clock.now(), policies.timeouts.connect).min(total);
@@ -119,11 +135,28 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
         };
         judge_bare(exchange, Some(failed), picked);
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = exchange.attempts < policies.retry.attempts || picked.probe;
-        match again.then(|| tries.next(connection.clock.now(), last, true)).flatten() {
-            Some(next) if exchange.within_budget(policies.retry.budget) => picked = next,
-            _ => return Err(failed.into()),
-        }
-        exchange.count(&names::RETRIES, "connect");
+        let next = may_follow(exchange, &policies.retry, total, picked)
+            .then(|| tries.next(connection.clock.now(), last, true))
+            .flatten();
+        let affordable = |_: &Picked| picked.probe || is_affordable(exchange, &policies.retry);
+        picked = next.filter(affordable).ok_or(failed)?;
+        exchange.count(&names::RETRIES, Cause::Connect.word());
     }
+}
+
+/// Whether another endpoint may be asked for a connection: as for a request of which nothing was sent. A client that was
+/// made to prove an ejected endpoint (`picked.probe`) is not told of its failure, whatever the policy says of it.
+fn may_follow(exchange: &Exchange, retry: &Retry, total: Millis, picked: Picked) -> bool {
+    if !picked.probe && !Cause::Connect.is_wanted(retry) {
+        return false;
+    }
+    let refused = if exchange.attempts >= retry.attempts {
+        "attempts"
+    } else if exchange.connection().clock.now() >= total {
+        "time"
+    } else {
+        return true;
+    };
+    exchange.count(&names::RETRIES_REFUSED, refused);
+    false
 }

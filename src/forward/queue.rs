@@ -3,12 +3,9 @@
 //! Who waits stands in one line for each instance, over all workers; nobody who comes later overtakes him. The line is
 //! bounded in length and time, so what cannot be served is told so quickly.
 
-use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -20,38 +17,12 @@ use super::wait::until;
 use crate::engine::balance::Picked;
 use crate::engine::limit::Load;
 use crate::engine::policy::Concurrency;
-use crate::engine::snapshot::EndpointIdx;
+use crate::engine::snapshot::{EndpointIdx, Live};
 use crate::engine::tries::Tries;
-use crate::observe::lines::Lines;
 use crate::observe::names;
 
 /// Members of the pool that are asked for room before the request waits.
 const ASKED: usize = 4;
-/// Lines that a worker remembers before it asks for them anew.
-const REMEMBERED: usize = 4_096;
-
-/// One worker's side of them.
-#[derive(Debug, Default)]
-pub struct Queues {
-    lines: Arc<Lines>,
-    known: RefCell<FxHashMap<u64, Arc<Notify>>>,
-}
-
-impl Queues {
-    /// A worker's side of these lines.
-    #[must_use]
-    pub fn new(lines: Arc<Lines>) -> Self {
-        Self { lines, known: RefCell::default() }
-    }
-
-    fn line(&self, id: u64) -> Arc<Notify> {
-        let mut known = self.known.borrow_mut();
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        Arc::clone(known.entry(id).or_insert_with(|| self.lines.of(id)))
-    }
-}
 
 /// A place at the endpoint that was picked, or at another one, which is then the one that was picked. At once where
 /// there is no limit.
@@ -70,7 +41,7 @@ pub async fn place(
     if free {
         return Ok(InFlight::new(peer));
     }
-    if let Some(on) = at_once(trying, load, &peer, false) {
+    if let Some(on) = at_once(load, &peer, false) {
         return Ok(on);
     }
     let now = exchange.connection().clock.now();
@@ -80,7 +51,7 @@ pub async fn place(
         && let Some(other) = tries.instead(now, &full)
     {
         let peer = trying.peer(other);
-        if let Some(on) = at_once(trying, load, &peer, false) {
+        if let Some(on) = at_once(load, &peer, false) {
             *picked = other;
             return Ok(on);
         }
@@ -97,7 +68,7 @@ pub async fn place(
 pub fn beside(trying: Trying<'_>, picked: Picked) -> Option<InFlight> {
     let peer = trying.peer(picked);
     match &trying.view.file(trying.file).load {
-        Some(load) if load.policy.instance != Concurrency::Unlimited => at_once(trying, load, &peer, false),
+        Some(load) if load.policy.instance != Concurrency::Unlimited => at_once(load, &peer, false),
         _ => Some(InFlight::new(peer)),
     }
 }
@@ -109,7 +80,7 @@ async fn wait(trying: Trying<'_>, exchange: &Exchange, load: &Load, peer: &Rc<Pe
         Err(Detail::Overloaded.into())
     };
     let Some(waiting) = Waiting::join(peer, load.policy.queue) else { return refuse("full") };
-    let line = trying.worker.queues.line(peer.live.id);
+    let line = line(&peer.live);
     let connection = exchange.connection();
     let deadline = connection.clock.now().plus(load.policy.wait).min(trying.limits.total);
     // Only the first in the line may look without having been called: a place may have come free just now.
@@ -117,22 +88,19 @@ async fn wait(trying: Trying<'_>, exchange: &Exchange, load: &Load, peer: &Rc<Pe
     loop {
         let mut notified = pin!(line.notified());
         notified.as_mut().enable();
-        if called && let Some(on) = at_once(trying, load, peer, true) {
+        if called && let Some(on) = at_once(load, peer, true) {
             drop(waiting);
             // There may be room for the next one as well.
-            if peer.live.waiting() > 0 {
-                line.notify_one();
-            }
+            call_next(&peer.live);
             exchange.count(&names::QUEUED, "served");
             return Ok(on);
         }
         if until(connection, deadline, notified).await.is_err() {
-            // Not every end calls the line (requests from before a limit, probes): who gives up looks, and calls.
-            let on = at_once(trying, load, peer, true);
+            // The place that he was called for is not lost with him, and a limit may have risen: who gives up looks, and
+            // calls the next one.
+            let on = at_once(load, peer, true);
             drop(waiting);
-            if peer.live.waiting() > 0 {
-                line.notify_one();
-            }
+            call_next(&peer.live);
             return match on {
                 Some(on) => {
                     exchange.count(&names::QUEUED, "served");
@@ -145,15 +113,26 @@ async fn wait(trying: Trying<'_>, exchange: &Exchange, load: &Load, peer: &Rc<Pe
     }
 }
 
-fn at_once(trying: Trying<'_>, load: &Load, peer: &Rc<Peer>, queued: bool) -> Option<InFlight> {
+fn at_once(load: &Load, peer: &Rc<Peer>, queued: bool) -> Option<InFlight> {
     let limit = match load.policy.instance {
         Concurrency::Unlimited => u32::MAX,
         Concurrency::Fixed(limit) => limit,
         Concurrency::Adaptive => peer.live.adaptive.limit(),
     };
-    peer.live
-        .try_begin(limit, queued)
-        .then(|| InFlight::begun(Rc::clone(peer), trying.worker.queues.line(peer.live.id)))
+    peer.live.try_begin(limit, queued).then(|| InFlight::begun(Rc::clone(peer)))
+}
+
+/// A request to this endpoint has ended, or left its line: the next one who waits, if anybody does, looks for a place.
+pub fn call_next(live: &Live) {
+    if live.waiting() > 0 {
+        line(live).notify_one();
+    }
+}
+
+/// The line at an endpoint.
+fn line(live: &Live) -> &Notify {
+    let line = live.line.get_or_init(|| Box::new(Notify::new()));
+    line.downcast_ref().expect("nobody else fills the cell")
 }
 
 /// What an answer's latency says of how much the instance and the service carry.

@@ -350,20 +350,7 @@ fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> 
     }
     latency::observe(exchange, ended, evidence);
     exchange.count(&names::ATTEMPTS, word);
-    if picked.probe {
-        let proved = evidence == Some(Evidence::Success);
-        exchange.count(&names::PROBES, if proved { "success" } else { "failure" });
-    }
-    if picked.last_resort {
-        let proved = evidence == Some(Evidence::Success);
-        exchange.count(&names::LAST_RESORTS, if proved { "success" } else { "failure" });
-        if proved {
-            exchange.proved();
-        }
-    }
-    if picked.panic {
-        exchange.count(&names::PANIC_PICKS, "");
-    }
+    picked_so(exchange, picked, evidence == Some(Evidence::Success));
     trouble
 }
 
@@ -374,8 +361,20 @@ pub(super) fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Pi
         exchange.evidence(evidence);
     }
     exchange.count(&names::ATTEMPTS, failed.map_or("connected", Detail::word));
+    picked_so(exchange, picked, failed.is_none());
+}
+
+/// What follows from how an endpoint was picked, once it is known whether it did well.
+fn picked_so(exchange: &Exchange, picked: Picked, well: bool) {
+    let result = if well { "success" } else { "failure" };
     if picked.probe {
-        exchange.count(&names::PROBES, if failed.is_none() { "success" } else { "failure" });
+        exchange.count(&names::PROBES, result);
+    }
+    if picked.last_resort {
+        exchange.count(&names::LAST_RESORTS, result);
+        if well {
+            exchange.proved();
+        }
     }
     if picked.panic {
         exchange.count(&names::PANIC_PICKS, "");
@@ -407,7 +406,7 @@ fn is_safe(trouble: Trouble, outbound: &Outbound) -> bool {
 }
 
 /// Whether the service's budget allows one more. Asked last, so that nothing is taken for a try that cannot be made.
-fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
+pub(super) fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
     let affordable = exchange.within_budget(retry.budget);
     if !affordable {
         exchange.count(&names::RETRIES_REFUSED, "budget");

@@ -1,12 +1,15 @@
 //! An instance's answer on its way to the client: fields, body, or a tunnel.
 
+use std::future::poll_fn;
+
 use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body;
 
 use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
 use super::body::{Relay, Source};
-use super::connection::NEVER;
+use super::connection::{Connection, NEVER};
 use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
@@ -27,6 +30,9 @@ const X_POOL: HeaderName = HeaderName::from_static("x-pointsman-pool");
 const X_LEVEL: HeaderName = HeaderName::from_static("x-pointsman-level");
 const X_INSTANCE: HeaderName = HeaderName::from_static("x-pointsman-instance");
 const X_DRAW: HeaderName = HeaderName::from_static("x-pointsman-draw");
+
+/// How long the end of a body that is none may come behind its head.
+const END_MS: u64 = 100;
 
 /// Adds how an answer came about, refusals and the rules' own answers included: what `explain --draw` is compared
 /// with. Names that cannot stand in a field are left out.
@@ -56,8 +62,11 @@ pub async fn pass_on(
     cookie: Option<HeaderValue>,
     changes: Option<&Changes>,
 ) -> Result<Response<Source>, Refusal> {
-    let Answered { response, seen, link, call: _ } = answered;
-    let (mut head, incoming) = response.into_parts();
+    let Answered { response, seen, mut link, call: _, bodiless } = answered;
+    let (mut head, mut incoming) = response.into_parts();
+    if bodiless && !incoming.is_end_stream() {
+        incoming = heard_out(exchange.connection(), &mut link, incoming, limits.total).await;
+    }
     if seen.has(Survey::KEEP_ALIVE)
         && let Some(peer) = exchange.peer()
     {
@@ -97,6 +106,22 @@ pub async fn pass_on(
         head.headers.append(SET_COOKIE, cookie);
     }
     Ok(Response::from_parts(head, source))
+}
+
+/// Reads the end of a body that is none: over HTTP/2 it may come in a frame of its own, and nobody asks for it later. An
+/// instance that says more, or nothing, is not waited for: its stream is taken back.
+async fn heard_out(
+    connection: &Connection,
+    link: &mut Link<UploadBody>,
+    mut body: Received,
+    total: Millis,
+) -> Received {
+    let deadline = connection.clock.now().plus(END_MS).min(total);
+    match until(connection, deadline, poll_fn(|cx| link.poll_body(&mut body, cx))).await {
+        Ok(None) => body,
+        Ok(Some(Ok(_))) if body.is_end_stream() => body,
+        Ok(Some(_)) | Err(_) => Received::None,
+    }
 }
 
 fn relay(

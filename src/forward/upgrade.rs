@@ -6,12 +6,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::answer::refuse;
+use super::body::AnswerBody;
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::frames::{Frames, going_away};
+use super::https::promise;
+use super::settings::Settings;
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::observe::memory::TUNNEL;
@@ -50,6 +55,17 @@ impl Tunnel {
     #[must_use]
     pub fn instance(&self) -> &str {
         self.exchange.peer().map_or("", |peer| &peer.instance.id)
+    }
+
+    /// It does not come about, for the instance agreed to what it does not speak: what the client is told in its place.
+    #[must_use]
+    pub fn disbelieved(self, settings: &Settings) -> Response<AnswerBody> {
+        let Self { mut exchange, .. } = self;
+        let mut response = refuse(Detail::UpstreamMalformed.into(), false, settings);
+        promise(response.headers_mut(), exchange.connection());
+        exchange.status = response.status().as_u16();
+        exchange.cut(Detail::UpstreamMalformed);
+        response.map(|source| AnswerBody::new(source, exchange))
     }
 
     /// Passes bytes on. `read`: what the client sent behind its request.

@@ -12,7 +12,6 @@ use arc_swap::{ArcSwap, Cache};
 use super::clock::Clock;
 use super::exchange::Peer;
 use super::mirror::Mirrors;
-use super::queue::Queues;
 use super::settings::Settings;
 use super::traced::Traces;
 use super::upload::UploadBody;
@@ -28,7 +27,6 @@ use crate::engine::table::Table;
 use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::limit_book::{Book, Limits};
-use crate::observe::lines::Lines;
 use crate::observe::memory::Account;
 use crate::observe::metrics::{Done, Metrics, Names, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
 use crate::observe::names::Family;
@@ -64,8 +62,6 @@ pub struct Shared {
     pub workers: usize,
     /// Who may see how a request was decided; `None`: nobody.
     pub traces: Option<Traces>,
-    /// Who waits for a place at an instance.
-    pub lines: Arc<Lines>,
     /// What limits know; kept by the control plane over every reload.
     pub book: Arc<Book>,
 }
@@ -109,8 +105,6 @@ pub struct Worker {
     swept: Cell<u64>,
     unrouted: SeriesCache,
     luck: Cell<u64>,
-    /// Who waits for a place at an instance.
-    pub queues: Queues,
     /// What limits know, and which worker this is.
     pub limits: Limits,
     /// What this worker's clients hold in buffers.
@@ -148,7 +142,6 @@ impl Worker {
             luck: Cell::new(Draw(shared.seed).fork(index as u64).0),
             limits,
             account,
-            queues: Queues::new(shared.lines),
         })
     }
 
@@ -228,12 +221,12 @@ impl Worker {
     }
 }
 
-/// What holds for connections to all instances.
 /// What a request is counted under that no file claimed.
 fn nobodys() -> Names<'static> {
     Names { service: "", rule: "", pool: "", instance: None }
 }
 
+/// What holds for connections to all instances.
 fn terms(settings: &Settings, book: &Book) -> Terms {
     let most = settings.max_connections;
     let bound = (most > 0).then(|| Bound { most, seats: Arc::clone(book.seats()) });

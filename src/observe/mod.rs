@@ -6,7 +6,6 @@ pub mod clock;
 pub mod events;
 pub mod limit_book;
 pub mod line_writer;
-pub mod lines;
 pub mod log;
 pub mod memory;
 pub mod metrics;

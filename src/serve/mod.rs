@@ -186,7 +186,6 @@ impl Serving {
             workers,
             traces: debug_key.as_ref().map(|(_, keys)| Traces { keys: Arc::clone(keys), explain }),
             book: Arc::clone(&book),
-            lines: Arc::default(),
         };
         let wanted = listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
         let terminators: Vec<_> = listeners.iter().map(|listen| listen.tls.clone()).collect();
@@ -311,7 +310,7 @@ impl Serving {
                 paths,
                 access: door.access,
             });
-            tasks.spawn(admin::serve(door.listener, router, async {
+            tasks.spawn(admin::serve(door.listener, router, door.reserve, async {
                 // A dropped sender means the same: the end.
                 let _ = stop.await;
             }));

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2;
-use super::io::{PREFACE, Transport, Watched};
+use super::io::{LINGER_BYTES, LINGER_MS, PREFACE, Transport, Watched};
 use super::settings::Limits;
 use super::timer::Timer;
 use super::worker::Worker;
@@ -26,11 +26,6 @@ use crate::forward::wait::after;
 use crate::forward::{Connection, Received};
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::names;
-
-/// How long, and how many bytes, a client that is still sending is listened to after its last answer, so that the
-/// answer is not lost to a reset.
-const LINGER_MS: u64 = 1_000;
-const LINGER_BYTES: usize = 1 << 20;
 
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 

@@ -28,6 +28,7 @@ pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStre
     if listen.proxy_protocol || listen.tls.is_some() || listen.passes.is_some() {
         Box::pin(enter_slowly(&worker, id, listener, stream, peer)).await;
     } else {
+        let Ok(_place) = worker.place_of(peer) else { return };
         let connection = worker.register(id, listener, peer, None);
         serve(&worker, stream, connection).await;
     }
@@ -43,6 +44,7 @@ async fn enter_slowly(worker: &Rc<Worker>, id: u64, listener: usize, mut stream:
             None => return,
         },
     };
+    let Ok(_place) = worker.place_of(peer) else { return };
     if let Some(passes) = &listen.passes {
         return pass_on(worker, id, listener, passes, stream, peer).await;
     }

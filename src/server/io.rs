@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::engine::time::Millis;
 use crate::forward::Connection;
 use crate::forward::connection::{NEVER, Phase};
 use crate::upstream::wire::poll_write_pieces;
@@ -46,15 +47,29 @@ pub struct Watched<T: Transport> {
     first: Bytes,
     /// Nothing was read yet that is no beginning of the preface.
     fresh: bool,
-    /// Until the client has closed its side too, a shutdown is not over.
-    lingers: bool,
+    /// Until the client has closed its side too, or this is used up, a shutdown is not over.
+    lingers: Option<Linger>,
+}
+
+/// How long, and how many bytes, a client that is still sending is listened to after its last answer, so that the
+/// answer is not lost to a reset.
+pub const LINGER_MS: u64 = 1_000;
+/// See [`LINGER_MS`].
+pub const LINGER_BYTES: usize = 1 << 20;
+
+/// What is left of it.
+#[derive(Debug)]
+struct Linger {
+    /// `NEVER`: the shutdown has not begun.
+    until: Millis,
+    bytes: usize,
 }
 
 impl<T: Transport> Watched<T> {
     /// `first`: bytes that were read already.
     #[must_use]
     pub fn new(transport: T, connection: &Rc<Connection>, first: Bytes) -> Self {
-        Self { transport, connection: Rc::clone(connection), first, fresh: true, lingers: false }
+        Self { transport, connection: Rc::clone(connection), first, fresh: true, lingers: None }
     }
 
     /// Ready when there is something to read.
@@ -69,10 +84,11 @@ impl<T: Transport> Watched<T> {
         self.first = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
-    /// A shutdown reads and forgets what the client still sends: closing at once would reset the connection, and the
-    /// last answer might be lost with it. The driver bounds the time.
+    /// A shutdown reads and forgets for a while what the client still sends: closing at once would reset the connection,
+    /// and the last answer might be lost with it. Meanwhile the connection's `instance_deadline` says until when, and the
+    /// driver has to look again then.
     pub fn linger(&mut self) {
-        self.lingers = true;
+        self.lingers = Some(Linger { until: NEVER, bytes: LINGER_BYTES });
     }
 
     /// Whether what was read so far could be the beginning of the preface: it is then kept until more has come, for
@@ -216,11 +232,22 @@ impl<T: Transport> AsyncWrite for Watched<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         std::task::ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+        let Self { transport, connection, lingers, .. } = &mut *self;
         let mut scratch = [0u8; 1_024];
-        while self.lingers {
+        while let Some(linger) = lingers {
+            if linger.until == NEVER {
+                linger.until = connection.clock.read_millis().plus(LINGER_MS);
+                connection.instance_deadline.set(linger.until);
+            }
             let mut buf = ReadBuf::new(&mut scratch);
-            std::task::ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buf))?;
-            self.lingers = !buf.filled().is_empty();
+            let read = Pin::new(&mut *transport).poll_read(cx, &mut buf)?;
+            if read.is_pending() && connection.clock.now() < linger.until {
+                return Poll::Pending;
+            }
+            linger.bytes = linger.bytes.saturating_sub(buf.filled().len());
+            if buf.filled().is_empty() || linger.bytes == 0 || connection.clock.now() >= linger.until {
+                *lingers = None;
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -117,6 +117,14 @@ where
         }
     }
 
+    /// Whether nothing of the request that was given to it was sent, for the instance allows no further stream yet.
+    pub fn is_unsent(&mut self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::H2(stream) => stream.is_unsent(),
+        }
+    }
+
     /// Sends what can be sent of the request's body, while the answer's is not wanted.
     pub fn send_more(&mut self, cx: &mut Context<'_>) {
         match self {

@@ -32,6 +32,9 @@ async fn an_instance_labelled_h2c_is_spoken_to_in_http2_on_one_connection() {
         .send("POST /a?b HTTP/1.1\r\nhost: shop:81\r\ncontent-length: 4\r\nconnection: x-own\r\nx-own: 1\r\n\r\nbody")
         .await;
     assert_eq!(client.reply().await.text(), "POST /a body");
+    let chunked = "POST /b HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n4\r\nmore\r\n0\r\n\r\n";
+    client.send(chunked).await;
+    assert_eq!(client.reply().await.text(), "POST /b more");
     client.send("GET /c HTTP/1.1\r\nhost: shop\r\n\r\n").await;
     assert_eq!(client.reply().await.text(), "GET /c ");
     let over_h2 = H2Client::connect(proxy.address).await;

@@ -1,13 +1,12 @@
 //! WebSocket over HTTP/2 (RFC 8441), on either side.
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::ext::Protocol;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::h2::{H2Client, instance as h2_instance, read, write};
-use crate::harness::{Proxy, Scripted, Setup, instance, read_request, soon};
+use crate::harness::{ONE_POOL, Proxy, Scripted, Setup, instance, read_request, soon};
 
 fn connect(path: &str, protocol: &'static str) -> Request<()> {
     let mut request =
@@ -89,10 +88,17 @@ async fn a_websocket_over_http2_reaches_an_instance_of_http1() {
 #[tokio::test]
 async fn an_instance_that_proves_nothing_gets_no_tunnel() {
     let instance = echo(true).await;
-    let proxy = Proxy::to(&[instance.address]).await;
+    let rules = format!("{ONE_POOL}eject: {{consecutive_5xx: 1}}\n");
+    let proxy = Setup { logs: true, ..Setup::to(&[instance.address]) }.rules(&rules).start().await;
     let client = client(&proxy).await;
     let (answer, _up) = client.start(connect("/ws", "websocket"), false).await;
-    assert_eq!(soon("the end", answer).await.unwrap_err().reason(), Some(Reason::INTERNAL_ERROR));
+    let response = soon("the no", answer).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(response.headers()["x-pointsman-error"], "upstream_malformed");
+    let line = &proxy.logged(1).await[0];
+    assert_eq!((line["status"].as_u64(), line["detail"].as_str()), (Some(502), Some("upstream_malformed")));
+    assert!(proxy.metric("pointsman_errors_total{service=\"web\",detail=\"upstream_malformed\"} 1").is_some());
+    assert_eq!(proxy.transitions.all().len(), 1, "it counts against the instance");
 }
 
 #[tokio::test]
@@ -102,7 +108,7 @@ async fn a_protocol_that_is_not_allowed_gets_no_tunnel() {
     let client = client(&proxy).await;
     let (answer, _up) = client.start(connect("/ws", "connect-udp"), false).await;
     let response = soon("the no", answer).await.unwrap();
-    assert_eq!((response.status(), instance.requests().len()), (http::StatusCode::METHOD_NOT_ALLOWED, 0));
+    assert_eq!((response.status(), instance.requests().len()), (StatusCode::METHOD_NOT_ALLOWED, 0));
 }
 
 #[tokio::test]

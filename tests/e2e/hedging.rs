@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{ONE_POOL, Proxy, Scripted, Setup, read_request, status};
+use crate::harness::{Act, ONE_POOL, Proxy, Scripted, Setup, read_request, soon, status};
 
 const SLOW: Duration = Duration::from_millis(1_500);
 
@@ -120,4 +120,66 @@ async fn a_try_has_its_own_limit() {
         assert!(asked.elapsed() < SLOW, "{:?}", asked.elapsed());
     }
     assert!(seen[0].load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test]
+async fn a_try_that_lost_or_that_the_client_gave_up_is_none_that_its_instance_is_judged_by() {
+    let (proxy, seen, _instances) = mixed("hedge: {after: 30ms}\n").await;
+    while seen[0].load(Ordering::SeqCst) < 4 {
+        assert_eq!(proxy.get("/").await.text(), "fast");
+    }
+    proxy.rests().await;
+    assert_eq!(proxy.live(0).ended(), 0, "all of them lost");
+    assert_eq!(proxy.live(1).ended() as usize, seen[1].load(Ordering::SeqCst));
+
+    let stuck = Scripted::http(|_| Act::Hang).await;
+    let proxy = Proxy::to(&[stuck.address]).await;
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.1\r\nhost: shop\r\n\r\n").await;
+    soon("the request", async {
+        while stuck.requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(client);
+    proxy.rests().await;
+    assert_eq!(proxy.live(0).ended(), 0, "no answer that did not come is a good one");
+}
+
+#[tokio::test]
+async fn what_an_instance_carries_is_learnt_from_its_own_time_and_not_from_errors() {
+    let seen: Arc<AtomicUsize> = Arc::default();
+    let (slow, fast) = (after(SLOW, &seen).await, after(Duration::ZERO, &seen).await);
+    let rules = format!("{ONE_POOL}balance: random\nhedge: {{after: 200ms}}\noverload: {{instance: adaptive}}\n");
+    let proxy = Setup::to(&[slow.address, fast.address]).rules(&rules).start().await;
+    for _ in 0..24 {
+        assert_eq!(proxy.get("/").await.text(), "fast");
+    }
+    let base = proxy.live(1).adaptive.gradient().base;
+    assert!(base > 0.0 && base < 50_000.0, "about half of the tries won 200 ms after the first began: {base} us");
+
+    let turn = AtomicUsize::new(0);
+    let instance = Scripted::raw(move |mut stream, _| {
+        let fails = turn.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        async move {
+            read_request(&mut stream, &mut Vec::new(), 0, 0).await;
+            let answer: &[u8] = if fails {
+                b"HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            } else {
+                tokio::time::sleep(Duration::from_millis(40)).await;
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            };
+            let _ = stream.write_all(answer).await;
+        }
+    })
+    .await;
+    let rules =
+        format!("{ONE_POOL}retry: {{attempts: 1}}\neject: {{enforce: false}}\noverload: {{instance: adaptive}}\n");
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    for turn in 0..40 {
+        assert_eq!(proxy.get("/").await.status, if turn % 2 == 0 { 503 } else { 200 });
+    }
+    let base = proxy.live(0).adaptive.gradient().base;
+    assert!(base >= 38_000.0, "errors come at once, and carry nothing: {base} us");
 }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman::engine::time::Millis;
 use pointsman::server::Listen;
 use pointsman::server::passthrough::Passes;
 use rustls::ServerConfig;
@@ -141,4 +142,78 @@ async fn a_drain_waits_for_what_is_passed_on_then_cuts_and_counts_it() {
     .await;
     assert_eq!(proxy.drain(Duration::from_millis(200)).await.cut, 1);
     assert!(!matches!(soon("the end", client.read(&mut [0; 8])).await, Ok(1..)));
+}
+
+/// Says who it is, then holds the connection.
+async fn holding(says: &'static str) -> Scripted {
+    Scripted::raw(move |mut stream, _| async move {
+        stream.write_all(says.as_bytes()).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await
+}
+
+/// What an instance says to a new connection at once; empty: the connection was closed.
+async fn greeting(proxy: &Proxy) -> (TcpStream, String) {
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    let mut said = [0; 16];
+    let n = soon("a greeting", client.read(&mut said)).await.unwrap_or(0);
+    (client, String::from_utf8_lossy(&said[..n]).into_owned())
+}
+
+/// A listener for `db.test`, which goes to blue, then to green.
+async fn two(more: &str, blue: SocketAddr, green: SocketAddr) -> Proxy {
+    let passes = Some(Passes::Host("db.test".into()));
+    ground(more, blue, green).listen(vec![Listen { passes, ..Listen::plain(ANY) }]).start().await
+}
+
+fn ground(more: &str, blue: SocketAddr, green: SocketAddr) -> Setup {
+    let instances =
+        vec![instance("blue", blue, &[("colour", "blue")]), instance("green", green, &[("colour", "green")])];
+    Setup { instances, ..Setup::default() }.rules(&format!("{BY_NAME}{more}"))
+}
+
+async fn closed_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_passed_on_takes_a_place_at_its_instance() {
+    let (blue, green) = (holding("blue").await, holding("green").await);
+    let proxy = two("overload: {instance: 1, queue: 0}\n", blue.address, green.address).await;
+    let (first, said) = greeting(&proxy).await;
+    assert_eq!(said, "blue");
+    let (_second, said) = greeting(&proxy).await;
+    assert_eq!(said, "green", "blue is full");
+    assert_eq!(greeting(&proxy).await.1, "", "both are");
+    assert!(proxy.metric("pointsman_limited_total{service=\"web\",rule=\"blue\",limit=\"instance\"}").is_some());
+    drop(first);
+    soon("the place", async {
+        while proxy.live(0).in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert_eq!(greeting(&proxy).await.1, "blue");
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_goes_elsewhere_only_where_the_rules_want_it() {
+    let (gone, green) = (closed_port().await, holding("green").await);
+    let proxy = two("retry: {on: [503]}\n", gone, green.address).await;
+    assert_eq!(greeting(&proxy).await.1, "");
+    assert_eq!(green.connections(), 0);
+    let proxy = two("retry: {on: [connect]}\n", gone, green.address).await;
+    assert_eq!(greeting(&proxy).await.1, "green");
+}
+
+#[tokio::test]
+async fn an_ejected_instance_that_was_the_last_resort_of_a_connection_is_taken_back() {
+    let (blue, gone) = (holding("blue").await, closed_port().await);
+    let proxy = two("", blue.address, gone).await;
+    assert!(proxy.live(0).eject(Millis(600_000), 60_000).is_some());
+    proxy.publish(&ground("", blue.address, gone));
+    assert_eq!(greeting(&proxy).await.1, "blue");
+    assert!(proxy.live(0).available(), "it has proved itself");
+    assert!(proxy.metric("pointsman_last_resorts_total{service=\"web\",result=\"success\"} 1").is_some());
 }

@@ -24,7 +24,7 @@ async fn limits(proxy: &Proxy) -> Value {
     let line = r#"{"method":"GET","host":"web.test","path":"/","headers":{},"client":"127.0.0.1"}"#;
     let (status, said) = admin_post(proxy.admin, "/v1/explain", line).await;
     assert_eq!(status, 200, "{said}");
-    said["policies"]["limits"].clone()
+    said["policies"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

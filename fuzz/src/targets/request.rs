@@ -122,7 +122,6 @@ async fn start(address: SocketAddr) -> (SocketAddr, DataPlane) {
         origin: Instant::now() - Duration::from_secs(600),
         seed: 7,
         workers: 1,
-        lines: Arc::default(),
         book: Arc::new(Book::new(1, RandomState::new())),
     };
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -7,6 +7,7 @@
 mod checks;
 mod seats;
 
+use std::any::Any;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -48,6 +49,9 @@ pub struct Live {
     pub adaptive: Adaptive,
     /// Requests that wait for a place.
     waiting: AtomicU32,
+    /// What calls them in turn. Of the data plane's own kind, and kept here so that all workers find the same one
+    /// without a lock; there once somebody waited.
+    pub line: OnceLock<Box<dyn Any + Send + Sync>>,
     /// Open connections over all workers, where they are bounded.
     seats: AtomicU32,
     /// Requests that wait for one of them.
@@ -82,6 +86,7 @@ impl Live {
             window: Window::default(),
             adaptive: Adaptive::default(),
             waiting: AtomicU32::new(0),
+            line: OnceLock::new(),
             seats: AtomicU32::new(0),
             seats_wanted: AtomicU32::new(0),
             times: OnceLock::new(),
@@ -133,7 +138,8 @@ impl Live {
         self.requests.fetch_add((1 << 32) - 1, Relaxed);
     }
 
-    /// A request to it ended that gives no evidence (a copy): it does not count among those that did.
+    /// A request to it ended that gave no evidence (a copy, a hedge that lost, one whose client left before the answer):
+    /// it does not count among those that ended, for it says nothing for the instance either.
     pub fn abandon(&self) {
         self.requests.fetch_sub(1, Relaxed);
     }

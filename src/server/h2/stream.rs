@@ -76,18 +76,19 @@ async fn exchange(
         })
         .await
     };
-    let Some(response) = answered else {
+    let Some(mut response) = answered else {
         worker.forward.metrics.cells().h2_resets.add(1);
         return streams.was_reset();
     };
     let asked = tunnel.is_some();
-    if let Some(tunnel) = tunnel
+    if let Some(asked) = tunnel
         && response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(tunnel) = tunnel::agreed(stream, &asked, &mut response, &worker.forward.settings)
     {
-        return tunnel::run(stream, tunnel, response, respond).await;
+        return tunnel::run(stream, tunnel, asked.recv, response, respond).await;
     }
     let (mut head, body) = response.into_parts();
-    if asked && head.status.is_success() {
+    if asked && (head.status.is_success() || head.status.is_informational()) {
         // To a CONNECT this would be a yes, which the instance did not say.
         head.status = StatusCode::BAD_GATEWAY;
     }

@@ -2,7 +2,7 @@
 //! connection only.
 
 use h2::ext::Protocol;
-use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version};
 
@@ -27,6 +27,8 @@ pub fn of<B>(request: Request<B>, encrypted: bool, tunnel: bool) -> Option<(Requ
     head.version = if head.uri.authority().is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
     let protocol = head.headers.remove(UPGRADE);
     head.headers.remove(CONNECTION);
+    // A body's frames say where it ends.
+    head.headers.remove(TRANSFER_ENCODING);
     if let Some(id) = head.headers.get_mut(X_REQUEST_ID) {
         // It never comes again: in the table of fields it would only push out those that do (RFC 7541, 7.1.3).
         id.set_sensitive(true);

@@ -98,8 +98,9 @@ impl Pool {
     {
         let dial = Rc::new(Dial::default());
         self.dialing.replace(Some(Rc::clone(&dial)));
-        let (pool, told) = (Rc::clone(self), Rc::clone(&dial));
+        let dialing = Dialing { pool: Rc::clone(self), dial: Rc::clone(&dial) };
         spawn_local(async move {
+            let Dialing { pool, dial } = &dialing;
             let opened = async { Shared::start(socket.await?, open, now).await };
             let opened = tokio::time::timeout(limit, opened).await;
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -107,15 +108,13 @@ impl Pool {
                 // Not asked again by the same request: it would open one connection after the other.
                 Ok(_) => {
                     let none = io::Error::new(io::ErrorKind::ConnectionRefused, "the instance takes no streams");
-                    told.failed.replace(Some(Failed::of(&none)));
+                    dial.failed.replace(Some(Failed::of(&none)));
                 }
                 Err(error) => {
-                    told.failed.replace(Some(Failed::of(&error)));
+                    dial.failed.replace(Some(Failed::of(&error)));
                 }
             }
-            pool.dialing.replace(None);
-            told.over.set(true);
-            told.done.notify_waiters();
+            dial.over.set(true);
         });
         dial
     }
@@ -139,6 +138,22 @@ impl Pool {
     }
 }
 
+/// The task that opens a connection. However it ends, those who wait are told, and the next one may try.
+struct Dialing {
+    pool: Rc<Pool>,
+    dial: Rc<Dial>,
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        if !self.dial.over.replace(true) {
+            self.dial.failed.replace(Some(Failed::of(&io::Error::other("opening a connection was broken off"))));
+        }
+        self.pool.dialing.replace(None);
+        self.dial.done.notify_waiters();
+    }
+}
+
 impl Failed {
     fn of(error: &io::Error) -> Self {
         Self { kind: error.kind(), code: error.raw_os_error(), text: error.to_string() }
@@ -146,5 +161,36 @@ impl Failed {
 
     fn error(&self) -> io::Error {
         self.code.map_or_else(|| io::Error::new(self.kind, self.text.clone()), io::Error::from_raw_os_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::engine::snapshot::Live;
+
+    #[tokio::test]
+    async fn a_dial_that_panics_is_a_failure_and_the_next_request_dials_anew() {
+        let pool = Rc::new(Pool::default());
+        let (count, live, dialled) = (Rc::default(), Arc::new(Live::new(1)), Cell::new(0));
+        let open = || Open::at_once(&count, &live, None, false);
+        let all = async {
+            for turn in 1..=2 {
+                let dial = || {
+                    dialled.set(dialled.get() + 1);
+                    async { panic!("a fault of ours") }
+                };
+                let connecting = pool.connect(dial, open, Duration::from_secs(60), Millis(0));
+                let failed =
+                    tokio::time::timeout(Duration::from_secs(5), connecting).await.expect("an end").unwrap_err();
+                assert_eq!(failed.kind(), io::ErrorKind::Other);
+                assert_eq!((dialled.get(), count.get()), (turn, 0));
+            }
+        };
+        LocalSet::new().run_until(all).await;
     }
 }

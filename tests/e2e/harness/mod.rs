@@ -19,11 +19,14 @@ use pointsman::engine::instance::{Instance, Status, Weights};
 use pointsman::engine::locality::Place;
 use pointsman::engine::route::Router;
 use pointsman::engine::rules;
-use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
+use pointsman::engine::snapshot::{Live, LiveSet, ServiceSnapshot, Snapshot};
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Millis;
+use pointsman::forward::worker::Log;
 use pointsman::forward::{Settings, Shared};
+use pointsman::observe::access_log::{self, AccessLog};
 use pointsman::observe::limit_book::Book;
+use pointsman::observe::line_writer::Target;
 use pointsman::observe::metrics::Metrics;
 use pointsman::observe::transitions::{Moved, Transitions};
 use pointsman::server::{DataPlane, Drained, Limits, Listen};
@@ -72,6 +75,7 @@ pub struct Proxy {
     table: Arc<ArcSwap<Table>>,
     live: Mutex<LiveSet>,
     plane: DataPlane,
+    log: Option<tempfile::NamedTempFile>,
     book: Arc<Book>,
 }
 
@@ -84,6 +88,8 @@ pub struct Setup {
     pub workers: usize,
     pub listen: Vec<Listen>,
     pub trusts: Arc<Trusts>,
+    /// An access log is written.
+    pub logs: bool,
 }
 
 /// A port of loopback.
@@ -99,6 +105,7 @@ impl Default for Setup {
             workers: 1,
             listen: vec![Listen::plain(ANY)],
             trusts: Arc::default(),
+            logs: false,
         }
     }
 }
@@ -149,11 +156,12 @@ impl Setup {
         let metrics = Metrics::new(self.workers, pointsman::observe::metrics::Settings::default());
         let (reports, moved) = Transitions::channel();
         let transitions = Arc::new(Recorded(Mutex::new((moved, Vec::new()))));
+        let log = self.logs.then(|| log().unwrap());
         let shared = Shared {
             table: Arc::clone(&table),
             settings: Arc::new(self.settings),
             metrics: Arc::clone(&metrics),
-            access_log: None,
+            access_log: log.as_ref().map(|(log, _)| log.clone()),
             transitions: reports,
             watch: pointsman::forward::watch::Watching::default(),
             ready: Arc::new(AtomicBool::new(true)),
@@ -162,13 +170,14 @@ impl Setup {
             trusts: Arc::clone(&self.trusts),
             workers: self.workers,
             traces: None,
-            lines: Arc::default(),
             book: Arc::new(Book::new(self.workers, RandomState::new())),
         };
         let book = Arc::clone(&shared.book);
         let plane = DataPlane::start(self.listen, &shared, &self.limits).await.unwrap();
         let addresses = plane.addresses().to_vec();
-        Proxy { address: addresses[0], addresses, metrics, transitions, table, live: Mutex::new(live), plane, book }
+        let log = log.map(|(_, file)| file);
+        let live = Mutex::new(live);
+        Proxy { address: addresses[0], addresses, metrics, transitions, table, live, plane, log, book }
     }
 }
 
@@ -216,6 +225,37 @@ impl Proxy {
         self.table.load().endpoints(0).iter().map(|endpoint| endpoint.live.waiting()).sum()
     }
 
+    /// What is known of the instance at this place.
+    pub fn live(&self, at: usize) -> Arc<Live> {
+        Arc::clone(&self.table.load().endpoints(0)[at].live)
+    }
+
+    /// Waits until nothing goes on at any instance.
+    pub async fn rests(&self) {
+        soon("rest", async {
+            while self.table.load().endpoints(0).iter().any(|endpoint| endpoint.live.in_flight() > 0) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+
+    /// What came of requests by the access log, once it has so many lines.
+    pub async fn logged(&self, lines: usize) -> Vec<serde_json::Value> {
+        let file = self.log.as_ref().expect("set up with a log");
+        soon("lines of the access log", async {
+            loop {
+                let text = std::fs::read_to_string(file.path()).unwrap();
+                if text.lines().count() >= lines && text.ends_with('\n') {
+                    let line = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["result"].take();
+                    return text.lines().map(line).collect();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+
     pub async fn drain(self, timeout: Duration) -> Drained {
         soon("the drain", self.plane.drain(timeout)).await
     }
@@ -229,6 +269,14 @@ impl Proxy {
     pub fn metric(&self, start: &str) -> Option<String> {
         self.metrics.render().lines().find(|line| line.starts_with(start)).map(str::to_owned)
     }
+}
+
+fn log() -> std::io::Result<(Log, tempfile::NamedTempFile)> {
+    let file = tempfile::NamedTempFile::new()?;
+    let settings = access_log::Settings { target: Target::File(file.path().into()), ..access_log::Settings::default() };
+    // The thread ends when the last worker has let go of its lines.
+    let (lines, _thread) = AccessLog::start(&settings)?;
+    Ok((Log { lines, fields: Arc::default() }, file))
 }
 
 /// An instance as a catalog names it.
