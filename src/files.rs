@@ -156,15 +156,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_is_no_reason_to_look_again() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.yaml"), "one").unwrap();
-        let paths = vec![folder.path().to_path_buf(), folder.path().join("a.yaml")];
+        // Its parent is watched, too: not one that others write to.
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("rules");
+        let file = folder.join("a.yaml");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&file, "one").unwrap();
+        let paths = vec![folder, file.clone()];
         let mut watch = FileWatch::new(paths.clone());
         assert_eq!(stamps(&paths), watch.seen);
-        std::fs::read(folder.path().join("a.yaml")).unwrap();
+        std::fs::read(&file).unwrap();
         let told = tokio::time::timeout(Duration::from_millis(200), watch.notified.recv()).await;
         assert!(told.is_err(), "nothing has changed");
-        std::fs::write(folder.path().join("a.yaml"), "three").unwrap();
+        std::fs::write(&file, "three").unwrap();
         noticed(&mut watch).await;
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::connection::NEVER;
+use super::connection::{Connection, NEVER};
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::grpc::{self, Call};
@@ -18,6 +18,7 @@ use super::upload::UploadBody;
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::upstream::link::Raw;
+use crate::upstream::pace::SMALL;
 use crate::upstream::{Link, Received};
 
 /// The body of an answer. When it is dropped the exchange is over, and is accounted for.
@@ -110,7 +111,6 @@ impl AnswerBody {
         if let Some(detail) = relay.failed {
             return Poll::Ready(Some(relay.ending(detail, exchange)));
         }
-        let Some(link) = &mut relay.link else { return Poll::Ready(None) };
         let clock = &exchange.connection().clock;
         if clock.now() >= relay.aged {
             return cut(relay, exchange, Detail::MaxStreamAge, cx);
@@ -118,14 +118,10 @@ impl AnswerBody {
         if clock.now() >= relay.total {
             return cut(relay, exchange, Detail::UpstreamTimeout, cx);
         }
-        let connection = exchange.connection();
-        if !connection.is_stream && connection.write_blocked.get() != NEVER {
-            // What hyper would read ahead, up to its 64 KiB, is left to the instance. The connection wakes its task when
-            // the client takes something.
-            link.send_more(cx);
-            connection.instance_deadline.set(relay.total.min(relay.aged));
+        if !relay.may_read(exchange.connection(), cx) {
             return Poll::Pending;
         }
+        let Some(link) = &mut relay.link else { return Poll::Ready(None) };
         match link.poll_body(&mut relay.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.waiting = None;
@@ -159,6 +155,25 @@ impl AnswerBody {
 }
 
 impl Relay {
+    /// Says how much is read at once. False: it is the client's turn, and what could be read ahead is left to the
+    /// instance; the task is woken when the client has taken what it was given. A stream's window sees to that.
+    fn may_read(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
+        let Some(link) = self.link.as_mut().filter(|_| !connection.is_stream) else { return true };
+        let blocked = connection.write_blocked.get() != NEVER;
+        if let Some(room) = connection.unsent.room(blocked) {
+            link.read_at_most(room);
+            return true;
+        }
+        if blocked {
+            // The request's body may go on meanwhile.
+            link.read_at_most(SMALL);
+            link.send_more(cx);
+        }
+        self.waiting = None;
+        connection.instance_deadline.set(self.total.min(self.aged));
+        false
+    }
+
     /// A frame of a call's answer as it goes on.
     fn of_call(&self, frame: Frame<Bytes>, exchange: &mut Exchange) -> Frame<Bytes> {
         if let Some(trailers) = frame.trailers_ref() {

@@ -13,6 +13,7 @@ use http::HeaderValue;
 
 use super::authority::Names;
 use super::clock::Clock;
+use super::unsent::Unsent;
 use super::upgrade::Tunnel;
 use crate::engine::limit::Places;
 use crate::engine::time::Millis;
@@ -105,6 +106,8 @@ pub struct Connection {
     pub tunnel: RefCell<Option<Tunnel>>,
     /// What it holds in buffers; a stream's answers are its connection's.
     pub room: Rc<Charge>,
+    /// What was read for it and not written; nothing of streams, whose windows bound that.
+    pub unsent: Unsent,
     /// It is in the way and does not read: it is reset at its driver's next look.
     pub cut: Cell<bool>,
     /// Wakes the driver's task.
@@ -179,6 +182,7 @@ impl Connection {
             going_away: Cell::new(false),
             tunnel: RefCell::new(None),
             room,
+            unsent: Unsent::default(),
             cut: Cell::new(false),
             waker: RefCell::new(None),
         }

@@ -336,6 +336,7 @@ impl Exchange {
     pub fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
         self.connection.room.queue(bytes as u64);
+        self.connection.unsent.add(bytes);
     }
 
     /// Counts a tunnel while what is returned lives.

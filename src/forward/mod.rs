@@ -35,6 +35,7 @@ pub mod settings;
 pub mod shadow;
 pub mod survey;
 pub mod traced;
+pub mod unsent;
 pub mod upgrade;
 pub mod upload;
 pub mod validate;

@@ -224,6 +224,9 @@ impl<T: Transport> AsyncWrite for Watched<T> {
         // Of an encrypted transport this is a write: its last record may still wait for the client.
         let polled = Pin::new(&mut self.transport).poll_flush(cx);
         self.wrote(&polled);
+        if polled.is_ready() {
+            self.connection.unsent.drained(cx);
+        }
         polled
     }
 

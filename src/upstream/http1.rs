@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -19,18 +20,20 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::link::{Fault, Raw, RawStream, Unanswered};
+use super::pace::{LARGE, Pace, Paced, SMALL};
 use super::seat::Open;
 use super::wire::Wire;
 use crate::engine::time::Millis;
 
-/// Bytes of an answer's head, and of one read. HARDENING.md argues 16 KiB.
-const READ_BUFFER: usize = 16 * 1024;
+/// Bytes of an answer's head.
+const HEAD: usize = 16 * 1024;
 
 /// One connection to an instance.
 #[derive(Debug)]
 pub struct Http1<B: Body + 'static> {
     sender: SendRequest<B>,
     connection: Driven<B>,
+    pace: Rc<Pace>,
     /// Requests it was given.
     served: u32,
     idle_since: Millis,
@@ -45,13 +48,17 @@ where
 {
     /// A connection on an open socket. `open` counts the endpoint's connections while it lives.
     pub async fn new(wire: Wire, open: Open) -> io::Result<Box<Self>> {
-        let (sender, connection) = Builder::new()
-            .read_buf_exact_size(Some(READ_BUFFER))
-            .max_headers(128)
-            .handshake(TokioIo::new(wire))
-            .await
-            .map_err(io::Error::other)?;
-        Ok(Box::new(Self { sender, connection: Driven::new(connection), served: 0, idle_since: Millis(0), open }))
+        let pace = Pace::new();
+        let paced = Paced { wire, pace: Rc::clone(&pace) };
+        let (sender, connection) = builder().handshake(TokioIo::new(paced)).await.map_err(io::Error::other)?;
+        let connection = Driven::new(connection);
+        Ok(Box::new(Self { sender, connection, pace, served: 0, idle_since: Millis(0), open }))
+    }
+
+    /// What it may read.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Requests it was given before; 0 for a fresh one.
@@ -69,14 +76,16 @@ where
     /// Sends a request and waits for the answer's head, driving the connection meanwhile.
     pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
         self.served += 1;
+        self.pace.head_begins();
         let mut reply = pin!(self.sender.try_send_request(request));
         let connection = &mut self.connection;
-        poll_fn(|cx| {
+        let answered = poll_fn(|cx| {
             // The reply is filled by the connection and by nothing else, so it needs no waker of ours.
             connection.poll_for(cx, |quiet| reply.as_mut().poll(quiet))
         })
-        .await
-        .map_err(|mut failed: TrySendError<Request<B>>| Unanswered {
+        .await;
+        self.pace.head_ended();
+        answered.map_err(|mut failed: TrySendError<Request<B>>| Unanswered {
             request: failed.take_message(),
             unprocessed: false,
             fault: Fault::Http1(failed.into_error()),
@@ -116,21 +125,48 @@ where
         .await;
         let Self { connection, open, sender: _, .. } = *self;
         let parts = connection.http?.into_parts();
-        let stream = RawStream::Wire(parts.io.into_inner(), open);
+        let stream = RawStream::Wire(parts.io.into_inner().wire, open);
         Some(Raw { stream, read: parts.read_buf })
     }
 
     /// Notes that it became idle.
     pub(super) fn rest(&mut self, now: Millis) {
+        self.pace.read_at_most(SMALL);
         self.idle_since = now;
     }
+
+    /// Gives back a reading buffer that large pieces have made large: an idle connection is taken apart and put
+    /// together again. Only where it is reusable. `None`: it is gone.
+    pub(super) fn slim(self: Box<Self>) -> Option<Box<Self>> {
+        if !self.pace.was_large() {
+            return Some(self);
+        }
+        let Self { connection, served, idle_since, open, sender: _, pace: _ } = *self;
+        let parts = connection.http?.into_parts();
+        let pace = Pace::new();
+        let paced = Paced { wire: parts.io.into_inner().wire, pace: Rc::clone(&pace) };
+        // HTTP/1 says nothing first: this is ready at once.
+        let mut shaking = pin!(builder().handshake(TokioIo::new(paced)));
+        let Poll::Ready(Ok((sender, connection))) = shaking.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            return None;
+        };
+        let connection = Driven::new(connection);
+        parts.read_buf.is_empty().then(|| Box::new(Self { sender, connection, pace, served, idle_since, open }))
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.max_buf_size(LARGE).max_header_size(HEAD).max_headers(128);
+    builder
 }
 
 /// A connection that its holder polls.
 #[derive(Debug)]
 struct Driven<B: Body + 'static> {
     /// `None` once it ended with something still waiting for it.
-    http: Option<Connection<TokioIo<Wire>, B>>,
+    http: Option<Connection<TokioIo<Paced>, B>>,
     ended: bool,
 }
 
@@ -140,7 +176,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    fn new(http: Connection<TokioIo<Wire>, B>) -> Self {
+    fn new(http: Connection<TokioIo<Paced>, B>) -> Self {
         Self { http: Some(http), ended: false }
     }
 
@@ -161,5 +197,75 @@ where
             return waiting(&mut quiet);
         }
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::engine::snapshot::Live;
+
+    /// An instance on one connection: each request gets an answer of this head, and so many bytes after it.
+    async fn instance(head: String, body: usize) -> Box<Http1<Empty<Bytes>>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1_024];
+            while socket.read(&mut request).await.is_ok_and(|read| read > 0) {
+                if socket.write_all(head.as_bytes()).await.is_err()
+                    || socket.write_all(&vec![b'x'; body]).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let wire = Wire::Plain(TcpStream::connect(address).await.unwrap());
+        let open = Open::at_once(&Rc::default(), &std::sync::Arc::new(Live::new(1)), None, false).unwrap();
+        Http1::new(wire, open).await.unwrap()
+    }
+
+    /// The sizes of an answer's pieces.
+    async fn pieces(link: &mut Http1<Empty<Bytes>>, at_most: usize) -> Vec<usize> {
+        let request = Request::get("/").header("host", "web").body(Empty::new()).unwrap();
+        let mut body = link.send(request).await.unwrap().into_body();
+        link.pace().read_at_most(at_most);
+        let mut sizes = Vec::new();
+        while let Some(frame) = poll_fn(|cx| link.poll_body(&mut body, cx)).await {
+            sizes.push(frame.unwrap().into_data().unwrap().len());
+        }
+        sizes
+    }
+
+    #[tokio::test]
+    async fn pieces_are_as_large_as_may_be_and_an_idle_link_gives_the_room_back() {
+        const BODY: usize = 4 << 20;
+        let mut link = instance(format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n"), BODY).await;
+        let small = pieces(&mut link, SMALL).await;
+        assert_eq!(small.iter().sum::<usize>(), BODY);
+        assert!(small.iter().all(|piece| *piece <= SMALL) && !link.pace().was_large());
+        let large = pieces(&mut link, LARGE).await;
+        assert_eq!(large.iter().sum::<usize>(), BODY);
+        let most = *large.iter().max().unwrap();
+        assert!((SMALL + 1..=LARGE).contains(&most), "the largest has {most}");
+        assert!(link.is_reusable() && link.pace().was_large());
+        let mut link = link.slim().unwrap();
+        assert!(link.is_reusable() && !link.pace().was_large());
+        assert_eq!((pieces(&mut link, SMALL).await.iter().sum::<usize>(), link.served()), (BODY, 3));
+    }
+
+    #[tokio::test]
+    async fn heads_that_do_not_end_are_given_up() {
+        for head in
+            ["HTTP/1.1 100 Continue\r\n\r\n".repeat(4_000), format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000))]
+        {
+            let mut link = instance(head, 0).await;
+            let request = Request::get("/").header("host", "web").body(Empty::new()).unwrap();
+            assert!(link.send(request).await.is_err());
+        }
     }
 }

@@ -110,6 +110,13 @@ where
         }
     }
 
+    /// How much of the answer's body a read may give. A stream's is bounded by its window.
+    pub fn read_at_most(&self, bytes: usize) {
+        if let Self::Http1(link) = self {
+            link.pace().read_at_most(bytes);
+        }
+    }
+
     /// Whether nothing of the request that was given to it was sent, for the instance allows no further stream yet.
     pub fn is_unsent(&mut self) -> bool {
         match self {

@@ -262,7 +262,7 @@ where
             }
             open
         });
-        self.links.idle.replace(idle);
+        self.links.idle.replace(idle.into_iter().filter_map(Http1::slim).collect());
         self.links.open.get() > 0
     }
 

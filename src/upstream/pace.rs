@@ -1,0 +1,126 @@
+//! How much of an answer is read at once: large pieces for a client that keeps up, small ones for everybody else. Each
+//! read and each write costs the system as much as copying tens of kilobytes, and wakes the other side; but what was
+//! read is held until the client has taken it.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::wire::Wire;
+
+/// The most that is read at once, and so held of an answer whose client has just stopped reading: 160 KiB of
+/// HARDENING.md, less what a request holds besides (up to 40 KiB).
+pub const LARGE: usize = 112 * 1024;
+/// The most for a client that has not taken all yet, and for a stream of HTTP/2, of which a connection has many. One less
+/// than 16 KiB: hyper makes its buffer larger when a read has filled it.
+pub const SMALL: usize = 16 * 1024 - 1;
+/// The most that heads may come to before the answer's is whole, those that only say "wait" (1xx) included.
+const HEADS: usize = 64 * 1024;
+
+/// What a connection may read. Shared by the connection's holder and its socket.
+#[derive(Debug)]
+pub struct Pace {
+    at_once: Cell<usize>,
+    /// `usize::MAX`: no head is waited for.
+    heads: Cell<usize>,
+    /// A large piece was read since `forget`.
+    was_large: Cell<bool>,
+}
+
+impl Pace {
+    /// Small pieces, and no head.
+    #[must_use]
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self { at_once: Cell::new(SMALL), heads: Cell::new(usize::MAX), was_large: Cell::new(false) })
+    }
+
+    /// A read gives at most so many bytes from now on.
+    pub fn read_at_most(&self, bytes: usize) {
+        self.at_once.set(bytes);
+    }
+
+    /// An answer's head is waited for.
+    pub fn head_begins(&self) {
+        self.at_once.set(SMALL);
+        self.heads.set(HEADS);
+    }
+
+    /// It is whole.
+    pub fn head_ended(&self) {
+        self.heads.set(usize::MAX);
+    }
+
+    /// Whether the reading buffer may have become large.
+    #[must_use]
+    pub fn was_large(&self) -> bool {
+        self.was_large.get()
+    }
+
+    fn came(&self, bytes: usize) {
+        self.was_large.set(self.was_large.get() || bytes > SMALL);
+        match self.heads.get() {
+            usize::MAX => {}
+            left => self.heads.set(left - bytes),
+        }
+    }
+}
+
+/// A socket that is read at a pace.
+#[derive(Debug)]
+pub struct Paced {
+    /// The socket.
+    pub wire: Wire,
+    /// How.
+    pub pace: Rc<Pace>,
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let most = self.pace.at_once.get().min(self.pace.heads.get());
+        if most == 0 {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "an answer's head that does not end")));
+        }
+        let before = buf.filled().len();
+        let polled = if buf.remaining() <= most {
+            Pin::new(&mut self.wire).poll_read(cx, buf)
+        } else {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+            let polled = Pin::new(&mut self.wire).poll_read(cx, &mut part);
+            let came = part.filled().len();
+            buf.advance(came);
+            polled
+        };
+        self.pace.came(buf.filled().len() - before);
+        polled
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
