@@ -161,7 +161,7 @@ async fn what_an_instance_carries_is_learnt_from_its_own_time_and_not_from_error
 
     let turn = AtomicUsize::new(0);
     let instance = Scripted::raw(move |mut stream, _| {
-        let fails = turn.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let fails = turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         async move {
             read_request(&mut stream, &mut Vec::new(), 0, 0).await;
             let answer: &[u8] = if fails {
