@@ -58,6 +58,14 @@ fn live(c: &mut Criterion) {
             live.record(black_box(Evidence::Success), Millis(now / 64), &policy, Draw(1))
         });
     });
+    // One in twenty fails, never enough of them to eject.
+    c.bench_function("live/record_mixed", |b| {
+        b.iter(|| {
+            now += 1;
+            let evidence = if now.is_multiple_of(20) { Evidence::Status(500) } else { Evidence::Success };
+            live.record(black_box(evidence), Millis(now / 64), &policy, Draw(1))
+        });
+    });
     c.bench_function("live/begin_record_end", |b| {
         b.iter(|| {
             live.begin();

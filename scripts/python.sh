@@ -2,7 +2,8 @@
 # Prints the path of a Python that has what tests/python/requirements.txt names; makes one when there is none.
 #
 # In this order: $PYTHON_FOR_TESTS; a virtual environment made before; a new one in target/tools/python/, without root,
-# with `venv` and pip of this machine's python3. The system's own packages are not touched.
+# with `venv` of this machine's python3, and its pip or, where it has none, Debian's, fetched through apt. The system's own
+# packages are not touched.
 set -eu
 
 say() { echo "python.sh: $*" >&2; }
@@ -47,21 +48,44 @@ fi
 
 log="$tools/python.log"
 rm -rf "$home"
+
+# Debian's python3 comes without pip, and without ensurepip until python3-venv is installed. Prints the path of pip's
+# wheel, from the package that python3-venv would install, fetched through apt into $tools without root.
+fetched_pip() {
+    command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 || return 1
+    say "fetching pip into $tools (once)"
+    work="$tools/python-apt"
+    rm -rf "$work"
+    mkdir -p "$work/lists/partial" "$work/archives/partial"
+    # apt's state of this machine is read and not changed: lists, cache and locks are ours.
+    apt() {
+        apt-get -q -q -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work" -o Dir::Cache::Archives="$work/archives" \
+            -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=true -o Acquire::Languages=none -o Acquire::Retries=3 \
+            -o Acquire::http::Timeout=60 "$@" >>"$log" 2>&1
+    }
+    apt update && (cd "$work" && apt download python3-pip-whl) || { cat "$log" >&2; return 1; }
+    dpkg-deb -x "$work"/python3-pip-whl_*.deb "$work/root" || return 1
+    find "$work/root" -name 'pip-*.whl' | head -n 1 | grep .
+}
+
 if python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
     python3 -m venv "$home" >"$log" 2>&1 || { cat "$log" >&2; die "a virtual environment cannot be made."; }
     pip() { "$python" -m pip "$@"; }
 elif python3 -c 'import venv' >/dev/null 2>&1 && python3 -m pip --version >/dev/null 2>&1; then
     python3 -m venv --without-pip "$home" >"$log" 2>&1 || { cat "$log" >&2; die "a virtual environment cannot be made."; }
     pip() { python3 -m pip --python "$python" "$@"; }
+elif python3 -c 'import venv' >/dev/null 2>&1 && wheel=$(fetched_pip); then
+    python3 -m venv --without-pip "$home" >"$log" 2>&1 || { cat "$log" >&2; die "a virtual environment cannot be made."; }
+    pip() { PYTHONPATH=$wheel "$python" -m pip "$@"; }
 else
     die "this python3 has neither ensurepip nor pip: apt-get install python3-venv"
 fi
 
 say "installing $(grep -c == "$wanted") packages into $home (once)"
-pip --disable-pip-version-check install --quiet --only-binary :all: --requirement "$wanted" >>"$log" 2>&1 || {
+pip --disable-pip-version-check install --quiet --only-binary :all: --no-deps --requirement "$wanted" >>"$log" 2>&1 || {
     cat "$log" >&2
     die "the packages of $wanted cannot be installed (the messages are above)."
 }
-"$python" -c 'import grpc_health.v1.health, websockets' || die "what was installed cannot be imported."
+"$python" -c 'import grpc_health.v1.health, h2, sonora.client, websockets, wsproto' || die "what was installed cannot be imported."
 cp "$wanted" "$home/installed.txt"
 echo "$python"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `make test`: every check in turn, cheapest first, each with its time. Goes on after a failure, so that one run
-# shows everything that is wrong; the last line is how many tests ran. Needs Rust (with rustfmt and clippy), cc, make.
+# shows everything that is wrong; the last line is how many tests ran. Needs Rust (with rustfmt and clippy), cc,
+# make, git and python3; the scripts beside it fetch what else the tests talk to.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

@@ -7,6 +7,8 @@ mod agreement;
 mod bad_input;
 #[path = "e2e/bodies.rs"]
 mod bodies;
+#[path = "e2e/combined.rs"]
+mod combined;
 #[path = "e2e/drain.rs"]
 mod drain;
 #[path = "e2e/every_service.rs"]

@@ -58,6 +58,13 @@ pub fn router(services: usize) -> Arc<Router> {
     Arc::new(Router::compile(&set).unwrap_or_else(|out| panic!("{}", out.render())))
 }
 
+/// One rule file.
+pub fn router_of(text: &str) -> Arc<Router> {
+    let (set, out) = rules::parse_files(&[Source::new("rules/svc-0.yaml", text)]);
+    assert!(!out.has_errors(), "{}", out.render());
+    Arc::new(Router::compile(&set).unwrap_or_else(|out| panic!("{}", out.render())))
+}
+
 /// A snapshot of `services` × `each` instances, and the live states.
 pub fn snapshot(all: &[Vec<Arc<Instance>>]) -> (Snapshot, LiveSet) {
     let mut lives = LiveSet::default();
@@ -88,13 +95,11 @@ pub fn one_pool(balance: &str, size: usize, weighted: bool) -> Table {
     let text = format!(
         "service: svc-0\npools: {{all: {{select: version exists, balance: {balance}}}}}\nrules: [{{name: r, to: all}}]\n"
     );
-    let (set, out) = rules::parse_files(&[Source::new("rules/svc-0.yaml", text)]);
-    assert!(!out.has_errors(), "{}", out.render());
-    let router = Router::compile(&set).unwrap_or_else(|out| panic!("{}", out.render()));
+    let router = router_of(&text);
     let weigh = |(at, instance): (usize, Arc<Instance>)| {
         let weight = if weighted { 1 + at as u32 % 7 } else { 1 };
         Arc::new(Instance { weights: Weights { passing: weight, warning: 1 }, ..(*instance).clone() })
     };
     let all = instances("svc-0", size).into_iter().enumerate().map(weigh).collect();
-    table(snapshot(&[all]).0, Arc::new(router))
+    table(snapshot(&[all]).0, router)
 }

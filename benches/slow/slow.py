@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,12 +119,13 @@ def main():
     parser.add_argument("--clients", type=int, default=5_000)
     parser.add_argument("--seconds", type=float, default=60, help="how long each kind stays (default 60)")
     parser.add_argument("--quiet", type=float, default=20, help="how long the good are measured alone (default 20)")
-    parser.add_argument("--arriving", type=float, default=15, help="seconds in which they come (default 15)")
+    parser.add_argument("--arriving", type=float, default=8, help="seconds in which they come (default 8)")
     parser.add_argument("--every", type=float, default=5, help="seconds between two words of a slow client (default 5)")
     parser.add_argument("--at-once", type=int, default=3_000, help="clients that connect in one go (default 3000)")
     parser.add_argument("--only", default="", help="names of kinds, separated by semicolons (default: all)")
     parser.add_argument("--json", help="a file for the same figures")
     wanted = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on the way out
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < 3 * wanted.clients:

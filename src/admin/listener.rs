@@ -24,13 +24,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// After a failure to accept (no descriptors left): wait, do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Descriptors kept for connections that come when the process has no others left.
-const RESERVE: usize = 8;
-
-/// Serves until `stop` is done, then lets what runs finish for at most two seconds.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+/// Serves until `stop` is done, then lets what runs finish for at most two seconds. `reserve`: descriptors kept for
+/// connections that come when the process has no others left.
+pub async fn serve(listener: TcpListener, router: Router, reserve: usize, stop: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let reserve = Reserve::default();
+    let reserve = Reserve { kept: reserve, held: Arc::default() };
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -82,14 +80,17 @@ async fn accept(
 }
 
 /// Descriptors that are open for nothing but to be given back.
-#[derive(Clone, Debug, Default)]
-struct Reserve(Arc<Mutex<Vec<File>>>);
+#[derive(Clone, Debug)]
+struct Reserve {
+    kept: usize,
+    held: Arc<Mutex<Vec<File>>>,
+}
 
 impl Reserve {
     /// Takes what is missing, as far as the system has it.
     fn fill(&self) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while held.len() < RESERVE {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        while held.len() < self.kept {
             let Ok(file) = File::open("/dev/null") else { return };
             held.push(file);
         }
@@ -97,7 +98,7 @@ impl Reserve {
 
     /// Gives one back. False: there is none.
     fn give(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
     }
 }
 

@@ -111,7 +111,7 @@ async fn start(loopback: bool, token: Option<&str>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    tokio::spawn(serve(listener, router(admin.clone()), async move { drop(stopped.await) }));
+    tokio::spawn(serve(listener, router(admin.clone()), 8, async move { drop(stopped.await) }));
     Running { address, parts, admin, _stop: stop }
 }
 

@@ -69,6 +69,7 @@ fn admin(mut at: Scope<'_>, cx: &mut Context<'_>) -> Admin {
         address: at.value("address", "127.0.0.1:9900", bind, cx),
         token_file: at.optional("token_file", text, cx),
         hosts: at.list("hosts", "", text, cx),
+        reserve: at.value("reserve", "8", |text| whole(0, 256)(text).map(|n| n as usize), cx),
     };
     at.finish(cx);
     admin
@@ -115,11 +116,20 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         fields: at.value("fields", "100", count(10_000), cx),
         connections: at.value("connections", "auto", auto(count(10_000_000)), cx),
         memory: at.value("memory", "auto", auto(size_from(1_024 * 1_024)), cx),
+        connections_per_address: at.value(
+            "connections_per_address",
+            "0",
+            |text| whole(0, 10_000_000)(text).map(|n| n as u32),
+            cx,
+        ),
         backlog: at.value("backlog", "4096", count(1 << 20), cx),
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
         h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
         h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
         h2_resets: at.value("h2_resets", "50", count(1_000_000), cx),
+        h2_own_resets: at.value("h2_own_resets", "256", count(1_000_000), cx),
+        h2_frames: at.value("h2_frames", "10000", count(1_000_000_000), cx),
+        h2_send_buffer: at.value("h2_send_buffer", "32KiB", size_from(16 * 1_024), cx),
     };
     at.finish(cx);
     limits

@@ -107,6 +107,8 @@ pub struct Admin {
     pub token_file: Option<PathText>,
     /// Host names that requests may name beside addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Descriptors kept for it. Default 8.
+    pub reserve: usize,
 }
 
 /// Where instances come from.
@@ -152,6 +154,8 @@ pub struct Limits {
     pub connections: Auto<u32>,
     /// Bytes of buffers; auto: 70 % of what there is.
     pub memory: Auto<u64>,
+    /// Connections from one address. Default 0: no limit.
+    pub connections_per_address: u32,
     /// Of the listening sockets. Default 4096.
     pub backlog: u32,
     /// Streams of one HTTP/2 connection. Default 100.
@@ -162,6 +166,12 @@ pub struct Limits {
     pub h2_connection_window: u64,
     /// Requests that a client may take back within 10 s. Default 50.
     pub h2_resets: u32,
+    /// Streams that are reset for a client's errors. Default 256.
+    pub h2_own_resets: u32,
+    /// Frames that carry nothing, within 10 s. Default 10,000.
+    pub h2_frames: u32,
+    /// Bytes of an answer that wait for the client on a stream. Default 32 KiB.
+    pub h2_send_buffer: u64,
 }
 
 /// What the whole process carries, over all listeners and workers.

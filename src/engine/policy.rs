@@ -285,6 +285,8 @@ pub struct Check {
     pub hold_new: bool,
     /// A pass ends a passive ejection before its time. Default off.
     pub check_readmits: bool,
+    /// The DNS name that the instance's certificate must be for, whoever it was issued by. Default none.
+    pub tls_name: Option<Text>,
 }
 
 impl Check {
@@ -300,11 +302,36 @@ impl Check {
             fall: 3,
             hold_new: false,
             check_readmits: false,
+            tls_name: None,
         }
     }
 
     /// An open connection is all that is asked.
     pub const CONNECTS: Probe = Probe::Tcp { send: None, expect: None };
+}
+
+/// How a new endpoint beside old ones gets its share (Envoy's slow start mode).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SlowStart {
+    /// How long it takes, in milliseconds. 0: off, the default.
+    pub window: u64,
+    /// How early it gets most of it, in thousandths: after the part *t* of the window its share is `t^(1/aggression)` of a
+    /// whole one, and a tenth at least. Default 1: as its age. Above 1 it grows faster at first, below 1 more slowly.
+    pub aggression: u32,
+}
+
+impl Default for SlowStart {
+    fn default() -> Self {
+        Self { window: 0, aggression: 1_000 }
+    }
+}
+
+impl SlowStart {
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        self.window > 0
+    }
 }
 
 /// Region- and zone-local routing.

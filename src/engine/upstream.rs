@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::instance::Instance;
 use super::label::Text;
 use super::policy::Protocol;
 
@@ -43,6 +44,12 @@ pub struct UpstreamTls {
     pub name_label: Option<Text>,
     /// Whether the certificate is checked at all. Default true.
     pub verify: bool,
+}
+
+/// Whether an instance says by its label `scheme` that it speaks TLS.
+#[must_use]
+pub fn says_https(instance: &Instance) -> bool {
+    instance.labels.value("scheme").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// A version of the PROXY protocol.

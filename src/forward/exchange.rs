@@ -303,10 +303,12 @@ impl Exchange {
         }
     }
 
-    /// Counts one in a family of routes.
+    /// Counts one in a family of routes; without names before a file claimed it.
     pub fn count(&self, family: &'static Family, word: &'static str) {
         if let Some(route) = &self.route {
             route.series.count(family, route.key, word, || route.names.names(None));
+        } else {
+            self.worker.count_unrouted(family, word);
         }
     }
 

@@ -28,7 +28,8 @@ use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{AccessLog, ReadFields};
 use crate::observe::limit_book::{Book, Limits};
 use crate::observe::memory::Account;
-use crate::observe::metrics::{Done, Metrics, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
+use crate::observe::metrics::{Done, Metrics, Names, RequestKey, RouteKey, SeriesCache, WorkerMetrics};
+use crate::observe::names::Family;
 use crate::observe::transitions::Transitions;
 use crate::upstream::peer::Terms;
 use crate::upstream::seat::Bound;
@@ -191,9 +192,12 @@ impl Worker {
 
     /// Counts a request that no file claimed.
     pub fn unrouted(&self, status: u16, done: &Done) {
-        let key = RequestKey::new(RouteKey::new(None, None, None), None, status);
-        let none = || crate::observe::metrics::Names { service: "", rule: "", pool: "", instance: None };
-        self.unrouted.request(key, none, done);
+        self.unrouted.request(RequestKey::new(RouteKey::new(None, None, None), None, status), nobodys, done);
+    }
+
+    /// Counts what became of one, in a family with a service and a word.
+    pub fn count_unrouted(&self, family: &'static Family, word: &'static str) {
+        self.unrouted.count(family, RouteKey::new(None, None, None), word, nobodys);
     }
 
     /// Once a second: closes idle connections that are too old, were closed by the instance, or lead to one that left.
@@ -218,6 +222,11 @@ impl Worker {
     pub fn now(&self) -> Millis {
         self.clock.now()
     }
+}
+
+/// What a request is counted under that no file claimed.
+fn nobodys() -> Names<'static> {
+    Names { service: "", rule: "", pool: "", instance: None }
 }
 
 /// What holds for connections to all instances.

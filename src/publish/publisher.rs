@@ -100,6 +100,8 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> (Self, Published) {
         let generation = watch::Sender::new(table.generation);
+        let mut lives = LiveSet::default();
+        follow_holds(&mut lives, &table.router);
         let table = Arc::new(ArcSwap::from_pointee(table));
         let beside = Beside::default();
         let (candidate, subscribed) = (beside.slot(), generation.subscribe());
@@ -108,7 +110,7 @@ impl Publisher {
             table,
             beside,
             generation,
-            lives: LiveSet::default(),
+            lives,
             graces: Graces::new(last_instance_grace),
             clock,
             events,
@@ -237,15 +239,7 @@ impl Publisher {
         let started = Instant::now();
         let current = self.table.load_full();
         let table = current.with_router(current.generation + 1, router, self.clock.now())?;
-        let holds: Vec<(Text, bool)> = table
-            .router
-            .files
-            .iter()
-            .map(|file| (file.service.clone(), file.check.as_ref().is_some_and(|check| check.hold_new)))
-            .collect();
-        for (service, hold) in holds {
-            self.lives.set_hold_new(&service, hold);
-        }
+        follow_holds(&mut self.lives, &table.router);
         self.publish(table, RULES, started);
         Ok(self.table.load().generation)
     }
@@ -357,5 +351,12 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Whose new endpoints wait for their first check, as these rules say.
+fn follow_holds(lives: &mut LiveSet, router: &Router) {
+    for file in &router.files {
+        lives.set_hold_new(&file.service, file.check.as_ref().is_some_and(|check| check.hold_new));
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Door {
     pub(super) bound: SocketAddr,
     /// Who may do what.
     pub(super) access: Arc<Access>,
+    /// Descriptors kept for it.
+    pub(super) reserve: usize,
 }
 
 /// Binds the listener and follows its token's file; `None` where no address is configured.
@@ -34,7 +36,7 @@ pub(super) async fn open(
     reloads: &Arc<Reloads>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Option<Door>, StartError> {
-    let config::Admin { address, token_file, hosts } = settings;
+    let config::Admin { address, token_file, hosts, reserve } = settings;
     let Some(address) = address else { return Ok(None) };
     let failed = |source| StartError::Io { what: format!("admin.address {address}"), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -49,5 +51,5 @@ pub(super) async fn open(
         tasks.spawn(control::follow_secret(path, "admin_token", read, again, Arc::clone(reloads)));
     }
     let access = Arc::new(Access { loopback: bound.ip().is_loopback(), token, hosts });
-    Ok(Some(Door { listener, bound, access }))
+    Ok(Some(Door { listener, bound, access, reserve }))
 }

@@ -49,7 +49,7 @@ use crate::publish::shadow::{LastGood, ShadowFiles};
 use crate::publish::{self, Inputs, Publisher, desk};
 use crate::server::DataPlane;
 use crate::upstream::Trusts;
-use crate::upstream::checks::Checks;
+use crate::upstream::checks::{Checks, Speech};
 
 pub use signals::{Signal, Signals};
 
@@ -114,6 +114,7 @@ impl Serving {
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors, memory::automatic());
         let forwarding = Arc::new(translate::forwarding(&settings));
+        let protocol_label = forwarding.protocol_label.as_str().into();
         let debug_key = control::debug_key(settings.debug_token.clone())?;
         let Settings {
             admin,
@@ -260,6 +261,7 @@ impl Serving {
             explain: told.pair(),
         };
         tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(again.subscribe()));
+        let speech = Speech { trusts: Arc::clone(&trusts), protocol_label };
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),
@@ -268,7 +270,7 @@ impl Serving {
                 clock,
                 transitions.clone(),
                 Arc::clone(&metrics),
-                Arc::clone(&trusts),
+                speech,
             )
             .run(),
         );
@@ -310,7 +312,7 @@ impl Serving {
                 paths,
                 access: door.access,
             });
-            tasks.spawn(admin::serve(door.listener, router, async {
+            tasks.spawn(admin::serve(door.listener, router, door.reserve, async {
                 // A dropped sender means the same: the end.
                 let _ = stop.await;
             }));

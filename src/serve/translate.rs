@@ -194,6 +194,10 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
         h2_window,
         h2_connection_window,
         h2_resets,
+        h2_own_resets,
+        h2_frames,
+        h2_send_buffer,
+        connections_per_address,
     } = *from;
     let automatic = descriptors.saturating_sub(256 + (descriptors / 4).min(8_192));
     let connections = match connections {
@@ -216,6 +220,7 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
         write_idle,
         connection_age,
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        per_address: connections_per_address,
         memory: match memory {
             config::Auto::Auto => automatic_memory,
             config::Auto::Set(bytes) => bytes,
@@ -227,7 +232,9 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
             connection_window: window(h2_connection_window),
             header_list: u32::try_from(head_size).unwrap_or(u32::MAX),
             resets: h2_resets,
-            ..H2Limits::default()
+            own_resets: h2_own_resets,
+            frames: h2_frames,
+            send_buffer: usize::try_from(h2_send_buffer).unwrap_or(usize::MAX),
         },
         ..Limits::default()
     }

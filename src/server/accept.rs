@@ -15,6 +15,9 @@ use crate::observe::names;
 /// How long accepting pauses when the system has no descriptors or memory left, or the limit is reached.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Between two lines in the log about it.
+const TELL_MS: u64 = 10_000;
+
 /// Starts accepting. `at`: which of the worker's listeners it is.
 pub fn start(worker: &Rc<Worker>, at: usize, listener: StdListener) -> io::Result<JoinHandle<()>> {
     let listener = TcpListener::from_std(listener)?;
@@ -78,10 +81,19 @@ fn take(worker: &Rc<Worker>, at: usize, accepted: io::Result<(TcpStream, SocketA
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => true,
             _ => {
                 worker.forward.metrics.word(&names::ACCEPT_ERRORS, "system");
-                tracing::warn!(%error, "accepting pauses");
+                tell(worker, &error);
                 false
             }
         },
+    }
+}
+
+/// While descriptors are lacking this happens 20 times a second; the metric counts them all.
+fn tell(worker: &Worker, error: &io::Error) {
+    let now = worker.forward.clock.read_millis();
+    if worker.accept_told.get().is_none_or(|told| now.since(told) >= TELL_MS) {
+        worker.accept_told.set(Some(now));
+        tracing::warn!(%error, "accepting pauses; told once in ten seconds");
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -18,12 +18,17 @@ use super::worker::Worker;
 use crate::forward::connection::Tls;
 use crate::observe::names;
 
+/// How long, and for how many bytes, a client whose handshake failed is listened to after it was told why.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+
 /// Serves an accepted socket to its end. `id`: the connection's among the worker's.
 pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStream, peer: SocketAddr) {
     let listen = &worker.listen[listener];
     if listen.proxy_protocol || listen.tls.is_some() || listen.passes.is_some() {
         Box::pin(enter_slowly(&worker, id, listener, stream, peer)).await;
     } else {
+        let Ok(_place) = worker.place_of(peer) else { return };
         let connection = worker.register(id, listener, peer, None);
         serve(&worker, stream, connection).await;
     }
@@ -39,6 +44,7 @@ async fn enter_slowly(worker: &Rc<Worker>, id: u64, listener: usize, mut stream:
             None => return,
         },
     };
+    let Ok(_place) = worker.place_of(peer) else { return };
     if let Some(passes) = &listen.passes {
         return pass_on(worker, id, listener, passes, stream, peer).await;
     }
@@ -97,9 +103,10 @@ async fn handshake(
             metrics.word(&names::TLS_HANDSHAKES, if resumed { "resumed" } else { "full" });
             Some((stream, tls))
         }
-        Ok(Err(error)) => {
+        Ok(Err((error, stream))) => {
             metrics.word(&names::TLS_HANDSHAKES, "failed");
             tracing::info!(%peer, %error, "a TLS handshake failed");
+            let _ = timeout(LINGER, leave(stream)).await;
             None
         }
         Err(_) => {
@@ -108,6 +115,20 @@ async fn handshake(
             None
         }
     }
+}
+
+/// Reads and forgets what a client still sends that was told why it is not served: with TLS 1.3 its request comes before
+/// it hears of that. Closing at once would reset the connection, and the alert might be lost with it.
+async fn leave(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let (mut scratch, mut left) = (vec![0; 4 * 1024], LINGER_BYTES);
+    while left > 0 {
+        match stream.read(&mut scratch).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
 }
 
 /// Who the client is, by the PROXY protocol; `None`: the connection is refused, which is counted.

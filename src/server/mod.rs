@@ -5,6 +5,7 @@
 //! [`h2`] one over HTTP/2, [`io`] watches its socket, [`slow`] resets who does not read when memory is short.
 
 pub mod accept;
+pub mod addresses;
 pub mod connection;
 pub mod entry;
 pub mod h2;

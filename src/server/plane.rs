@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::addresses::Addresses;
 use super::listen;
 use super::placement::Placement;
 use super::settings::{Limits, Listen};
@@ -52,6 +54,7 @@ impl DataPlane {
         }
         let placement = Placement::new(count, limits.connections);
         shared.book.memory().set_limit(limits.memory);
+        let per_address = Addresses::new(limits.per_address);
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(INBOX)).unzip();
         let mut workers = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -66,6 +69,7 @@ impl DataPlane {
                 inbox,
                 outboxes: outboxes.clone(),
                 placement: placement.clone(),
+                addresses: Arc::clone(&per_address),
                 drain: ordered,
             };
             let name = format!("worker-{index}");

@@ -52,6 +52,9 @@ pub struct Limits {
     pub rest_after: u64,
     /// Client connections at once, over all workers.
     pub connections: usize,
+    /// Connections from one address, over all workers; those above it are closed. Trusted proxies have no limit. Default 0: no
+    /// limit.
+    pub per_address: u32,
     /// Bytes in the account of memory, over all workers. Default 0: no limit.
     pub memory: u64,
     /// The listen queue. Default 4,096.
@@ -71,11 +74,16 @@ pub struct H2Limits {
     pub connection_window: u32,
     /// A request's head, decoded. Default 64 KiB; above it 431.
     pub header_list: u32,
-    /// Bytes of answers that wait for the client, over all streams. Default 64 KiB.
+    /// Bytes of an answer that wait for the client, on each stream. Default 32 KiB.
     pub send_buffer: usize,
     /// Requests that the client takes back within 10 s, before it is given up if they are also most of what it asked.
     /// Default 50.
     pub resets: u32,
+    /// Streams that we reset for the client's errors before it is given up (MadeYouReset). Default 256.
+    pub own_resets: u32,
+    /// Frames within 10 s that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, unknown ones), before the client is given
+    /// up. What is asked and sent meanwhile adds to them. Default 10,000.
+    pub frames: u32,
 }
 
 impl Default for H2Limits {
@@ -85,8 +93,10 @@ impl Default for H2Limits {
             stream_window: 64 * 1024,
             connection_window: 1024 * 1024,
             header_list: 64 * 1024,
-            send_buffer: 64 * 1024,
+            send_buffer: 32 * 1024,
             resets: 50,
+            own_resets: 256,
+            frames: 10_000,
         }
     }
 }
@@ -103,6 +113,7 @@ impl Default for Limits {
             connection_age: 3_600_000,
             rest_after: 1_000,
             connections: 65_536,
+            per_address: 0,
             memory: 0,
             backlog: 4_096,
             h2: H2Limits::default(),

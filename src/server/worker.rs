@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -14,14 +15,17 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use super::accept;
+use super::addresses::{Addresses, Crowded, Place};
 use super::entry::enter;
 use super::h2::date::Date;
 use super::placement::Placement;
 use super::settings::{Limits, Listen};
 use super::slow::{Slow, make_room};
+use crate::engine::time::Millis;
 use crate::forward;
 use crate::forward::Connection;
 use crate::forward::connection::{Entrance, Phase, Tls};
+use crate::observe::names;
 
 /// What a worker's thread is started with.
 pub struct Seed {
@@ -41,6 +45,8 @@ pub struct Seed {
     pub outboxes: Vec<mpsc::Sender<Handed>>,
     /// Who has how many.
     pub placement: Placement,
+    /// Who holds how many of them.
+    pub addresses: Arc<Addresses>,
     /// The order to drain.
     pub drain: oneshot::Receiver<Drain>,
 }
@@ -82,6 +88,10 @@ pub struct Worker {
     pub date: Date,
     /// Who has how many.
     pub placement: Placement,
+    /// Connections by address.
+    addresses: Arc<Addresses>,
+    /// When a failure to accept was logged last; milliseconds of the clock.
+    pub accept_told: Cell<Option<Millis>>,
     /// The inboxes of all workers.
     pub outboxes: Vec<mpsc::Sender<Handed>>,
     /// Set when draining: acceptors take what is queued and end.
@@ -109,8 +119,8 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         Err(error) => return drop(ready.send(Err(error))),
     };
     runtime.block_on(async {
-        let Seed { index, shared, limits, listen, listeners, inbox, outboxes, placement, drain } = seed;
-        let worker = Rc::new(Worker::new(index, shared, limits, listen, placement, outboxes));
+        let Seed { index, shared, limits, listen, listeners, inbox, outboxes, placement, addresses, drain } = seed;
+        let worker = Rc::new(Worker::new(index, shared, limits, listen, (placement, addresses), outboxes));
         let acceptors: io::Result<Vec<_>> =
             listeners.into_iter().enumerate().map(|(at, socket)| accept::start(&worker, at, socket)).collect();
         let acceptors = match acceptors {
@@ -147,7 +157,7 @@ impl Worker {
         shared: forward::Shared,
         limits: Limits,
         listen: Vec<Listen>,
-        placement: Placement,
+        (placement, addresses): (Placement, Arc<Addresses>),
         outboxes: Vec<mpsc::Sender<Handed>>,
     ) -> Self {
         let mut http = http1::Builder::new();
@@ -168,6 +178,7 @@ impl Worker {
             date: Date::default(),
             limits: Rc::new(limits),
             placement,
+            addresses,
             outboxes,
             stopping: Cell::new(false),
             closing: Cell::new(false),
@@ -176,6 +187,7 @@ impl Worker {
             next: Cell::new(0),
             ended: Notify::new(),
             slow: Slow::default(),
+            accept_told: Cell::new(None),
         }
     }
 
@@ -205,6 +217,21 @@ impl Worker {
         connection.closing.set(self.closing.get());
         self.open.borrow_mut().insert(id, Some(Rc::clone(&connection)));
         connection
+    }
+
+    /// A place among the connections from this address, where there is a limit.
+    ///
+    /// # Errors
+    /// It has all that it may, which is counted.
+    pub fn place_of(&self, peer: SocketAddr) -> Result<Option<Place>, Crowded> {
+        if !self.addresses.is_limited() || self.trusts(peer) {
+            return Ok(None);
+        }
+        self.addresses.take(peer.ip()).map(Some).ok_or_else(|| {
+            self.forward.metrics.word(&names::REFUSALS, "connections_per_address");
+            tracing::debug!(%peer, "a connection was refused: its address has all that it may");
+            Crowded
+        })
     }
 
     /// Whether it is one of the trusted proxies.

@@ -14,10 +14,7 @@ use super::trust::{Trust, Trusts};
 use super::wire::Wire;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Protocol;
-use crate::engine::upstream::{Encryption, ProxyVersion, Upstream, UpstreamTls};
-
-/// The label by which an instance says that it speaks TLS.
-const SCHEME: &str = "scheme";
+use crate::engine::upstream::{Encryption, ProxyVersion, Upstream, UpstreamTls, says_https};
 
 /// How to reach an instance.
 #[derive(Clone, Debug)]
@@ -38,11 +35,10 @@ impl Dial {
     /// By the rules and the instance's labels.
     #[must_use]
     pub fn of(instance: &Instance, upstream: &Upstream, trusts: &Trusts) -> Self {
-        let is_labelled = || instance.labels.value(SCHEME).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
         let by_label;
         let tls = match &upstream.tls {
             Some(Encryption::On(tls)) => Some(tls),
-            None if is_labelled() => {
+            None if says_https(instance) => {
                 by_label = UpstreamTls::default();
                 Some(&by_label)
             }
@@ -70,6 +66,14 @@ impl Dial {
     #[must_use]
     pub fn plain(addr: SocketAddr) -> Self {
         Self { addr, secure: None, proxy: None }
+    }
+
+    /// What requests to the instance are sent in: as the rules say, else by its `label`. A connection that is for one client
+    /// only is one of HTTP/1.1.
+    #[must_use]
+    pub fn protocol(&self, instance: &Instance, upstream: &Upstream, label: &str) -> Protocol {
+        let labelled = || Protocol::of_label(instance.labels.value(label));
+        if self.is_personal() { Protocol::Http1 } else { upstream.protocol.unwrap_or_else(labelled) }
     }
 
     /// Where to.

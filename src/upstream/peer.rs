@@ -109,11 +109,7 @@ where
         let dial = Dial::of(&endpoint.instance, upstream, trusts);
         let known = known.filter(|known| known.upstream == *upstream && known.dial.reaches_alike(&dial));
         let links = known.map_or_else(|| Rc::new(Links::new(terms)), |known| Rc::clone(&known.links));
-        let labelled = || Protocol::of_label(endpoint.instance.labels.value(label));
-        let protocol = match dial.is_personal() {
-            true => Protocol::Http1,
-            false => upstream.protocol.unwrap_or_else(labelled),
-        };
+        let protocol = dial.protocol(&endpoint.instance, upstream, label);
         let (instance, live) = (Arc::clone(&endpoint.instance), Arc::clone(&endpoint.live));
         Self { instance, live, protocol, upstream: Rc::clone(upstream), dial, terms: Rc::clone(terms), links }
     }

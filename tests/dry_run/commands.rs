@@ -72,6 +72,15 @@ fn a_greeting_goes_where_its_name_is_routed() {
 }
 
 #[test]
+fn a_file_for_every_service_is_explained_replayed_and_compared_service_by_service() {
+    const STAR: &str = "--rules|star.yaml|--catalog|many.yaml";
+    check("star-explain.txt", 0, &format!("explain|{STAR}|GET|http://cart.internal/|-H|x-user-id: u1|--seed|3"));
+    check("star-explain-unknown.txt", 3, &format!("explain|{STAR}|GET|http://web.internal/"));
+    check("star-replay.txt", 3, &format!("replay|{STAR}|--traffic|many.jsonl"));
+    check("star-diff.txt", 0, &format!("diff|{STAR}|--with|star-next.yaml|--traffic|many.jsonl"));
+}
+
+#[test]
 fn every_format_is_recognised() {
     check("replay-combined.txt", 0, &format!("{REPLAY}|combined.log|--host|shop.example.com"));
     check("replay-envoy.txt", 0, &format!("{REPLAY}|envoy.jsonl"));

@@ -1,6 +1,8 @@
 //! Requests and answers that no proxy may pass on.
 
-use crate::harness::{Act, Proxy, Scripted, Setup};
+use std::time::Duration;
+
+use crate::harness::{Act, Proxy, Scripted, Setup, soon};
 
 /// What is sent, and the statuses that are right for it.
 const MALFORMED: &[(&str, &str, &[u16])] = &[
@@ -88,6 +90,14 @@ async fn malformed_and_ambiguous_requests_are_refused_and_the_connection_closed(
         assert!(expected.contains(&reply.status), "{what}: {} {}", reply.status, reply.head);
         client.send("GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(client.is_closed().await, "{what}: the connection goes on");
+        // hyper closes before it says why.
+        soon(&format!("{what}: the count"), async {
+            let families = ["pointsman_refusals_total{", "pointsman_errors_total{"];
+            while !families.iter().filter_map(|name| proxy.metric(name)).any(|line| line.ends_with(" 1")) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
         assert!(instance.requests().is_empty(), "{what}: passed on {:?}", instance.requests());
         assert!(proxy.transitions.all().is_empty(), "{what}: held against the instance");
     }

@@ -10,7 +10,7 @@ use pointsman::engine::health::Kind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use crate::harness::{Act, PATIENCE, Proxy, Scripted, Setup, instance, ok, read_request, reset, soon, status};
+use crate::harness::{Act, PATIENCE, Proxy, Scripted, Seen, Setup, instance, ok, read_request, reset, soon, status};
 
 /// An address that refuses.
 async fn refusing() -> SocketAddr {
@@ -109,7 +109,7 @@ async fn a_post_that_may_have_arrived_is_never_sent_again() {
     let ids: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&ids);
     // Takes each request; every other one is reset after it was read.
-    let act = move |seen: &crate::harness::Seen| {
+    let act = move |seen: &Seen| {
         let id = String::from_utf8_lossy(&seen.body).into_owned();
         let odd = id.as_bytes().last().is_some_and(|last| last % 2 == 1);
         noted.lock().unwrap().push(id);
@@ -335,4 +335,40 @@ async fn retries_end_with_the_budget() {
     }
     let tries = resetting.requests().len() + other.requests().len();
     assert!((190..=290).contains(&tries), "150 requests, at most 60 retries or so: {tries} tries");
+}
+
+#[tokio::test]
+async fn a_trial_that_fails_is_retried_also_when_the_budget_is_spent() {
+    // A 429 ejects nobody and spends the budget; the first one's other answers eject it.
+    let act = |sick: bool| {
+        move |seen: &Seen| match seen.line() {
+            line if line.starts_with("GET /spend ") => status(429),
+            _ if sick => status(503),
+            _ => ok("well"),
+        }
+    };
+    let (sick, well) = (Scripted::http(act(true)).await, Scripted::http(act(false)).await);
+    let rules = format!(
+        "{}retry: {{budget: 0%, on: [connect, 429, 503]}}\n\
+         eject: {{consecutive_5xx: 1, success_rate: 0%, base_ejection_time: 100ms, max_ejection_time: 100ms}}\n",
+        crate::harness::ONE_POOL
+    );
+    let proxy = Setup::to(&[sick.address, well.address]).rules(&rules).start().await;
+    let refused = || proxy.metric("pointsman_retries_refused_total{service=\"web\",reason=\"budget\"}");
+    for _ in 0..60 {
+        assert_eq!(proxy.get("/spend").await.status, 429);
+    }
+    assert!(refused().is_some(), "the budget is spent");
+    let mut lost = 0;
+    while proxy.transitions.all().is_empty() {
+        lost += usize::from(proxy.get("/").await.status == 503);
+    }
+    assert_eq!(lost, 1, "nothing is left for the request that found it sick");
+    let failed = || proxy.metric("pointsman_probes_total{service=\"web\",result=\"failure\"}");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while failed().is_none() {
+        proxy.publish_health();
+        assert_eq!(proxy.get("/").await.status, 200, "the client is not told of the trial");
+        assert!(Instant::now() < deadline, "no trial: {:?}", proxy.transitions.all());
+    }
 }

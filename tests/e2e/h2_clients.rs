@@ -200,6 +200,7 @@ async fn a_client_that_does_not_read_holds_up_its_stream_only_and_loses_it() {
         }
     };
     assert_eq!((error.reason(), held), (Some(Reason::CANCEL), 1_000));
+    assert!(proxy.metric("pointsman_write_cuts_total{of=\"stream\"} 1").is_some());
     assert_eq!(client.get("/").await.text(), "small", "the connection goes on");
 }
 

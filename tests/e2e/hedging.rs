@@ -161,7 +161,7 @@ async fn what_an_instance_carries_is_learnt_from_its_own_time_and_not_from_error
 
     let turn = AtomicUsize::new(0);
     let instance = Scripted::raw(move |mut stream, _| {
-        let fails = turn.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let fails = turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         async move {
             read_request(&mut stream, &mut Vec::new(), 0, 0).await;
             let answer: &[u8] = if fails {
@@ -182,4 +182,38 @@ async fn what_an_instance_carries_is_learnt_from_its_own_time_and_not_from_error
     }
     let base = proxy.live(0).adaptive.gradient().base;
     assert!(base >= 38_000.0, "errors come at once, and carry nothing: {base} us");
+}
+
+/// Answers each request with this head after that long.
+async fn late(delay: Duration, head: &'static str) -> Scripted {
+    Scripted::raw(move |mut stream, _| async move {
+        let mut read = Vec::new();
+        while read_request(&mut stream, &mut read, 0, 0).await.is_some() {
+            tokio::time::sleep(delay).await;
+            if stream.write_all(format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_trial_that_failed_beside_its_hedge_is_counted() {
+    // It fails while its hedge, sent before, is still under way; the hedge answers well.
+    let sick = late(Duration::from_millis(200), "503 No").await;
+    let well = late(Duration::from_millis(600), "200 OK").await;
+    let rules = format!(
+        "{ONE_POOL}hedge: {{after: 20ms}}\neject: {{consecutive_5xx: 1, base_ejection_time: 100ms, max_ejection_time: 100ms}}\n"
+    );
+    let proxy = Setup::to(&[sick.address, well.address]).rules(&rules).start().await;
+    let failed = || proxy.metric("pointsman_probes_total{service=\"web\",result=\"failure\"}");
+    for _ in 0..12 {
+        assert_eq!(proxy.get("/").await.status, 200);
+        proxy.publish_health();
+        if failed().is_some() {
+            return;
+        }
+    }
+    panic!("{:?} and no trial failed: {:?}", proxy.transitions.all(), proxy.metric("pointsman_probes_total"));
 }

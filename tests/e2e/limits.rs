@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use pointsman::server::Listen;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Client, Scripted, Setup, ok, read_request, soon};
+use crate::harness::{ANY, Client, Scripted, Setup, ok, read_request, soon};
 
 #[tokio::test]
 async fn a_slow_head_is_408_and_an_idle_connection_is_closed() {
@@ -77,6 +78,12 @@ async fn a_client_that_does_not_read_is_cut() {
     let mut client = proxy.client().await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     soon("the cut", left).await.unwrap();
+    soon("the count", async {
+        while proxy.metric("pointsman_write_cuts_total{of=\"connection\"} 1").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -134,6 +141,41 @@ async fn connections_over_the_limit_wait_until_one_ends() {
     assert!(early.is_err(), "it waits");
     held.pop();
     assert_eq!(third.reply().await.status, 200);
+}
+
+#[tokio::test]
+async fn one_address_holds_so_many_connections_counted_behind_the_proxy_protocol() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let behind = Listen { proxy_protocol: true, ..Listen::plain(ANY) };
+    let setup =
+        Setup::to(&[instance.address]).listen(vec![behind, Listen::plain(ANY)]).limits(|limits| limits.per_address = 2);
+    let proxy = setup.settings(|s| s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).start().await;
+    let from = async |source: &str| {
+        let mut client = Client::connect(proxy.addresses[0]).await;
+        client.send(format!("PROXY TCP4 {source} 192.0.2.9 1 2\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let status = client.reply().await.status;
+        (client, status)
+    };
+    let held = [from("192.0.2.1").await, from("192.0.2.1").await];
+    assert!(held.iter().all(|(_, status)| *status == 200));
+    assert_eq!(from("192.0.2.1").await.1, 0, "closed without a word");
+    assert_eq!(from("192.0.2.2").await.1, 200);
+    let refused = "pointsman_refusals_total{reason=\"connections_per_address\"}";
+    assert_eq!(proxy.metric(refused), Some(format!("{refused} 1")));
+    let mut trusted = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(proxy.addresses[1]).await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.reply().await.status, 200, "a trusted proxy has no limit");
+        trusted.push(client);
+    }
+    drop(held);
+    soon("room again", async {
+        while from("192.0.2.1").await.1 != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

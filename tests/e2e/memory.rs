@@ -65,7 +65,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 #[tokio::test]
 async fn who_reads_least_is_reset_first_and_good_clients_are_served() {
     let instance = endless().await;
-    let mut setup = Setup::to(&[instance.address]).limits(|limits| limits.memory = 24 * MIB);
+    let mut setup = Setup::to(&[instance.address]).limits(|limits| limits.memory = 12 * MIB);
     setup.workers = 2;
     let proxy = Arc::new(setup.start().await);
     let over = Arc::new(AtomicBool::new(false));
@@ -104,9 +104,9 @@ async fn who_reads_least_is_reset_first_and_good_clients_are_served() {
     over.store(true, Ordering::Relaxed);
     soon("the good client", good).await.unwrap();
     let (served, asked) = *results.lock().unwrap();
-    assert!(asked >= 100 && served * 100 >= asked * 99, "{served} of {asked}");
+    assert!(asked >= 20 && served * 100 >= asked * 99, "{served} of {asked}");
     let highest = *highest.lock().unwrap();
-    assert!(highest <= 24 * MIB, "the account stays within its limit: {highest}");
+    assert!(highest <= 12 * MIB, "the account stays within its limit: {highest}");
 
     let mut first = 0;
     for stream in slow.iter_mut().take(50) {

@@ -85,7 +85,8 @@ async fn a_worker_gives_up_the_idle_connection_that_another_one_wants() {
 async fn with_all_connections_in_use_a_request_goes_elsewhere_or_is_refused() {
     let hanging = || Scripted::http(|seen| if seen.line().contains("/hang") { Act::Hang } else { ok("here") });
     let (first, second) = (hanging().await, hanging().await);
-    let rules = "service: web\npools: {all: id exists}\nrules:\n  - name: all\n    to: [all]\ntimeout: {connect: 200ms}\n";
+    let rules =
+        "service: web\npools: {all: id exists}\nrules:\n  - name: all\n    to: [all]\ntimeout: {connect: 200ms}\n";
     let one = |settings: &mut pointsman::forward::Settings| settings.max_connections = 1;
     let proxy = Setup::to(&[first.address]).rules(rules).settings(one).start().await;
     let mut hung = proxy.client().await;
@@ -150,7 +151,10 @@ async fn a_listener_carries_so_many_requests_at_once() {
     assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
     assert_eq!(get(0, "/health").await.status, 200, "exempt paths go past it");
     assert_eq!(get(1, "/").await.status, 200, "the other listener has its own");
-    assert_eq!(proxy.metric("pointsman_shed_total{limit=\"listener\"}").as_deref(), Some("pointsman_shed_total{limit=\"listener\"} 1"));
+    assert_eq!(
+        proxy.metric("pointsman_shed_total{limit=\"listener\"}").as_deref(),
+        Some("pointsman_shed_total{limit=\"listener\"} 1")
+    );
     drop(hung);
     soon("room again", async {
         while get(0, "/").await.status != 200 {

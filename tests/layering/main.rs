@@ -3,6 +3,7 @@
 //!
 //! To change the design, change `LAYERS` here and the table in docs/ARCHITECTURE.md in the same commit.
 
+mod named;
 mod scan;
 mod tidy;
 

@@ -1,4 +1,5 @@
-//! Client and server of grpcio: all kinds of calls, deadlines, cancellation, statuses and metadata, and many calls.
+//! Client and server of grpcio: all kinds of calls, deadlines, cancellation, statuses and metadata, and many calls; and
+//! gRPC-Web by `sonora` to the same server.
 
 use std::time::Duration;
 
@@ -43,4 +44,21 @@ async fn grpcio_calls_over_tls() {
     client.args([&ground.tls.to_string(), "echo.shop.test", "500"]).arg(ground.at("ca.pem"));
     let told = tokio::task::spawn_blocking(move || run(&mut client, Duration::from_secs(120))).await.unwrap();
     assert_eq!(told, format!("{PARTS}ok 500 calls\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_grpc_web_is_answered_by_a_server_that_knows_only_grpc() {
+    let (_server, port) = server();
+    let ports = [port];
+    let service = Service { labels: "proto: grpc", ..Service::new("echo", &ports) };
+    let ground = Ground::new(&[service], "").await;
+    let ca = ground.at("ca.pem");
+    let parts = ["unary", "server stream", "status", "status behind a message", "deadline", "unimplemented"];
+    let wanted: String = parts.iter().map(|part| format!("ok {part}\n")).collect();
+    for (to, ca) in [(ground.plain, None), (ground.tls, Some(&ca))] {
+        let mut client = python("grpc_web_client.py");
+        client.args([&to.port().to_string(), "echo.shop.test"]).args(ca);
+        let told = tokio::task::spawn_blocking(move || run(&mut client, Duration::from_secs(120))).await.unwrap();
+        assert_eq!(told, wanted);
+    }
 }

@@ -26,3 +26,20 @@ async fn messages_fragments_pings_and_close_codes_pass_both_ways() {
     let closed: Vec<String> = (0..3).map(|_| server.line()).collect();
     assert_eq!(closed, ["closed 4001 that is all", "closed 4002 enough", "closed 1000"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websockets_go_over_http2_in_the_clear_and_over_tls() {
+    let (_server, port) = server();
+    let ground = Ground::new(&[Service::new("ws", &[port])], "").await;
+    let ca = ground.at("ca.pem");
+    let parts = ["text", "1 MiB", "fragments", "ping", "20 on one connection", "close by the client"];
+    let parts = parts.iter().chain(&["close by the server", "refusal"]).map(|part| format!("ok {part}\n"));
+    let wanted = parts.collect::<String>();
+    for (to, ca) in [(ground.plain, None), (ground.tls, Some(&ca))] {
+        let mut client = python("websocket_h2_client.py");
+        client.args([&to.port().to_string(), "ws.shop.test"]).args(ca);
+        let told = tokio::task::spawn_blocking(move || run(&mut client, Duration::from_secs(120))).await.unwrap();
+        assert_eq!(told, wanted);
+    }
+    assert!(ground.metric("pointsman_h2_connections_total").await >= 2.0);
+}

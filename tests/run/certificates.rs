@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::front::Authority;
+use crate::front::{Authority, Identity};
 use crate::support::binary::Proxy;
 use crate::support::site::{Site, admin_get, ready, replace, until};
 
@@ -89,6 +90,86 @@ async fn certificates_on_disk_are_taken_over_under_load_and_broken_ones_are_told
     proxy.signal("TERM");
     proxy.signal("TERM");
     assert!(proxy.wait().success());
+}
+
+/// The same, showing a certificate.
+fn client_with(authority: &Authority, identity: &Identity) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let cert = CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let builder = builder.with_root_certificates(authority.roots());
+    let mut config = builder.with_client_auth_cert(vec![cert], key).unwrap();
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
+/// How often certificates were read again, with this result.
+async fn reloads(admin: SocketAddr, result: &str) -> u64 {
+    let series = format!("pointsman_reload_total{{what=\"certificates\",result=\"{result}\"}} ");
+    let page = admin_text(admin, "/metrics").await;
+    page.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_file_of_client_authorities_keeps_the_old_ones_and_sighup_reads_it_again() {
+    let site = Site::new(&["web-1 version=1.2"], RULES).await;
+    let (servers, clients, others) = (Authority::new("servers"), Authority::new("clients"), Authority::new("others"));
+    let (cert, key, ca) = (site.path("cert.pem"), site.path("key.pem"), site.path("clients.pem"));
+    servers.issue("web.test").write(&cert, &key);
+    clients.write(&ca);
+    let text = format!(
+        "listen: [{{address: 127.0.0.1:0, tls: {{cert: {}, key: {}, client: {{ca: {}}}}}}}]\nadmin: {{address: 127.0.0.1:0}}\n",
+        cert.display(),
+        key.display(),
+        ca.display()
+    );
+    std::fs::write(site.path("pointsman.yaml"), text).unwrap();
+    let (config, catalog, rules) = (site.path("pointsman.yaml"), site.catalog(), site.rules());
+    let paths = [&config, &catalog, &rules].map(|path| path.to_str().unwrap());
+    let proxy = Proxy::start_with(&["--config", paths[0], "--catalog", paths[1], "--rules", paths[2]]);
+    ready(proxy.admin).await;
+    let (ours, theirs) = (clients.issue("alice.test"), others.issue("mallory.test"));
+    let (ours, theirs) = (client_with(&servers, &ours), client_with(&servers, &theirs));
+    let admitted = async |config: &Arc<ClientConfig>| {
+        get(config, proxy.listen).await.is_ok_and(|(answer, _)| answer.starts_with("HTTP/1.1 200 "))
+    };
+    assert!(admitted(&ours).await && !admitted(&theirs).await && !admitted(&client(&servers)).await);
+
+    replace(&ca, "nobody");
+    until("the broken file is counted", async || reloads(proxy.admin, "failed").await > 0).await;
+    assert!(proxy.log().contains("clients.pem"), "the log names it: {}", proxy.log());
+    assert!(admitted(&ours).await && !admitted(&theirs).await, "what was in force stays");
+
+    let before = reloads(proxy.admin, "failed").await;
+    proxy.signal("HUP");
+    until("SIGHUP has read it again", async || reloads(proxy.admin, "failed").await > before).await;
+    assert!(admitted(&ours).await && !admitted(&theirs).await);
+
+    let next = site.path("next.pem");
+    others.write(&next);
+    replace(&ca, &std::fs::read_to_string(&next).unwrap());
+    until("the others are admitted", async || admitted(&theirs).await).await;
+    assert!(!admitted(&ours).await, "the old authority's word counts no more");
+    let before = reloads(proxy.admin, "ok").await;
+    proxy.signal("HUP");
+    until("SIGHUP is answered where nothing changed", async || reloads(proxy.admin, "ok").await > before).await;
+    assert!(admitted(&theirs).await);
+}
+
+#[tokio::test]
+async fn instances_that_anybody_may_pose_as_are_told_of_at_start() {
+    let site = Site::new(&["web-1 version=1.2"], &format!("upstream: {{tls: {{verify: false}}}}\n{RULES}")).await;
+    let proxy = site.proxy(&[]).await;
+    let told = "service=web";
+    until("the log says so", async || {
+        proxy
+            .log()
+            .lines()
+            .any(|line| line.contains("WARN") && line.contains("`upstream.tls.verify` is false") && line.contains(told))
+    })
+    .await;
+    assert!(admin_text(proxy.admin, "/metrics").await.contains("pointsman_upstream_unverified{service=\"web\"} 1"));
 }
 
 #[test]

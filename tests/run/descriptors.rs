@@ -155,7 +155,11 @@ async fn three_thousand_idle_connections_cost_little_and_nobody_waits_for_them()
         assert!(is_ok(proxy.listen, "/").await);
         assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     }
-    let each = (proxy.resident() - before) * 1_024 / IDLE as u64;
-    println!("{each} bytes an idle connection");
-    assert!(each <= 10 * 1_024, "{each} bytes an idle connection");
+    // What accepting them took is given back within a few seconds.
+    until("an idle connection holds at most 10 KiB", async || {
+        let each = proxy.resident().saturating_sub(before) * 1_024 / IDLE as u64;
+        println!("{each} bytes an idle connection");
+        each <= 10 * 1_024
+    })
+    .await;
 }

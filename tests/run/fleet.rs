@@ -26,6 +26,17 @@ pub struct Fleet {
 impl Fleet {
     /// One instance for each text of labels (`region: eu, zone: a`), all passing with a weight of 1.
     pub async fn new(labels: &[&str], rules: &str, flags: &[&str], per_second: u32) -> Self {
+        Self::with(labels, rules, flags, per_second, |_| String::new()).await
+    }
+
+    /// The same with more keys for some, as in [`Fleet::catalog`].
+    pub async fn with(
+        labels: &[&str],
+        rules: &str,
+        flags: &[&str],
+        per_second: u32,
+        more: impl Fn(usize) -> String,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut instances = Vec::new();
         for n in 0..labels.len() {
@@ -33,14 +44,14 @@ impl Fleet {
         }
         let (catalog, file) = (folder.path().join("catalog.yaml"), folder.path().join("web.yaml"));
         let labels: Vec<String> = labels.iter().map(|one| (*one).to_owned()).collect();
-        std::fs::write(&catalog, catalog_text(&instances, &labels, |_| String::new())).unwrap();
+        std::fs::write(&catalog, catalog_text(&instances, &labels, more)).unwrap();
         std::fs::write(&file, rules).unwrap();
         let mut args = vec!["--catalog", catalog.to_str().unwrap(), "--rules", file.to_str().unwrap()];
         args.extend(flags);
         let proxy = Proxy::start(&args);
         ready(proxy.admin).await;
         let began = Instant::now();
-        let load = Load::start(proxy.listen, "web.test", per_second);
+        let load = Load::keyed(proxy.listen, "web.test", per_second);
         until("requests are served", async || load.good() >= 50).await;
         Self { folder, instances, labels, proxy, load, began }
     }

@@ -24,7 +24,7 @@ async fn limits(proxy: &Proxy) -> Value {
     let line = r#"{"method":"GET","host":"web.test","path":"/","headers":{},"client":"127.0.0.1"}"#;
     let (status, said) = admin_post(proxy.admin, "/v1/explain", line).await;
     assert_eq!(status, 200, "{said}");
-    said["policies"]["limits"].clone()
+    said["policies"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +36,11 @@ async fn explain_tells_what_is_left_of_the_limits() {
     get(proxy.listen, "web.test", "/", &mut None).await.unwrap();
     let said = limits(&proxy).await;
     assert_eq!((&said["limit"]["left"], &said["limit"]["held"]), (&4.into(), &0.into()), "{said}");
-    assert_eq!((&said["waiting"], &said["service"][0], &said["service"][1]), (&0.into(), &0.into(), &10.into()), "{said}");
+    assert_eq!(
+        (&said["waiting"], &said["service"][0], &said["service"][1]),
+        (&0.into(), &0.into(), &10.into()),
+        "{said}"
+    );
     assert!(said["budget_left"].as_u64().is_some_and(|left| left >= 50), "{said}");
     assert!(said["memory"][1].as_u64().is_some_and(|limit| limit > 1 << 20), "{said}");
 
@@ -49,7 +53,11 @@ async fn explain_tells_what_is_left_of_the_limits() {
         .collect();
     until("one goes on, one waits", async || limits(&proxy).await["waiting"] == 1).await;
     let said = limits(&proxy).await;
-    assert_eq!((&said["limit"]["left"], &said["limit"]["held"], &said["service"][0]), (&2.into(), &2.into(), &2.into()), "{said}");
+    assert_eq!(
+        (&said["limit"]["left"], &said["limit"]["held"], &said["service"][0]),
+        (&2.into(), &2.into(), &2.into()),
+        "{said}"
+    );
 
     let text = Command::new(env!("CARGO_BIN_EXE_pointsman"))
         .args(["explain", "--admin", &proxy.admin.to_string(), "GET", "http://web.test/"])

@@ -59,3 +59,31 @@ async fn without_enforcement_a_share_of_failures_is_told_and_nobody_leaves() {
     assert_eq!(instance(proxy.admin, "web", "web-2").await["available"], true);
     load.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_one_of_five_that_fails_far_more_than_the_others_is_ejected_by_standard_deviations() {
+    let rules = "service: web
+pools: {all: version == 1.2}
+eject: {stdev_factor: 1.9, consecutive_5xx: 0, success_rate: 0%}
+retry: {attempts: 1}
+rules: [{name: all, to: [all]}]
+";
+    let site = Site::new(&[], rules).await;
+    let mut five = Vec::new();
+    for n in 1..=5 {
+        five.push((format!("web-{n}"), ScriptedInstance::start(&format!("web-{n}")).await));
+    }
+    let listed: Vec<_> = five.iter().map(|(id, instance)| (id.as_str(), instance)).collect();
+    replace(&site.catalog(), &catalog(&listed));
+    let proxy = site.proxy(&[]).await;
+    five[4].1.answers(500, 0);
+    let load = Load::start(proxy.listen, "web.test", 400);
+    until("it is out", async || instance(proxy.admin, "web", "web-5").await["health"]["state"] == "ejected").await;
+    let told = events(proxy.admin, "ejected", "web-5").await;
+    let reason = told[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("is an outlier"), "{reason}");
+    for id in ["web-1", "web-2", "web-3", "web-4"] {
+        assert_eq!(instance(proxy.admin, "web", id).await["health"]["state"], "healthy", "{id}");
+    }
+    load.stop().await;
+}

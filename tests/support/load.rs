@@ -43,12 +43,21 @@ impl Load {
     /// GETs of `/` with the given Host at about `per_second` in all, from four clients; every tenth request of each
     /// client opens a new connection.
     pub fn start(to: SocketAddr, host: &str, per_second: u32) -> Self {
+        Self::of(to, host, per_second, |_| "/".to_owned())
+    }
+
+    /// The same with another `n` in the query of each request.
+    pub fn keyed(to: SocketAddr, host: &str, per_second: u32) -> Self {
+        Self::of(to, host, per_second, |n| format!("/?n={n}"))
+    }
+
+    fn of(to: SocketAddr, host: &str, per_second: u32, target: fn(usize) -> String) -> Self {
         let (stop, tally) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Tally::default())));
         let tasks = (0..4)
             .map(|client| {
                 let (stop, tally, host) = (Arc::clone(&stop), Arc::clone(&tally), host.to_owned());
                 let gap = Duration::from_secs(4) / per_second.max(1);
-                tokio::spawn(async move { run(to, &host, gap, client, &stop, &tally).await })
+                tokio::spawn(async move { run(to, &host, target, gap, client, &stop, &tally).await })
             })
             .collect();
         Self { stop, tally, tasks }
@@ -74,7 +83,15 @@ impl Load {
     }
 }
 
-async fn run(to: SocketAddr, host: &str, gap: Duration, client: usize, stop: &AtomicBool, tally: &Mutex<Tally>) {
+async fn run(
+    to: SocketAddr,
+    host: &str,
+    target: fn(usize) -> String,
+    gap: Duration,
+    client: usize,
+    stop: &AtomicBool,
+    tally: &Mutex<Tally>,
+) {
     let start = Instant::now();
     let mut ticks = tokio::time::interval(gap);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -88,7 +105,8 @@ async fn run(to: SocketAddr, host: &str, gap: Duration, client: usize, stop: &At
             connection = None;
         }
         let sent = Instant::now();
-        let outcome = match tokio::time::timeout(ANSWER, get(to, host, "/", &mut connection)).await {
+        let outcome = match tokio::time::timeout(ANSWER, get(to, host, &target(n * 4 + client), &mut connection)).await
+        {
             Ok(Ok((200, body))) => Ok(body),
             Ok(Ok((status, body))) => Err(format!("status {status}: {body}")),
             Ok(Err(error)) => Err(error),

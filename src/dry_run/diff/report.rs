@@ -142,7 +142,7 @@ impl Moves<'_> {
 /// What loads by weight do not show.
 fn notes(tables: [&Table; 2]) -> Vec<&'static str> {
     let files = || tables.iter().flat_map(|table| &table.router.files);
-    let slow = files().any(|file| file.slow_start > 0);
+    let slow = files().any(|file| file.slow_start.is_on());
     let slow = slow.then_some("slow_start is over: loads are by weight, also of an instance that the other side lacks");
     slow.into_iter().collect()
 }

@@ -55,6 +55,8 @@ pub enum Failure {
     },
     /// The command could not be started.
     Spawn,
+    /// The certificate is not for the expected name: the address may belong to somebody else by now.
+    TlsName,
 }
 
 impl Failure {
@@ -73,6 +75,7 @@ impl Failure {
             Self::NotServing { .. } => "not_serving",
             Self::Exit { .. } => "exit",
             Self::Spawn => "spawn",
+            Self::TlsName => "tls_name",
         }
     }
 
@@ -91,6 +94,7 @@ impl Failure {
             Self::NotServing { code } => (9, code),
             Self::Exit { code } => (10, code),
             Self::Spawn => (11, 0),
+            Self::TlsName => (12, 0),
         };
         kind << 16 | u32::from(code)
     }
@@ -111,6 +115,7 @@ impl Failure {
             9 => Self::NotServing { code },
             10 => Self::Exit { code },
             11 => Self::Spawn,
+            12 => Self::TlsName,
             _ => return None,
         })
     }
@@ -135,6 +140,7 @@ impl fmt::Display for Failure {
             Self::Exit { code: signal @ 256.. } => write!(f, "the command was ended by signal {}", signal - 256),
             Self::Exit { code } => write!(f, "the command ended with {code}"),
             Self::Spawn => f.write_str("the command could not be started"),
+            Self::TlsName => f.write_str("its certificate is not for the expected name"),
         }
     }
 }
@@ -184,6 +190,7 @@ mod tests {
             Failure::NotServing { code: 2 },
             Failure::Exit { code: 265 },
             Failure::Spawn,
+            Failure::TlsName,
         ];
         for failure in all {
             assert_eq!(Failure::unpack(failure.pack()), Some(failure));

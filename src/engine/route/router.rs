@@ -15,7 +15,7 @@ use super::propagate::{Propagated, remove_member};
 use super::reader::Fields;
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
+use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, SlowStart, Timeouts};
 use crate::engine::rules::{Else, Lanes, RuleFile};
 use crate::engine::upstream::Upstream;
 
@@ -63,8 +63,8 @@ pub struct RouterFile {
     pub overload: Option<Overload>,
     /// The active check of the service.
     pub check: Option<Check>,
-    /// Slow start of the service in ms; 0: off.
-    pub slow_start: u64,
+    /// Slow start of the service.
+    pub slow_start: SlowStart,
     /// How the service's instances are spoken to.
     pub upstream: Upstream,
     /// Locality preference; `prefer` is empty when the file has none.

@@ -55,7 +55,7 @@ pub(super) fn health(files: &mut [(Parsed, bool)], out: &mut Diagnostics) {
         agree(files, &group, out, "upstream", upstream, |p, v| p.file.upstream = v);
         agree(files, &group, out, "overload", |p| (p.overload_at, p.file.overload), |p, v| p.file.overload = v);
         let slow_start = |p: &Parsed| (p.slow_start_at, p.slow_start_at.map(|_| p.file.slow_start));
-        agree(files, &group, out, "slow_start", slow_start, |p, v| p.file.slow_start = v.unwrap_or(0));
+        agree(files, &group, out, "slow_start", slow_start, |p, v| p.file.slow_start = v.unwrap_or_default());
     }
 }
 

@@ -1,8 +1,13 @@
 //! `check`: what the proxy asks of instances on its own account.
 
+use std::net::Ipv4Addr;
+
 use super::health::DAY;
+use super::places;
 use super::policies::set;
 use super::read::Reader;
+use super::ruleset::HostPattern;
+use crate::engine::label::Text;
 use crate::engine::policy::{Check, Probe};
 use crate::engine::yaml::{Node, Value};
 
@@ -15,14 +20,12 @@ pub(super) fn check(r: &mut Reader<'_>, node: &Node) -> Option<Check> {
     let kinds = ["http", "tcp", "grpc", "command"].map(|kind| (kind, fields.take(kind)));
     let written: Vec<_> = kinds.iter().filter_map(|(kind, node)| node.map(|node| (*kind, node))).collect();
     let expect = fields.take("expect");
+    let mut expected = Expected::default();
     let probe = match written.as_slice() {
         [(kind, probe)] => {
-            if let Some(expect) = expect.filter(|_| *kind != "http") {
-                let problem = r.error("E006", expect.span, format!("`expect` is for `http` checks, not for `{kind}`"));
-                r.push(if *kind == "tcp" { problem.label("use `tcp: {send: ..., expect: ...}`") } else { problem });
-            }
+            expected = expect.map_or_else(Expected::default, |node| expectations(r, kind, node));
             match *kind {
-                "http" => http(r, probe, expect),
+                "http" => http(r, probe, &expected),
                 "tcp" => tcp(r, probe),
                 "grpc" => grpc(r, probe),
                 _ => command(r, probe),
@@ -55,7 +58,7 @@ pub(super) fn check(r: &mut Reader<'_>, node: &Node) -> Option<Check> {
     }
     found.idle_interval = found.idle_interval.max(found.interval);
     r.close(fields);
-    Some(Check { probe: probe?, ..found })
+    Some(Check { probe: probe?, tls_name: expected.tls_name, ..found })
 }
 
 /// `tcp: true`, or `tcp: {send, expect}`.
@@ -107,7 +110,7 @@ fn grpc(r: &mut Reader<'_>, node: &Node) -> Option<Probe> {
 fn service_name(r: &mut Reader<'_>, node: &Node) -> Option<String> {
     let text = r.text(node, "the service of a `grpc` check")?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
-    if text.len() > 256 || !text.bytes().all(plain) {
+    if text.is_empty() || text.len() > 256 || !text.bytes().all(plain) {
         return r.malformed(node, "a service's full name, such as `shop.v1.Cart`");
     }
     Some(text.to_owned())
@@ -130,8 +133,8 @@ fn command(r: &mut Reader<'_>, node: &Node) -> Option<Probe> {
     (argv.len() == items.len()).then_some(Probe::Command { argv })
 }
 
-/// `http: /health`, or `http: {path, method, host}`, with `expect: {status, header, body}` beside it.
-fn http(r: &mut Reader<'_>, node: &Node, expect: Option<&Node>) -> Option<Probe> {
+/// `http: /health`, or `http: {path, method, host}`.
+fn http(r: &mut Reader<'_>, node: &Node, expected: &Expected) -> Option<Probe> {
     let (mut path, mut method, mut host) = (None, Some("GET".to_owned()), None);
     if node.map().is_some() {
         let mut fields = r.fields(node, "`http`")?;
@@ -150,18 +153,56 @@ fn http(r: &mut Reader<'_>, node: &Node, expect: Option<&Node>) -> Option<Probe>
     } else {
         path = target(r, node);
     }
-    let (mut statuses, mut header, mut body) = (vec![(200, 399)], None, None);
-    if let Some(node) = expect
-        && let Some(mut fields) = r.fields(node, "`expect`")
-    {
-        if let Some(node) = fields.take("status") {
-            statuses = r.items(node, "`status`").iter().filter_map(|item| statuses_of(r, item)).collect();
-        }
-        header = fields.take("header").and_then(|node| expected_header(r, node));
-        body = fields.take("body").and_then(|node| r.text(node, "`body`")).map(str::to_owned);
-        r.close(fields);
-    }
+    let Expected { statuses, header, body, tls_name: _ } = expected.clone();
+    let statuses = statuses.unwrap_or_else(|| vec![(200, 399)]);
     Some(Probe::Http { path: path?, method: method?, host, statuses, header, body })
+}
+
+/// What `expect` asks of an answer and of who gives it.
+#[derive(Clone, Debug, Default)]
+struct Expected {
+    statuses: Option<Vec<(u16, u16)>>,
+    header: Option<(String, String)>,
+    body: Option<String>,
+    tls_name: Option<Text>,
+}
+
+/// `expect: {status, header, body}` of an `http` check, and `tls_name` of any on a connection.
+fn expectations(r: &mut Reader<'_>, kind: &str, node: &Node) -> Expected {
+    let mut found = Expected::default();
+    if kind == "command" {
+        r.push(r.error("E006", node.span, "`expect` is for checks on a connection, not for `command`"));
+        return found;
+    }
+    let Some(mut fields) = r.fields(node, "`expect`") else { return found };
+    if let Some(node) = fields.take("tls_name") {
+        found.tls_name = dns_name(r, node);
+    }
+    let mut of_answer = |key: &'static str| {
+        let written = fields.take(key)?;
+        if kind == "http" {
+            return Some(written);
+        }
+        let problem = r.error("E006", written.span, format!("`{key}` is expected of `http` checks, not of `{kind}`"));
+        r.push(if kind == "tcp" { problem.label("use `tcp: {send: ..., expect: ...}`") } else { problem });
+        None
+    };
+    let [statuses, header, body] = ["status", "header", "body"].map(&mut of_answer);
+    found.statuses =
+        statuses.map(|node| r.items(node, "`status`").iter().filter_map(|item| statuses_of(r, item)).collect());
+    found.header = header.and_then(|node| expected_header(r, node));
+    found.body = body.and_then(|node| r.text(node, "`body`")).map(str::to_owned);
+    r.close(fields);
+    found
+}
+
+/// A name that a certificate can be for, and is for as a whole.
+fn dns_name(r: &mut Reader<'_>, node: &Node) -> Option<Text> {
+    let text = r.text(node, "`tls_name`")?;
+    match places::host(text) {
+        Ok(HostPattern::Exact(name)) if !name.contains(['[', '{']) && name.parse::<Ipv4Addr>().is_err() => Some(name),
+        _ => r.malformed(node, "a DNS name such as `web.internal`"),
+    }
 }
 
 fn target(r: &mut Reader<'_>, node: &Node) -> Option<String> {

@@ -61,7 +61,7 @@ pub(super) fn parse(source: &Arc<Source>, out: &mut Diagnostics) -> Option<Parse
     let eject = top.take("eject").map(|node| health::eject(r, node));
     let overload = top.take("overload").map(|node| overload::overload(r, node));
     let check = top.take("check").and_then(|node| check::check(r, node));
-    let slow_start = top.take("slow_start").and_then(|node| r.duration(node, 0..=86_400_000)).unwrap_or(0);
+    let slow_start = top.take("slow_start").map(|node| health::slow_start(r, node)).unwrap_or_default();
     let upstream = top.take("upstream").map(|node| upstream::upstream(r, node));
     let tests = top.take("tests").map_or_else(Vec::new, |node| {
         let rules: Vec<Text> = rules.iter().map(|rule| Text::clone(&rule.name.value)).collect();

@@ -1,8 +1,8 @@
-//! `eject`: it belongs to the instances, not to a route.
+//! `eject` and `slow_start`: they belong to the instances, not to a route.
 
 use super::policies::set;
 use super::read::Reader;
-use crate::engine::policy::Eject;
+use crate::engine::policy::{Eject, SlowStart};
 use crate::engine::yaml::Node;
 
 pub(super) const DAY: u64 = 86_400_000;
@@ -42,6 +42,23 @@ pub(super) fn eject(r: &mut Reader<'_>, node: &Node) -> Eject {
     found.max_ejection_percent = fields.take("max_ejection_percent").and_then(|node| r.share(node));
     found.min_routable = fields.take("min_routable").and_then(|node| r.integer(node, 0..=1_000_000));
     set(&mut found.enforce, fields.take("enforce").and_then(|node| r.boolean(node)));
+    r.close(fields);
+    found
+}
+
+/// `slow_start: 30s`, or `slow_start: {window: 30s, aggression: 2}`.
+pub(super) fn slow_start(r: &mut Reader<'_>, node: &Node) -> SlowStart {
+    let mut found = SlowStart::default();
+    if node.map().is_none() {
+        set(&mut found.window, r.duration(node, 0..=DAY));
+        return found;
+    }
+    let Some(mut fields) = r.fields(node, "`slow_start`") else { return found };
+    match fields.take("window") {
+        Some(node) => set(&mut found.window, r.duration(node, 0..=DAY)),
+        None => r.missing(node.span, "`slow_start`", "window"),
+    }
+    set(&mut found.aggression, fields.take("aggression").and_then(|node| r.thousandths(node, 100..=10_000)));
     r.close(fields);
     found
 }

@@ -7,6 +7,7 @@ mod allow;
 mod balancing;
 mod candidates;
 mod catalog;
+mod checks;
 mod limits;
 mod messages;
 mod patterns;
@@ -15,6 +16,7 @@ mod prove;
 mod reach;
 mod settle;
 mod shape;
+mod spelling;
 mod splits;
 mod witness;
 
@@ -100,11 +102,17 @@ pub const LINTS: &[Lint] = &[
     lint("W043", "a mirror to the pool that the rule itself goes to", messages::mirror_of_itself),
     lint("W044", "copies of requests that may write", messages::mirrored_writes),
     lint("W045", "a header that is propagated and read by no request label", messages::propagated_unread),
+    lint("W050", "a check whose `timeout` is not shorter than its `interval`", checks::timeout_over_interval),
+    lint("W051", "a check that an instance cannot pass", checks::never_passes),
+    lint("W052", "a check that a sick instance passes", checks::always_passes),
+    lint("W053", "`check_readmits` by nothing but an open connection", checks::readmits_blindly),
+    lint("W054", "an ejection by comparison in pools that are too small for it", checks::comparison_of_few),
     lint("W060", "a try that may take as long as the whole request", limits::tries_without_time),
     lint("W061", "retries after a timeout for which there is no time", limits::timeouts_without_retry),
     lint("W062", "a hedge that comes when the first try has ended", limits::hedge_too_late),
     note("W063", "a rate that all clients share", limits::rate_for_all_together),
     lint("W064", "limits of `overload` that contradict one another", limits::overload_contradicts),
+    lint("W080", "a path that normalisation never yields", spelling::path_not_normal),
 ];
 
 const fn lint(code: &'static str, looks_for: &'static str, find: fn(&mut Findings<'_>)) -> Lint {

@@ -64,7 +64,7 @@ pub(super) fn service_hosts(r: &mut Reader<'_>, service: &Spanned<Text>, hosts: 
 }
 
 /// A host pattern, or what to do about it.
-fn host(text: &str) -> Result<HostPattern, &'static str> {
+pub(super) fn host(text: &str) -> Result<HostPattern, &'static str> {
     let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if lower == "*" {
         return Err("leave `hosts` out for any host");

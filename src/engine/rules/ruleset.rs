@@ -9,7 +9,7 @@ use super::template::Template;
 use crate::engine::diagnostic::{Source, Span, Spanned};
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::label::Text;
-use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, Timeouts};
+use crate::engine::policy::{Balance, Check, Eject, Hedge, Locality, Min, Overload, Panic, Retry, SlowStart, Timeouts};
 use crate::engine::upstream::Upstream;
 
 /// The service of a file that is for every service of the catalog that no file names.
@@ -67,8 +67,8 @@ pub struct RuleFile {
     pub overload: Option<Overload>,
     /// Active check; `None`: none.
     pub check: Option<Check>,
-    /// Slow start in ms; 0: off.
-    pub slow_start: u64,
+    /// Slow start.
+    pub slow_start: SlowStart,
     /// How instances are spoken to; `None`: by their labels.
     pub upstream: Option<Upstream>,
     /// The cases beside the rules, in written order.

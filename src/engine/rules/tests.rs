@@ -98,7 +98,7 @@ fn every_key_of_the_language_is_read() {
     assert_eq!(file.policies.message.headers.as_ref().unwrap().request.add.len(), 2);
     let check = file.check.as_ref().unwrap();
     assert!(matches!(&check.probe, Probe::Http { statuses, .. } if statuses == &[(200, 200), (210, 299)]));
-    assert_eq!((file.eject.as_ref().unwrap().stdev_factor, file.slow_start), (1_900, 30_000));
+    assert_eq!((file.eject.as_ref().unwrap().stdev_factor, file.slow_start.window), (1_900, 30_000));
     let Action::Split(ramp) = &file.rules[1].action else { panic!("a split") };
     assert_eq!(ramp.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>(), [50_000, 950_000]);
     assert_eq!((&*ramp.salt, ramp.epoch, ramp.mint, ramp.key.len()), ("ramp-2026", 3, false, 3));

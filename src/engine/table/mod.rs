@@ -1,6 +1,7 @@
 //! The table: what a request loads, once. Snapshot, router, and the pools resolved from both.
 
 mod build;
+mod ground;
 mod heritage;
 mod left_out;
 mod levels;
@@ -20,6 +21,7 @@ use super::route::{FileIdx, PoolSlot, PoolState, Resolved, Router};
 use super::selector::Selector;
 use super::snapshot::{Endpoint, EndpointIdx, ServiceSnapshot, Snapshot};
 use super::time::Millis;
+pub use ground::Ground;
 pub use left_out::LeftOut;
 pub use pool::{Candidate, Level, Method, Pool};
 pub use refused::Refusal;

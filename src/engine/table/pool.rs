@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::balance::{Alias, Ring, Stride, Warming};
 use crate::engine::label::Text;
 use crate::engine::locality::History;
-use crate::engine::policy::{Balance, Panic};
+use crate::engine::policy::{Balance, Panic, SlowStart};
 use crate::engine::route::{FileIdx, PoolSlot};
 use crate::engine::snapshot::EndpointIdx;
 use crate::engine::time::Millis;
@@ -35,8 +35,8 @@ pub struct Pool {
     pub balance: Balance,
     /// The request field whose hash `hash(KEY)` goes by: a slot of the file's fields.
     pub key: Option<u32>,
-    /// How long slow start takes, in milliseconds; 0: off.
-    pub slow_start: u64,
+    /// How who is new gets its share.
+    pub slow_start: SlowStart,
     /// Until then somebody starts slowly beside older ones; 0: nobody does.
     pub warm_at: Millis,
     /// When the first of its routable members became so.
@@ -57,7 +57,7 @@ impl Pool {
     /// Slow start as of a moment; `None`: nobody starts slowly.
     #[must_use]
     pub fn warming(&self, now: Millis) -> Option<Warming> {
-        (now < self.warm_at).then_some(Warming { now, window: self.slow_start, oldest: self.oldest })
+        (now < self.warm_at).then_some(Warming { now, policy: self.slow_start, oldest: self.oldest })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::engine::health::cap::Cap;
 use crate::engine::instance::{Instance, Status};
 use crate::engine::label::Text;
 use crate::engine::locality::Place;
-use crate::engine::policy::Balance;
+use crate::engine::policy::{Balance, SlowStart};
 use crate::engine::route::{FileIdx, PoolSlot, RouterFile, RouterPool};
 use crate::engine::snapshot::{Bitset, Endpoint, EndpointIdx, ServiceSnapshot};
 use crate::engine::time::Millis;
@@ -199,14 +199,14 @@ struct Warmth {
 
 impl Warmth {
     /// Notes who is routable for the first time.
-    fn of(routable: &[Candidate], endpoints: &[Endpoint], slow_start: u64, now: Millis) -> Self {
+    fn of(routable: &[Candidate], endpoints: &[Endpoint], slow_start: SlowStart, now: Millis) -> Self {
         let since = |candidate: &Candidate| endpoints[candidate.endpoint as usize].live.note_routable(now);
         let (mut oldest, mut newest) = (NEVER, Millis(0));
         for since in routable.iter().map(since) {
             (oldest, newest) = (oldest.min(since), newest.max(since));
         }
-        let new = slow_start > 0 && newest > oldest;
-        Self { oldest, warm_at: if new { newest.plus(slow_start) } else { Millis(0) } }
+        let new = slow_start.is_on() && newest > oldest;
+        Self { oldest, warm_at: if new { newest.plus(slow_start.window) } else { Millis(0) } }
     }
 }
 

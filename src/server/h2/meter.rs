@@ -2,9 +2,16 @@
 //! asks for nothing (RFC 9113, 4.1 and 10.5).
 
 use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use super::super::io::PREFACE;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::io::{PREFACE, Transport, Watched};
 use crate::engine::time::Millis;
+use crate::forward::Connection;
 use crate::forward::connection::NEVER;
 
 /// The window in which frames are counted.
@@ -139,6 +146,69 @@ impl Meter {
             self.idle.set(0);
             self.moved.set(0);
         }
+    }
+}
+
+/// A client's socket whose frames are metered.
+#[derive(Debug)]
+pub struct Metered<T: Transport> {
+    socket: Watched<T>,
+    connection: Rc<Connection>,
+    meter: Rc<Meter>,
+}
+
+impl<T: Transport> Metered<T> {
+    /// From the preface on.
+    #[must_use]
+    pub fn new(socket: Watched<T>, connection: &Rc<Connection>, meter: &Rc<Meter>) -> Self {
+        Self { socket, connection: Rc::clone(connection), meter: Rc::clone(meter) }
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.meter.wrote(*bytes as u64);
+        }
+    }
+}
+
+impl<T: Transport> AsyncRead for Metered<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.meter.read(&buf.filled()[before..], self.connection.clock.now());
+        }
+        polled
+    }
+}
+
+impl<T: Transport> AsyncWrite for Metered<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.wrote(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);
+        self.wrote(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 

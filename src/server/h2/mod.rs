@@ -1,10 +1,11 @@
 //! HTTP/2 towards clients: one task drives the connection, and each stream is a request in a task of its own.
 //!
-//! In reading order: [`serve`] is the connection; [`streams`] what it knows of its streams, [`inbound`] a request as the
+//! In reading order: [`serve`] is the connection; [`streams`] what it knows of its streams, [`meter`] what frames it sends, [`inbound`] a request as the
 //! rest of the proxy wants it, [`stream`] one request and its answer, [`tunnel`] a WebSocket on a stream, [`date`] a field.
 
 pub mod date;
 pub mod inbound;
+pub mod meter;
 pub mod stream;
 pub mod streams;
 pub mod tunnel;
@@ -30,14 +31,13 @@ use crate::forward::connection::{NEVER, Phase};
 use crate::forward::wait::after;
 use crate::observe::memory::STREAMS;
 use crate::observe::names;
+use meter::{Meter, Metered};
 use streams::Streams;
 
 /// How long a client may take to close a connection that it was told to leave, when it has no stream left.
 const LEAVE_MS: u64 = 1_000;
 /// The most that a stream holds above its buffer.
 const PIECE: u64 = 16 * 1024;
-/// Streams that the library resets for a client's errors before it gives the client up (MadeYouReset).
-const LOCAL_RESETS: usize = 256;
 
 /// How connections are served.
 #[must_use]
@@ -49,7 +49,7 @@ pub fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(limits.h2.connection_window)
         .max_header_list_size(limits.h2.header_list)
         .max_send_buffer_size(limits.h2.send_buffer)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .max_local_error_reset_streams(Some(limits.h2.own_resets as usize))
         .enable_connect_protocol();
     builder
 }
@@ -61,6 +61,7 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, mut socket: Watc
     socket.linger();
     worker.forward.metrics.cells().h2_connections.add(1);
     let mut served = Served::new(worker, connection);
+    let socket = Metered::new(socket, connection, &served.meter);
     let Some(mut http) = served.handshake(socket).await else { return };
     worker.slow.know(&served.streams);
     let end = poll_fn(|cx| served.poll(&mut http, cx)).await;
@@ -87,6 +88,7 @@ struct Served {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     streams: Rc<Streams>,
+    meter: Rc<Meter>,
     timer: Timer,
     keep_alive: u64,
     last_at: Millis,
@@ -105,6 +107,7 @@ impl Served {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             streams: Rc::new(Streams::new(connection, limits.h2.resets)),
+            meter: Rc::new(Meter::new(limits.h2.frames, connection.clock.now())),
             timer: Timer::new(&connection.clock),
             keep_alive: jittered(limits.keep_alive),
             last_at: after(connection.clock.now(), jittered(limits.connection_age)),
@@ -114,7 +117,7 @@ impl Served {
     }
 
     /// The exchange of settings, within the time of a head. `None`: there was none.
-    async fn handshake<T: Transport>(&mut self, socket: Watched<T>) -> Option<Http<Watched<T>, Bytes>> {
+    async fn handshake<T: Transport>(&mut self, socket: Metered<T>) -> Option<Http<Metered<T>, Bytes>> {
         let deadline = after(self.connection.clock.now(), self.worker.limits.head);
         let mut shaking = pin!(self.worker.h2.handshake(socket));
         poll_fn(|cx| {
@@ -136,7 +139,7 @@ impl Served {
     }
 
     /// Takes what came, then looks at what has come due.
-    fn poll<T: Transport>(&mut self, http: &mut Http<Watched<T>, Bytes>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll<T: Transport>(&mut self, http: &mut Http<Metered<T>, Bytes>, cx: &mut Context<'_>) -> Poll<End> {
         self.connection.remember(cx);
         loop {
             while let Poll::Ready(next) = http.poll_accept(cx) {
@@ -151,9 +154,11 @@ impl Served {
             }
             self.settle();
             let now = self.connection.clock.now();
-            if self.streams.are_reset_too_often() && !self.given_up {
+            let resets = self.streams.are_reset_too_often();
+            if (resets || self.meter.is_flooded()) && !self.given_up {
                 (self.given_up, self.told) = (true, Some(now));
-                self.worker.forward.metrics.word(&names::REFUSALS, "h2_resets");
+                let why = if resets { "h2_resets" } else { "h2_frames" };
+                self.worker.forward.metrics.word(&names::REFUSALS, why);
                 http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
@@ -206,7 +211,11 @@ impl Served {
             self.connection.closing.set(true);
         }
         let left = self.told.is_some_and(|told| now >= told.max(idle_since).plus(LEAVE_MS) && idle_since != NEVER);
-        stuck || left || self.connection.cut.get()
+        let half = now >= after(self.meter.head_since(), self.worker.limits.head);
+        if half {
+            self.worker.forward.metrics.word(&names::REFUSALS, "client_timeout");
+        }
+        stuck || left || half || self.connection.cut.get()
     }
 
     /// When to look again.
@@ -220,7 +229,8 @@ impl Served {
         let stuck = after(self.connection.write_blocked.get(), self.worker.limits.write_idle);
         // What is due already has just been looked at, and waits for something else.
         let later = |at: Millis| if at <= now { now.plus(LEAVE_MS) } else { at };
+        let half = after(self.meter.head_since(), self.worker.limits.head);
         let lingers = later(self.connection.instance_deadline.get());
-        later(leave).min(later(stuck)).min(later(self.streams.next_due())).min(lingers)
+        later(leave).min(later(stuck)).min(later(half)).min(later(self.streams.next_due())).min(lingers)
     }
 }

@@ -1,5 +1,6 @@
 //! A listener's TLS: what is in force, and how it is replaced when its files change.
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -90,11 +91,13 @@ impl Terminator {
     /// The handshake. The caller bounds the time.
     ///
     /// # Errors
-    /// The client left, or the two do not agree; it was told why.
-    pub async fn accept(&self, stream: TcpStream) -> std::io::Result<(Box<TlsStream<TcpStream>>, Tls)> {
+    /// The client left, or the two do not agree; it was told why. The socket comes back: closed at once, with something
+    /// unread, it would be reset, and what the client was told lost with it.
+    pub async fn accept(&self, stream: TcpStream) -> Result<(Box<TlsStream<TcpStream>>, Tls), (io::Error, TcpStream)> {
         let terms = self.terms.load_full();
         let limited = |session: &mut ServerConnection| session.set_buffer_limit(Some(SEALED));
-        let stream = Box::new(TlsAcceptor::from(Arc::clone(&terms.config)).accept_with(stream, limited).await?);
+        let handshake = TlsAcceptor::from(Arc::clone(&terms.config)).accept_with(stream, limited);
+        let stream = Box::new(handshake.into_fallible().await?);
         let told = self.told(&terms, stream.get_ref().1);
         Ok((stream, told))
     }

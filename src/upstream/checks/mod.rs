@@ -1,9 +1,10 @@
 //! Active checks, run from the control plane. An answer enters by the same door as passive evidence.
 
+mod certificate;
 mod command;
 mod grpc;
-mod http1;
 pub mod probe;
+mod request;
 mod running;
 pub mod schedule;
 #[cfg(test)]
@@ -27,9 +28,8 @@ use crate::engine::health::Evidence;
 use crate::engine::health::check::{Failure, Verdict};
 use crate::engine::label::Text;
 use crate::engine::policy::Check;
-use crate::engine::route::Router;
-use crate::engine::snapshot::{Endpoint, ServiceSnapshot};
-use crate::engine::table::Table;
+use crate::engine::snapshot::Endpoint;
+use crate::engine::table::{Ground, Table};
 use crate::engine::time::{Draw, Millis};
 use crate::observe::clock::Clock;
 use crate::observe::metrics::Metrics;
@@ -58,10 +58,19 @@ pub struct Checks {
     transitions: Transitions,
     metrics: Arc<Metrics>,
     schedule: Schedule,
-    /// What the schedule was made from.
-    followed: Option<Followed>,
+    /// What the schedule was made from, and the silent services among them.
+    followed: Option<(Ground, BTreeSet<Text>)>,
     luck: Draw,
-    trusts: Arc<Trusts>,
+    speech: Speech,
+}
+
+/// How instances are spoken to where their rules leave it open, and whom we believe.
+#[derive(Clone, Debug)]
+pub struct Speech {
+    /// TLS towards instances.
+    pub trusts: Arc<Trusts>,
+    /// The key of the label that names an instance's protocol.
+    pub protocol_label: Box<str>,
 }
 
 /// What was asked, or a panic in the asking.
@@ -79,11 +88,11 @@ impl Checks {
         clock: Clock,
         transitions: Transitions,
         metrics: Arc<Metrics>,
-        trusts: Arc<Trusts>,
+        speech: Speech,
     ) -> Self {
         let luck = Draw(RandomState::new().build_hasher().finish());
         let (schedule, followed) = (Schedule::default(), None);
-        Self { table, generation, stale, clock, transitions, metrics, schedule, followed, luck, trusts }
+        Self { table, generation, stale, clock, transitions, metrics, schedule, followed, luck, speech }
     }
 
     /// Runs until the publisher is gone.
@@ -124,12 +133,14 @@ impl Checks {
             };
             let Some(target) = self.schedule.take_due(self.clock.now(), room) else { return self.schedule.next(room) };
             let Target { check, endpoint, upstream, .. } = target.clone();
-            let dial = Dial::of(&endpoint.instance, &upstream, &self.trusts);
+            let Speech { trusts, protocol_label } = &self.speech;
+            let dial = Dial::of(&endpoint.instance, &upstream, trusts);
+            let protocol = dial.protocol(&endpoint.instance, &upstream, protocol_label);
             let places = match Means::of(&check) {
                 Means::Socket => &mut *sockets,
                 Means::Program => &mut *programs,
             };
-            places.begin(target, async move { probe::run(&check, &endpoint.instance, &dial).await });
+            places.begin(target, async move { probe::run(&check, &endpoint.instance, &dial, protocol).await });
         }
     }
 
@@ -137,7 +148,7 @@ impl Checks {
         self.generation.borrow_and_update();
         let table = self.table.load();
         let stale = self.stale.borrow_and_update().clone();
-        if self.followed.as_ref().is_some_and(|followed| followed.is_as(&table, &stale)) {
+        if self.followed.as_ref().is_some_and(|(ground, silent)| ground.is_of(&table) && *silent == stale) {
             return;
         }
         // What is asked of instances whose catalog is silent, where the rules ask nothing.
@@ -160,7 +171,7 @@ impl Checks {
                 self.transitions.touched(&endpoint);
             }
         }
-        self.followed = Some(Followed::of(&table, stale));
+        self.followed = Some((table.ground(), stale));
     }
 
     /// An address that accepts connections again may be given a request that cannot be repeated; one that does not is
@@ -227,28 +238,6 @@ impl Checks {
         self.metrics.count(&names::PANICS, &["check"], 1);
         tracing::error!(target: "pointsman::checks", service = %endpoint.instance.service,
             instance = %endpoint.instance.id, %error, "an active check failed in itself, and is made again");
-    }
-}
-
-/// What a schedule was made from. Most tables differ in health alone, and ask for no other one.
-struct Followed {
-    router: Arc<Router>,
-    /// Of each of the router's files.
-    services: Vec<Option<Arc<ServiceSnapshot>>>,
-    stale: BTreeSet<Text>,
-}
-
-impl Followed {
-    fn of(table: &Table, stale: BTreeSet<Text>) -> Self {
-        let services = table.files.iter().map(|file| file.service.clone()).collect();
-        Self { router: Arc::clone(&table.router), services, stale }
-    }
-
-    fn is_as(&self, table: &Table, stale: &BTreeSet<Text>) -> bool {
-        let place = |service: &Option<Arc<ServiceSnapshot>>| service.as_ref().map(Arc::as_ptr);
-        Arc::ptr_eq(&self.router, &table.router)
-            && self.stale == *stale
-            && self.services.iter().map(place).eq(table.files.iter().map(|file| place(&file.service)))
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{command, grpc, http1, tcp};
+use super::{certificate, command, grpc, request, tcp};
 use crate::engine::health::check::Failure;
 use crate::engine::instance::Instance;
+use crate::engine::label::Text;
 use crate::engine::policy::{Check, Probe, Protocol};
 use crate::upstream::Dial;
 
@@ -25,6 +26,12 @@ pub enum CheckFailure {
     /// The connection was not made.
     #[error("connect: {0}")]
     Connect(#[source] io::Error),
+    /// There was no TLS handshake.
+    #[error("TLS: {0}")]
+    Tls(#[source] io::Error),
+    /// The certificate is not for `expect.tls_name`: the address may belong to somebody else by now.
+    #[error("the certificate is not for {0}: {1}")]
+    TlsName(Text, String),
     /// The exchange broke.
     #[error("exchange: {0}")]
     Exchange(#[source] hyper::Error),
@@ -61,12 +68,19 @@ pub enum CheckFailure {
 }
 
 impl CheckFailure {
+    /// From [`Dial::wire`].
+    fn unreached(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::InvalidData { Self::Tls(error) } else { Self::Connect(error) }
+    }
+
     /// What an event, `explain` and the metrics say.
     #[must_use]
     pub fn kind(&self) -> Failure {
         match self {
             Self::Timeout(_) => Failure::Timeout,
             Self::Connect(_) => Failure::Connect,
+            Self::Tls(_) => Failure::Tls,
+            Self::TlsName(..) => Failure::TlsName,
             Self::Exchange(_) | Self::Broken(_) | Self::Request(_) | Self::Protocol(_) => Failure::Exchange,
             Self::Status(status) => Failure::Status { code: status.as_u16() },
             Self::Header(_) => Failure::Header,
@@ -97,20 +111,28 @@ pub(super) async fn verdict(
 }
 
 /// Runs one check to its verdict within `check.timeout`. A command runs on this machine; whether that is allowed is
-/// judged before (`checks.allow_commands`).
+/// judged before (`checks.allow_commands`). `protocol`: what requests to the instance are sent in, and so an HTTP check.
 ///
 /// # Errors
 /// Why the instance does not pass.
-pub async fn run(check: &Check, instance: &Instance, dial: &Dial) -> Result<(), CheckFailure> {
+pub async fn run(check: &Check, instance: &Instance, dial: &Dial, protocol: Protocol) -> Result<(), CheckFailure> {
     let addr = instance.addr;
-    let speak = async |protocol| dial.wire(protocol, None).await.map_err(CheckFailure::Connect);
+    let speak = async |protocol| {
+        let wire = dial.wire(protocol, None).await.map_err(CheckFailure::unreached)?;
+        if let Some(name) = &check.tls_name {
+            certificate::is_for(name, &wire).map_err(|why| CheckFailure::TlsName(Text::clone(name), why))?;
+        }
+        Ok(wire)
+    };
     let asked = async {
         match &check.probe {
-            Probe::Tcp { send, expect } => {
-                let stream = dial.socket(None).await.map_err(CheckFailure::Connect)?;
-                tcp::ask(stream, send.as_deref(), expect.as_deref()).await
+            Probe::Tcp { send: None, expect: None } if check.tls_name.is_none() => {
+                dial.socket(None).await.map(drop).map_err(CheckFailure::Connect)
             }
-            Probe::Http { .. } => http1::ask(&check.probe, addr, speak(Protocol::Http1).await?).await,
+            Probe::Tcp { send, expect } => {
+                tcp::ask(speak(Protocol::Http1).await?, send.as_deref(), expect.as_deref()).await
+            }
+            Probe::Http { .. } => request::ask(&check.probe, addr, protocol, speak(protocol).await?).await,
             Probe::Grpc { service, authority } => {
                 let call = grpc::Call { service, authority: authority.as_deref(), timeout_ms: check.timeout };
                 grpc::ask(call, addr, speak(Protocol::H2).await?).await
@@ -137,7 +159,8 @@ mod tests {
     }
 
     async fn run(check: &Check, addr: SocketAddr) -> Result<(), CheckFailure> {
-        super::run(check, &testing::instance("web", "web-1", addr.port(), &[]), &Dial::plain(addr)).await
+        let instance = testing::instance("web", "web-1", addr.port(), &[]);
+        super::run(check, &instance, &Dial::plain(addr), Protocol::Http1).await
     }
 
     fn http_probe(header: Option<(&str, &str)>, body: Option<&str>) -> Probe {

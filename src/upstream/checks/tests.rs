@@ -2,8 +2,9 @@ use super::*;
 use crate::engine::diagnostic::Source;
 use crate::engine::instance::Instance;
 use crate::engine::locality::Place;
+use crate::engine::route::Router;
 use crate::engine::rules::parse_files;
-use crate::engine::snapshot::{LiveSet, Snapshot};
+use crate::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use crate::engine::testing::instance;
 use crate::observe::metrics::Settings;
 use crate::observe::transitions::Moved;
@@ -38,7 +39,8 @@ fn ground(rules: &[&str], services: Vec<(&str, Vec<Instance>)>) -> Ground {
     let (transitions, moved) = Transitions::channel();
     let metrics = Metrics::new(1, Settings::default());
     let (own, clock) = (Arc::clone(&metrics), Clock::start());
-    let checks = Checks::new(Arc::clone(&table), generation, stale, clock, transitions, own, Arc::default());
+    let speech = Speech { trusts: Arc::default(), protocol_label: "proto".into() };
+    let checks = Checks::new(Arc::clone(&table), generation, stale, clock, transitions, own, speech);
     Ground { checks, table, metrics, moved, silence, _publisher: publisher }
 }
 
@@ -107,11 +109,36 @@ async fn commands_that_hang_keep_no_other_check_waiting() {
 #[test]
 fn a_table_that_differs_in_health_alone_makes_no_other_schedule() {
     let ground = ground(&[WEB], vec![("web", vec![instance("web", "web-1", 80, &[])])]);
-    let table = ground.table.load();
-    let followed = Followed::of(&table, BTreeSet::new());
-    let live = Arc::clone(&table.endpoint(0, 0).live);
-    assert!(followed.is_as(&table.with_health(2, &[live], Millis(1)), &BTreeSet::new()));
-    assert!(!followed.is_as(&table, &BTreeSet::from(["web".into()])), "its catalog is silent");
+    let (table, mut checks) = (ground.table, ground.checks);
+    checks.follow_table();
+    let before = table.load_full();
+    let (followed, _) = checks.followed.clone().expect("it has followed");
+    assert!(followed.is_of(&before.with_health(2, &[Arc::clone(&before.endpoint(0, 0).live)], Millis(1))));
     let other = ServiceSnapshot::build("web".into(), 2, Vec::new(), &mut LiveSet::default(), Millis(1));
-    assert!(!followed.is_as(&table.with_service(2, other, Millis(1)).0, &BTreeSet::new()));
+    assert!(!followed.is_of(&before.with_service(2, other, Millis(1)).0));
+
+    // The catalog's silence is no part of a table.
+    assert!(checks.schedule.is_empty());
+    ground.silence.send_replace(BTreeSet::from(["web".into()]));
+    checks.follow_table();
+    assert!(!checks.schedule.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_check_was_taken_away_is_no_verdict() {
+    let mut ground = ground(&[WEB], vec![("web", vec![instance("web", "web-1", 80, &[])])]);
+    let checks = &mut ground.checks;
+    ground.silence.send_replace(BTreeSet::from(["web".into()]));
+    checks.follow_table();
+    let target = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    ground.silence.send_replace(BTreeSet::new());
+    checks.follow_table();
+    let live = Arc::clone(&target.endpoint.live);
+    let late = (target, Ok(Err(CheckFailure::Text)));
+    for _ in 0..late.0.check.fall {
+        checks.ended(&late);
+    }
+    assert_eq!((live.verdict(), live.check_failure()), (Verdict::Unknown, None));
+    assert!(checks.schedule.is_empty() && checks.schedule.next(|_| true).is_none());
+    assert!(ground.moved.try_recv().is_err(), "nobody is told of anything");
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 use super::probe::{self, CheckFailure};
 use super::running::Running;
 use crate::engine::label::Text;
-use crate::engine::policy::{Check, Eject};
+use crate::engine::policy::{Check, Eject, Protocol};
 use crate::engine::snapshot::Endpoint;
 use crate::engine::table::Table;
 use crate::engine::time::Millis;
@@ -66,7 +66,7 @@ impl Trials {
                 }
                 let (instance, eject) = (Arc::clone(&endpoint.instance), Arc::new(file.eject.clone()));
                 self.running.begin(endpoint.clone(), async move {
-                    let answer = probe::run(&CONNECTS, &instance, &Dial::plain(instance.addr)).await;
+                    let answer = probe::run(&CONNECTS, &instance, &Dial::plain(instance.addr), Protocol::Http1).await;
                     Trial { eject, answer }
                 });
             }

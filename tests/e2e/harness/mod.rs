@@ -74,6 +74,7 @@ pub struct Proxy {
     pub transitions: Arc<Recorded>,
     table: Arc<ArcSwap<Table>>,
     live: Mutex<LiveSet>,
+    origin: Instant,
     plane: DataPlane,
     log: Option<tempfile::NamedTempFile>,
     book: Arc<Book>,
@@ -157,6 +158,7 @@ impl Setup {
         let (reports, moved) = Transitions::channel();
         let transitions = Arc::new(Recorded(Mutex::new((moved, Vec::new()))));
         let log = self.logs.then(|| log().unwrap());
+        let origin = Instant::now() - Duration::from_secs(600);
         let shared = Shared {
             table: Arc::clone(&table),
             settings: Arc::new(self.settings),
@@ -165,7 +167,7 @@ impl Setup {
             transitions: reports,
             watch: pointsman::forward::watch::Watching::default(),
             ready: Arc::new(AtomicBool::new(true)),
-            origin: Instant::now() - Duration::from_secs(600),
+            origin,
             seed: 7,
             trusts: Arc::clone(&self.trusts),
             workers: self.workers,
@@ -177,7 +179,7 @@ impl Setup {
         let addresses = plane.addresses().to_vec();
         let log = log.map(|(_, file)| file);
         let live = Mutex::new(live);
-        Proxy { address: addresses[0], addresses, metrics, transitions, table, live, plane, log, book }
+        Proxy { address: addresses[0], addresses, metrics, transitions, table, live, origin, plane, log, book }
     }
 }
 
@@ -201,6 +203,14 @@ impl Proxy {
     /// Publishes a table made elsewhere.
     pub fn publish_table(&self, table: Table) {
         self.table.store(Arc::new(table));
+    }
+
+    /// Publishes what has become of everybody's health, as the publisher does.
+    pub fn publish_health(&self) {
+        let (table, now) = (self.table.load(), self.origin.elapsed().as_millis() as u64);
+        self.transitions.all();
+        let lives: Vec<_> = table.endpoints(0).iter().map(|endpoint| Arc::clone(&endpoint.live)).collect();
+        self.table.store(Arc::new(table.with_health(table.generation + 1, &lives, Millis(now))));
     }
 
     /// One request on a connection of its own.

@@ -222,11 +222,42 @@ async fn a_client_that_says_half_of_what_it_must_is_cut() {
     let mut preface = Raw::bare(proxy.address).await;
     preface.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n").await;
     assert!(preface.hear(None).await.ended);
-    let mut head = Raw::connect(proxy.address).await;
-    head.send(HEADERS, END_STREAM, 1, &asked("GET", "/", &[])).await;
-    assert!(head.hear(None).await.ended, "a head that is never whole");
     let mut idle = Raw::connect(proxy.address).await;
     assert_eq!(idle.hear(None).await.goaway, Some(0), "an idle connection is told to leave");
+}
+
+#[tokio::test]
+async fn half_a_head_is_cut_after_the_time_of_a_head_wherever_it_ends() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.head = 200).start().await;
+    // Without END_HEADERS; and a frame of which some is missing.
+    let mut unfinished = Raw::connect(proxy.address).await;
+    unfinished.send(HEADERS, END_STREAM, 1, &asked("GET", "/", &[])).await;
+    assert!(unfinished.hear(None).await.ended);
+    let mut missing = Raw::connect(proxy.address).await;
+    missing.write(&[0, 0, 40, HEADERS, END_STREAM | END_HEADERS, 0, 0, 0, 1, 0x82]).await;
+    assert!(missing.hear(None).await.ended);
+    assert_eq!(
+        proxy.metric("pointsman_refusals_total{reason=\"client_timeout\"}").as_deref(),
+        Some("pointsman_refusals_total{reason=\"client_timeout\"} 2")
+    );
+    let mut idle = Raw::connect(proxy.address).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    idle.send(HEADERS, END_STREAM | END_HEADERS, 1, &asked("GET", "/", &[])).await;
+    assert!(!idle.hear(Some(1)).await.ended, "a connection without a head is only idle");
+}
+
+#[tokio::test]
+async fn frames_that_carry_nothing_have_a_limit() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.h2.frames = 100).start().await;
+    let mut flood = Raw::connect(proxy.address).await;
+    for _ in 0..300 {
+        flood.send(PING, 0, 0, &[0; 8]).await;
+    }
+    assert_eq!(flood.hear(None).await.goaway, Some(0xb), "ENHANCE_YOUR_CALM");
+    assert!(proxy.metric("pointsman_refusals_total{reason=\"h2_frames\"}").is_some());
+    assert_eq!(proxy.get("/").await.status, 200);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What attackers send, from either side. docs/SECURITY.md has the table: each attack, the answer, the setting, the test.
 
+mod declared;
 mod floods;
 #[path = "../../support/frames.rs"]
 pub mod frames;

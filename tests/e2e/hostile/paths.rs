@@ -85,6 +85,8 @@ async fn no_spelling_of_a_path_slips_past_a_rule() {
         assert_eq!(reply.status, *status, "{target}: {}", reply.head);
         if *status == 400 {
             assert_eq!(reply.field("x-pointsman-error").as_deref(), Some("path_refused"), "{target}");
+            let counted = proxy.metric("pointsman_errors_total{service=\"\",detail=\"path_refused\"} ");
+            assert!(counted.is_some(), "{target}: not counted");
         }
     }
     for message in instance.messages("spellings") {

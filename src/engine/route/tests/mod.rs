@@ -16,7 +16,7 @@ use crate::engine::diagnostic::{Diagnostics, Source, Span, Spanned};
 use crate::engine::expr::ast::{Expr, Field};
 use crate::engine::expr::{Written, parse_field, parse_instance, parse_request};
 use crate::engine::label::Text;
-use crate::engine::policy::Min;
+use crate::engine::policy::{Min, SlowStart};
 use crate::engine::request::RequestView;
 use crate::engine::rules::{self, Else, HostPattern, Policies, PoolSpec, Rule, RuleFile, RuleSet};
 use crate::engine::time::Draw;
@@ -157,7 +157,7 @@ pub(super) fn web() -> RuleFile {
         eject: None,
         overload: None,
         check: None,
-        slow_start: 0,
+        slow_start: SlowStart::default(),
         upstream: None,
         tests: Vec::new(),
     }

@@ -129,7 +129,7 @@ fn carries(file: &RuleFile, case: &TestCase, field: &Field) -> Option<bool> {
 
 pub(super) fn slow_start_of_one(found: &mut Findings<'_>) {
     let file = found.file;
-    if file.slow_start == 0 || found.instances().is_empty() {
+    if !file.slow_start.is_on() || found.instances().is_empty() {
         return;
     }
     let used: Vec<usize> =

@@ -19,7 +19,7 @@ impl InForce {
         let (own, beside) = (rule.map(|rule| &rule.policies), &file.policies);
         Self {
             rule: rule.map(|rule| (rule.name.value.to_string(), rule.name.span)),
-            timeouts: own.and_then(|own| own.timeout.clone()).or(beside.timeout.clone()).unwrap_or_default(),
+            timeouts: own.and_then(|own| own.timeout).or(beside.timeout).unwrap_or_default(),
             retry: own.and_then(|own| own.retry.clone()).or(beside.retry.clone()).unwrap_or_default(),
             hedge: own.and_then(|own| own.hedge).or(beside.hedge),
         }
