@@ -74,3 +74,36 @@ async fn an_instance_that_takes_no_streams_is_not_dialled_again_and_again() {
     assert!(instance.connections() <= 3, "one for each try at most: {}", instance.connections());
     assert!(heads.lock().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn what_instances_take_back_is_counted() {
+    let (instance, _) = instance(|request, mut respond, _| async move {
+        if request.uri().path() == "/reset" {
+            return respond.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
+        respond.send_response(Response::new(()), true).unwrap();
+    })
+    .await;
+    let proxy = to(instance.address).await;
+    assert_eq!(proxy.get("/").await.status, 200);
+    assert_eq!(proxy.ask("POST /reset HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\n\r\n").await.status, 502);
+    let leaving = crate::harness::Scripted::raw(|stream, _| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_response(Response::new(()), true).unwrap();
+            connection.graceful_shutdown();
+        }
+    })
+    .await;
+    let other = to(leaving.address).await;
+    assert_eq!(other.get("/").await.status, 200);
+    for (proxy, name) in [(&proxy, "resets"), (&other, "goaways")] {
+        let wanted = format!("pointsman_upstream_h2_{name}_total{{worker=\"0\"}} 1");
+        soon(&wanted, async {
+            while proxy.metric(&wanted).is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+}

@@ -135,16 +135,24 @@ async fn a_retry_storm_is_impossible() {
     // Nobody is ejected, so that every request has somewhere to be tried again.
     let rules = format!("{ONE_POOL}eject: {{enforce: false}}\n");
     let proxy = Setup { workers: 2, ..Setup::to(&addresses).rules(&rules) }.start().await;
-    let started = Instant::now();
-    let answers = offer(proxy.address, 20, Duration::from_secs(4), Duration::from_millis(20)).await;
-    let seconds = started.elapsed().as_secs_f64();
-    let offered = answers.len();
-    assert!(answers.iter().all(|(status, _)| *status == 503));
-    let attempts: usize = instances.iter().map(|instance| instance.requests().len()).sum();
-    let most = offered as f64 * 1.2 + 3.0 * seconds + 50.0;
-    assert!(offered > 200, "{offered}");
-    assert!(attempts as f64 <= most, "{attempts} attempts for {offered} requests in {seconds} s, at most {most}");
-    assert!(attempts > offered + 49, "what the budget allows is used: {attempts} for {offered}");
+    let (started, mut offered, mut rate) = (Instant::now(), 0, 0.0);
+    // 1,000 a second: 100 clients that ask every 100 ms. A machine that is busy with something else gets more rounds.
+    for _ in 0..4 {
+        let round = Instant::now();
+        let answers = offer(proxy.address, 100, Duration::from_secs(4), Duration::from_millis(100)).await;
+        rate = answers.len() as f64 / round.elapsed().as_secs_f64();
+        offered += answers.len();
+        assert!(answers.iter().all(|(status, _)| *status == 503));
+        let seconds = started.elapsed().as_secs_f64();
+        let attempts: usize = instances.iter().map(|instance| instance.requests().len()).sum();
+        let most = offered as f64 * 1.2 + 3.0 * seconds + 50.0;
+        assert!(attempts as f64 <= most, "{attempts} attempts for {offered} requests in {seconds} s, at most {most}");
+        assert!(attempts as f64 >= offered as f64 * 1.15, "the budget is used: {attempts} for {offered}");
+        if rate >= 900.0 {
+            break;
+        }
+    }
+    assert!(rate >= 500.0, "{rate} requests a second are no storm");
     let refused = proxy.metric("pointsman_retries_refused_total{service=\"web\",reason=\"budget\"}");
     assert!(refused.is_some());
     drop(Arc::new(instances));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use pointsman::engine::instance::Status;
+
 use crate::harness::{Proxy, Scripted, Setup, ok, read_request, soon};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: shop\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\
@@ -179,4 +181,68 @@ async fn an_event_stream_of_its_age_is_cut_and_its_instance_is_not_blamed() {
     assert_eq!((reply.status, reply.whole), (200, false));
     assert!(!reply.body.is_empty() && proxy.transitions.all().is_empty());
     assert!(proxy.metric("pointsman_errors_total{service=\"web\",detail=\"max_stream_age\"}").is_some());
+}
+
+fn tunnels(proxy: &Proxy) -> Option<String> {
+    proxy.metric("pointsman_tunnels{").and_then(|line| Some(line.rsplit(' ').next()?.to_owned()))
+}
+
+#[tokio::test]
+async fn a_websocket_outlives_its_instances_leave_and_is_closed_at_its_age() {
+    type Leave = fn(&Proxy, &mut Setup);
+    let ways: [(&str, Leave); 3] = [
+        ("the catalog no longer names it", |_, setup| drop(setup.instances.remove(0))),
+        ("an operator drains it", |proxy, _| assert!(proxy.live(0).set_drained(true))),
+        ("it is in maintenance", |_, setup| setup.instances[0].status = Status::Maintenance),
+    ];
+    for (what, leave) in ways {
+        let (leaving, other) = (echo().await, Scripted::echo().await);
+        let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\ntimeout: {max_stream_age: 3s}\n\
+                     rules: [{name: all, to: [first, other]}]\n";
+        let mut setup = Setup::to(&[leaving.address, other.address]).rules(rules);
+        let proxy = Setup::to(&[leaving.address, other.address]).rules(rules).start().await;
+        let begun = std::time::Instant::now();
+        let mut client = proxy.client().await;
+        client.send(UPGRADE).await;
+        assert_eq!(client.reply().await.status, 101, "{what}");
+        assert_eq!(client.raw(7).await, b"welcome");
+        leave(&proxy, &mut setup);
+        proxy.publish(&setup);
+        assert!(proxy.get("/").await.text().starts_with("GET"), "{what}: others go elsewhere");
+        // Past the sweep that lets go of connections to whom the catalog does not name.
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
+        client.send([0x82, 0x81, 0, 0, 0, 0, b'x']).await;
+        assert_eq!(client.raw(7).await, [0x82, 0x81, 0, 0, 0, 0, b'x'], "{what}: it goes on");
+        assert_eq!(tunnels(&proxy).as_deref(), Some("1.0"), "{what}");
+        soon("the end", client.stream.read_to_end(&mut Vec::new())).await.unwrap();
+        let age = begun.elapsed();
+        assert!(age >= Duration::from_millis(2_900) && age < Duration::from_secs(8), "{what}: {age:?}");
+        soon("no tunnel", async {
+            while tunnels(&proxy).as_deref() != Some("0.0") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_may_pause_for_longer_than_other_answers_and_not_for_ever() {
+    let instance = Scripted::raw(|mut stream, _| async move {
+        read_request(&mut stream, &mut Vec::new(), 0, 0).await;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stream.write_all(b"9\r\ndata: 1\n\n\r\n").await.unwrap();
+        }
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let rules = format!("{}timeout: {{idle: 100ms, stream_idle: 2s}}\n", crate::harness::ONE_POOL);
+    let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
+    let asked = std::time::Instant::now();
+    let reply = proxy.get("/events").await;
+    assert_eq!((reply.status, reply.whole, reply.text().as_str()), (200, false, "data: 1\n\ndata: 1\n\n"));
+    assert!(asked.elapsed() >= Duration::from_millis(2_900), "{:?}", asked.elapsed());
 }
