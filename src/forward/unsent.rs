@@ -55,8 +55,8 @@ mod tests {
         assert_eq!(unsent.room(false), Some(SMALL));
         unsent.add(SMALL);
         assert_eq!(unsent.room(false), None);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        unsent.drained(&mut cx);
+        let cx = Context::from_waker(std::task::Waker::noop());
+        unsent.drained(&cx);
         assert_eq!(unsent.room(false), Some(LARGE));
     }
 }

@@ -127,7 +127,8 @@ mod tests {
             drop(second);
         };
         let third = Open::soon(&count, &live, Some(&bound), Duration::from_secs(5), || false);
-        let (third, ()) = tokio::join!(third, asked);
+        // Who holds it listens before it is asked for.
+        let ((), third) = tokio::join!(biased; asked, third);
         assert!(third.is_ok());
         assert_eq!(bound.seats.waits(), (2, 1));
         drop(third);
