@@ -161,7 +161,7 @@ impl Relay {
         let Some(link) = self.link.as_mut().filter(|_| !connection.is_stream) else { return true };
         let blocked = connection.write_blocked.get() != NEVER;
         if let Some(room) = connection.unsent.room(blocked) {
-            link.read_at_most(room);
+            link.read_at_most(if connection.room.memory().is_ample() { room } else { SMALL });
             return true;
         }
         if blocked {

@@ -98,6 +98,13 @@ impl Memory {
         Pressure::of(self.held(), self.limit())
     }
 
+    /// Whether less than half of the limit is held, or there is no limit: then speed may cost memory. Two relaxed loads.
+    #[must_use]
+    pub fn is_ample(&self) -> bool {
+        let limit = self.limit();
+        limit == 0 || self.held() < limit / 2
+    }
+
     /// What has to go until there is no pressure; bytes.
     #[must_use]
     pub fn excess(&self) -> u64 {
@@ -225,6 +232,12 @@ impl Charge {
         Self { account: Rc::clone(account), fixed: Cell::new(bytes), head, queued }
     }
 
+    /// The process's account.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        self.account.memory()
+    }
+
     /// All that is held; bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -339,6 +352,16 @@ mod tests {
         drop(charge);
         account.idle_links(0);
         assert_eq!((account.held(), memory.held()), (0, 0));
+    }
+
+    #[test]
+    fn memory_is_ample_below_half_of_the_limit() {
+        let memory = memory(1_000);
+        assert!(memory.is_ample());
+        memory.add(500);
+        assert!(!memory.is_ample());
+        memory.set_limit(0);
+        assert!(memory.is_ample(), "no limit");
     }
 
     #[tokio::test]
