@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::net::TcpStream;
 
 use super::{certificate, command, grpc, request, tcp};
 use crate::engine::health::check::Failure;
@@ -13,6 +14,7 @@ use crate::engine::instance::Instance;
 use crate::engine::label::Text;
 use crate::engine::policy::{Check, Probe, Protocol};
 use crate::upstream::Dial;
+use crate::upstream::wire::Wire;
 
 /// How much of an answer is read.
 pub(super) const ANSWER_LIMIT: usize = 64 * 1024;
@@ -119,6 +121,9 @@ pub async fn run(check: &Check, instance: &Instance, dial: &Dial, protocol: Prot
     let addr = instance.addr;
     let speak = async |protocol| {
         let wire = dial.wire(protocol, None).await.map_err(CheckFailure::unreached)?;
+        if let Wire::Plain(socket) = &wire {
+            leave_at_once(socket);
+        }
         if let Some(name) = &check.tls_name {
             certificate::is_for(name, &wire).map_err(|why| CheckFailure::TlsName(Text::clone(name), why))?;
         }
@@ -127,7 +132,7 @@ pub async fn run(check: &Check, instance: &Instance, dial: &Dial, protocol: Prot
     let asked = async {
         match &check.probe {
             Probe::Tcp { send: None, expect: None } if check.tls_name.is_none() => {
-                dial.socket(None).await.map(drop).map_err(CheckFailure::Connect)
+                dial.socket(None).await.map(|socket| leave_at_once(&socket)).map_err(CheckFailure::Connect)
             }
             Probe::Tcp { send, expect } => {
                 tcp::ask(speak(Protocol::Http1).await?, send.as_deref(), expect.as_deref()).await
@@ -143,6 +148,13 @@ pub async fn run(check: &Check, instance: &Instance, dial: &Dial, protocol: Prot
     tokio::time::timeout(Duration::from_millis(check.timeout), asked)
         .await
         .unwrap_or(Err(CheckFailure::Timeout(check.timeout)))
+}
+
+/// Its end will be a reset, as of HAProxy's checks: what was asked has been answered or is not waited for. Saying good-bye
+/// costs a tenth more, and leaves a socket behind that waits (TIME_WAIT) for each of 5,000 checks a second.
+fn leave_at_once(socket: &TcpStream) {
+    // A system that refuses gets the longer way.
+    let _ = socket.set_zero_linger();
 }
 
 #[cfg(test)]

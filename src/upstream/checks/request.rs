@@ -38,6 +38,8 @@ pub(super) async fn ask(probe: &Probe, addr: SocketAddr, protocol: Protocol, str
         Protocol::Http1 => {
             let (mut sender, connection) = http1::handshake(stream).await.map_err(CheckFailure::Exchange)?;
             let answer = async { judge(sender.send_request(request).await.map_err(CheckFailure::Exchange)?).await };
+            // The socket's end is its owner's matter.
+            let connection = async { connection.without_shutdown().await.map(drop) };
             verdict(connection, answer).await
         }
         Protocol::H2 => {
