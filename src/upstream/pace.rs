@@ -3,12 +3,14 @@
 //! read is held until the client has taken it.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::wire::Wire;
 
@@ -88,11 +90,10 @@ impl AsyncRead for Paced {
         let polled = if buf.remaining() <= most {
             Pin::new(&mut self.wire).poll_read(cx, buf)
         } else {
-            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-            let polled = Pin::new(&mut self.wire).poll_read(cx, &mut part);
-            let came = part.filled().len();
-            buf.advance(came);
-            polled
+            // Not by `initialize_unfilled_to`, which writes zeros over all that may be read, each time.
+            let mut part = (&mut *buf).limit(most);
+            let reading = pin!(self.wire.read_buf(&mut part));
+            reading.poll(cx).map_ok(drop)
         };
         self.pace.came(buf.filled().len() - before);
         polled

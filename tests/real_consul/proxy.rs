@@ -263,7 +263,22 @@ async fn consul_may_stop_for_a_while_without_a_request_noticing() {
         .await;
     println!("followed again {:?} after Consul's return", back.elapsed());
     front.register_all(&agent).await;
-    // Each check is critical until its instance says that it is well, and each of these is a change of its own.
+    // An agent that came back holds checks for critical; what it is told while it reads itself in may not reach its
+    // catalog for a minute. It is told again.
+    until("Consul says that all are well", async || {
+        let passing = agent.get("/v1/health/service/web?passing=true").await.to_string();
+        let ill: Vec<&str> =
+            ["a", "b", "c"].into_iter().filter(|id| !passing.contains(&format!("check-{id}"))).collect();
+        for id in &ill {
+            agent.check(id, "fail").await;
+            agent.check(id, "pass").await;
+        }
+        if !ill.is_empty() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        ill.is_empty()
+    })
+    .await;
     until("everybody is routable", async || {
         let (_, table) = admin_get(proxy.admin, "/v1/table?service=web").await.unwrap();
         table["services"][0]["files"][0]["pools"][0]["routable"] == 3

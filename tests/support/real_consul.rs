@@ -112,6 +112,11 @@ impl Agent {
         self.raw(Method::PUT, "/v1/snapshot", snapshot).await;
     }
 
+    /// What a path says; `Null`: no JSON.
+    pub async fn get(&self, path: &str) -> Value {
+        serde_json::from_slice(&self.raw(Method::GET, path, Bytes::new()).await).unwrap_or(Value::Null)
+    }
+
     /// Registers an instance with a TTL check that passes for an hour.
     pub async fn register(&self, service: &str, id: &str, port: u16, more: Value) {
         let mut body = json!({"Name": service, "ID": id, "Address": "127.0.0.1", "Port": port,
