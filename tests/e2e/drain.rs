@@ -4,24 +4,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use tokio::io::AsyncWriteExt;
-
-use crate::harness::{Client, Proxy, Scripted, read_request, soon};
+use crate::harness::{Client, Proxy, Scripted, soon};
+use crate::queues;
 
 /// Answers once it is told to.
 async fn held() -> (Scripted, watch::Sender<bool>) {
     let (go, told) = watch::channel(false);
-    let instance = Scripted::raw(move |mut stream, _| {
-        let mut told = told.clone();
-        async move {
-            let mut read = Vec::new();
-            while read_request(&mut stream, &mut read, 0, 0).await.is_some() {
-                let _ = told.wait_for(|go| *go).await;
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
-            }
-        }
-    })
-    .await;
+    let instance = queues::held(told).await;
     (instance, go)
 }
 

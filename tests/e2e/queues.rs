@@ -9,7 +9,7 @@ use crate::harness::{Client, ONE_POOL, Proxy, Scripted, Setup, read_request, soo
 const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
 
 /// Answers once it is told to.
-async fn held(told: tokio::sync::watch::Receiver<bool>) -> Scripted {
+pub async fn held(told: tokio::sync::watch::Receiver<bool>) -> Scripted {
     Scripted::raw(move |mut stream, _| {
         let mut told = told.clone();
         async move {
