@@ -24,6 +24,7 @@ use crate::engine::policy::Timeouts;
 use crate::engine::time::Millis;
 use crate::observe::metrics::WorkerMetrics;
 use crate::upstream::link::{Fault, Unanswered};
+use crate::upstream::pace::SMALL;
 use crate::upstream::peer::Ask;
 use crate::upstream::{Link, Received};
 
@@ -310,6 +311,7 @@ async fn send(
     encrypted: bool,
 ) -> Result<Answered, Failure> {
     let request = outbound.request(host, link.is_h2()).ok_or(Failure::INTERNAL)?;
+    link.read_at_most(connection.room_for_answer().unwrap_or(SMALL));
     let upload = outbound.upload.clone();
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {

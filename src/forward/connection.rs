@@ -18,6 +18,7 @@ use super::upgrade::Tunnel;
 use crate::engine::limit::Places;
 use crate::engine::time::Millis;
 use crate::observe::memory::{Account, CONNECTION, Charge, ENCRYPTED};
+use crate::upstream::pace::SMALL;
 
 /// No deadline.
 pub const NEVER: Millis = Millis(u64::MAX);
@@ -194,6 +195,17 @@ impl Connection {
             self.room.head_ended();
         }
         self.since.set(self.clock.now());
+    }
+
+    /// How much of an answer is read at once for it; `None`: nothing until the client has taken what it was given, and
+    /// the task is woken then. A stream's window bounds what is read for it.
+    #[must_use]
+    pub fn room_for_answer(&self) -> Option<usize> {
+        if self.is_stream {
+            return Some(SMALL);
+        }
+        let room = self.unsent.room(self.write_blocked.get() != NEVER)?;
+        Some(if self.room.memory().is_ample() { room } else { SMALL })
     }
 
     /// The address that the rules see.
