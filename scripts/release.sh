@@ -20,4 +20,5 @@ RUSTFLAGS="${RUSTFLAGS:-} -Cprofile-generate=$pgo/raw" CARGO_PROFILE_RELEASE_LTO
 python3 benches/compare/train.py "$pgo/counting/$host/release/pointsman" "$pgo/raw" "$pgo/work.profdata"
 RUSTFLAGS="${RUSTFLAGS:-} -Cprofile-use=$pgo/work.profdata" \
     cargo build --locked --release --bin pointsman --target "$host" --target-dir "$pgo/release"
-echo "$pgo/release/$host/release/pointsman"
+cp -f "$pgo/release/$host/release/pointsman" "$pgo/pointsman"
+echo "$pgo/pointsman"

@@ -82,7 +82,7 @@ pub struct Connection {
     /// Whether `peer` is one of the trusted proxies.
     pub peer_trusted: bool,
     /// `None`: not encrypted.
-    pub tls: Option<Tls>,
+    pub tls: Option<Rc<Tls>>,
     /// The listener's terms.
     pub entrance: Rc<Entrance>,
     /// Whether it is one stream of an HTTP/2 connection, and not a connection of HTTP/1.
@@ -104,7 +104,7 @@ pub struct Connection {
     /// The drain's time is over: a tunnel says goodbye where its protocol has a word for it.
     pub going_away: Cell<bool>,
     /// Set with a 101; the driver takes it when HTTP has ended.
-    pub tunnel: RefCell<Option<Tunnel>>,
+    pub tunnel: RefCell<Option<Box<Tunnel>>>,
     /// What it holds in buffers; a stream's answers are its connection's.
     pub room: Rc<Charge>,
     /// What was read for it and not written; nothing of streams, whose windows bound that.
@@ -120,7 +120,7 @@ struct Told {
     peer: SocketAddr,
     peer_field: HeaderValue,
     peer_trusted: bool,
-    tls: Option<Tls>,
+    tls: Option<Rc<Tls>>,
     entrance: Rc<Entrance>,
     room: Rc<Charge>,
 }
@@ -143,6 +143,7 @@ impl Connection {
         account: &Rc<Account>,
     ) -> Self {
         let room = Rc::new(Charge::new(account, CONNECTION + if tls.is_some() { ENCRYPTED } else { 0 }));
+        let tls = tls.map(Rc::new);
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Self::fresh(clock, Told { peer, peer_field, peer_trusted, tls, entrance, room }, false)

@@ -1,6 +1,5 @@
 //! One client connection: HTTP while there is something to do, a bare socket while there is not, a tunnel after a 101.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -49,9 +48,7 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             let forward = Rc::clone(&worker.forward);
             let shared = Rc::clone(&connection);
             let service = service_fn(move |request: Request<Incoming>| {
-                let request = request.map(Received::Http1);
-                let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
-                async { Ok::<_, Infallible>(answered.await) }
+                answer(Rc::clone(&forward), Rc::clone(&shared), request.map(Received::Http1))
             });
             let builder = if connection.entrance.half_close { &worker.half_closing } else { &worker.http };
             let mut http = Box::new(builder.serve_connection(TokioIo::new(socket), service));
