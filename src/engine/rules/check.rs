@@ -53,6 +53,13 @@ pub(super) fn check(r: &mut Reader<'_>, node: &Node) -> Option<Check> {
     set(&mut found.fall, fields.take("fall").and_then(|node| r.integer(node, 1..=1_000)));
     set(&mut found.hold_new, fields.take("hold_new").and_then(|node| r.boolean(node)));
     set(&mut found.check_readmits, fields.take("check_readmits").and_then(|node| r.boolean(node)));
+    if let Some(node) = fields.take("reuse") {
+        let is_asked = |kind: &str| written.iter().any(|(other, _)| *other == kind);
+        if is_asked("tcp") || is_asked("command") {
+            r.push(r.error("E006", node.span, "`reuse` is for `http` and `grpc` checks: no other keeps a connection"));
+        }
+        set(&mut found.reuse, r.boolean(node));
+    }
     if let Some(at) = fields.key_span("idle_interval").filter(|_| found.idle_interval < found.interval) {
         r.push(r.error("E006", at, "`idle_interval` must not be shorter than `interval`"));
     }

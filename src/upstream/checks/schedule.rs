@@ -179,16 +179,17 @@ impl Schedule {
     }
 
     /// Gives back the place of a check that has ended, and plans the next one if the endpoint is still checked.
-    /// `changing`: its last answer contradicts its verdict.
-    pub fn finished(&mut self, target: &Target, changing: bool, now: Millis, luck: Draw) {
+    /// `changing`: its last answer contradicts its verdict. The moment of the next one, if this has planned it.
+    pub fn finished(&mut self, target: &Target, changing: bool, now: Millis, luck: Draw) -> Option<Millis> {
         self.turns[Means::of(&target.check) as usize].ended(&target.endpoint.instance.service);
         let id = target.endpoint.live.id;
         // Planned already: it was taken out of the plan and put back while its check ran.
-        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.next.is_none()) else { return };
+        let entry = self.entries.get_mut(&id).filter(|entry| entry.next.is_none())?;
         let gap = entry.gap(changing, now);
         let at = now.plus(jittered(gap, luck));
         entry.next = Some(at);
         self.due.push(Reverse((at, id)));
+        Some(at)
     }
 }
 
