@@ -48,7 +48,7 @@ fn schedule(c: &mut Criterion) {
         b.iter(|| {
             let due = loop {
                 match plan.take_due(Millis(now), |_| true) {
-                    Some(due) => break due,
+                    Some((_, due)) => break due,
                     None => now += 1,
                 }
             };

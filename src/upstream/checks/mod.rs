@@ -46,6 +46,10 @@ use trials::{Trial, Trials};
 
 /// Checks that run at the same time, over all services, commands not counted.
 const AT_ONCE: usize = 512;
+/// Checks that run beside those, of instances that did not answer the last one in time.
+const SILENT_AT_ONCE: usize = 256;
+/// Checks that run beside those, of instances that have not been asked before.
+const FIRST_AT_ONCE: usize = 256;
 /// Commands that run at the same time.
 const COMMANDS_AT_ONCE: usize = 16;
 /// How often endpoints are looked for that have waited long for a trial.
@@ -79,6 +83,34 @@ pub struct Speech {
     pub kept: usize,
 }
 
+/// The checks under way, by what they take.
+struct Places {
+    sockets: Running<Target, Answered>,
+    programs: Running<Target, Answered>,
+    silent: Running<Target, Answered>,
+    first: Running<Target, Answered>,
+}
+
+impl Places {
+    fn of(&self, means: Means) -> &Running<Target, Answered> {
+        match means {
+            Means::Socket => &self.sockets,
+            Means::Program => &self.programs,
+            Means::Silent => &self.silent,
+            Means::First => &self.first,
+        }
+    }
+
+    fn of_mut(&mut self, means: Means) -> &mut Running<Target, Answered> {
+        match means {
+            Means::Socket => &mut self.sockets,
+            Means::Program => &mut self.programs,
+            Means::Silent => &mut self.silent,
+            Means::First => &mut self.first,
+        }
+    }
+}
+
 /// The answer, and the connection that may be kept; or a panic in the asking.
 type Ended = (Target, Result<Answered, JoinError>);
 /// What came of a check, with the connection that it left.
@@ -105,21 +137,28 @@ impl Checks {
 
     /// Runs until the publisher is gone.
     pub async fn run(mut self) {
-        let (mut sockets, mut programs) = (Running::at_most(AT_ONCE), Running::at_most(COMMANDS_AT_ONCE));
+        let mut places = Places {
+            sockets: Running::at_most(AT_ONCE),
+            programs: Running::at_most(COMMANDS_AT_ONCE),
+            silent: Running::at_most(SILENT_AT_ONCE),
+            first: Running::at_most(FIRST_AT_ONCE),
+        };
         let mut trials = Trials::default();
         self.follow_table();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let next = self.start_due(&mut sockets, &mut programs);
+            let next = self.start_due(&mut places);
             tokio::select! {
                 changed = self.generation.changed() => match changed {
                     Ok(()) => self.follow_table(),
                     Err(_) => return,
                 },
                 Ok(()) = self.stale.changed() => self.follow_table(),
-                Some(ended) = sockets.next() => self.ended(ended),
-                Some(ended) = programs.next() => self.ended(ended),
+                Some(ended) = places.sockets.next() => self.ended(ended),
+                Some(ended) = places.programs.next() => self.ended(ended),
+                Some(ended) = places.silent.next() => self.ended(ended),
+                Some(ended) = places.first.next() => self.ended(ended),
                 _ = looks.tick() => trials.look(&self.table.load(), &self.stale.borrow(), self.clock.now()),
                 Some((endpoint, ended)) = trials.next() => self.tried(&endpoint, ended),
                 () = until(next, self.clock) => {}
@@ -129,29 +168,18 @@ impl Checks {
 
     /// Begins the checks whose time has come and for which there is a place; the moment of the next one, if it does not
     /// wait for a place.
-    fn start_due(
-        &mut self,
-        sockets: &mut Running<Target, Answered>,
-        programs: &mut Running<Target, Answered>,
-    ) -> Option<Millis> {
+    fn start_due(&mut self, places: &mut Places) -> Option<Millis> {
         loop {
-            let room = |means| match means {
-                Means::Socket => sockets.has_room(),
-                Means::Program => programs.has_room(),
-            };
+            let room = |means| places.of(means).has_room();
             let now = self.clock.now();
-            let Some(target) = self.schedule.take_due(now, room) else { return self.schedule.next(room) };
+            let Some((means, target)) = self.schedule.take_due(now, room) else { return self.schedule.next(room) };
             let Target { check, endpoint, upstream, .. } = target.clone();
             let Speech { trusts, protocol_label, .. } = &self.speech;
             let dial = Dial::of(&endpoint.instance, &upstream, trusts);
             let protocol = dial.protocol(&endpoint.instance, &upstream, protocol_label);
-            let places = match Means::of(&check) {
-                Means::Socket => &mut *sockets,
-                Means::Program => &mut *programs,
-            };
             let way = Way { check, dial, protocol };
             let rest = self.kept.take(&endpoint.live, &way, now);
-            places.begin(target, answered(endpoint.instance, way, rest, now));
+            places.of_mut(means).begin(target, answered(endpoint.instance, way, rest, now));
         }
     }
 

@@ -110,7 +110,10 @@ pub(super) async fn verdict<T>(
         // The instance may close as soon as it has answered; the verdict is then still to be had from what came.
         ended = &mut connection => match ended {
             Ok(()) => judge.await,
-            Err(error) => Err(CheckFailure::Exchange(error)),
+            Err(error) => match judge.await {
+                Err(CheckFailure::Exchange(_)) => Err(CheckFailure::Exchange(error)),
+                judged => judged,
+            },
         },
     }
 }
@@ -186,15 +189,15 @@ pub(super) async fn ask(check: &Check, instance: &Instance, dial: &Dial, protoco
                 Ok(None)
             }
             Probe::Tcp { send, expect } => {
-                let wire = reach(check, dial, Protocol::Http1).await?;
+                let wire = reach(check, instance, dial, Protocol::Http1).await?;
                 tcp::ask(wire, send.as_deref(), expect.as_deref()).await.map(|()| None)
             }
             Probe::Http { .. } => {
-                let open = request::open(reach(check, dial, protocol).await?, protocol).await?;
+                let open = request::open(reach(check, instance, dial, protocol).await?, protocol).await?;
                 exchange(check, instance, dial, open, keep).await
             }
             Probe::Grpc { .. } => {
-                let open = streams(reach(check, dial, Protocol::H2).await?).await?;
+                let open = streams(reach(check, instance, dial, Protocol::H2).await?).await?;
                 exchange(check, instance, dial, open, keep).await
             }
             Probe::Command { argv } => command::ask(argv, instance).await.map(|()| None),
@@ -228,13 +231,15 @@ async fn exchange(
 }
 
 /// A fresh connection to an instance that is who it should be.
-async fn reach(check: &Check, dial: &Dial, protocol: Protocol) -> Result<Wire, CheckFailure> {
+async fn reach(check: &Check, instance: &Instance, dial: &Dial, protocol: Protocol) -> Result<Wire, CheckFailure> {
     let wire = dial.wire(protocol, None).await.map_err(CheckFailure::unreached)?;
     if let Wire::Plain(socket) = &wire {
         leave_at_once(socket);
     }
     if let Some(name) = &check.tls_name {
-        certificate::is_for(name, &wire).map_err(|why| CheckFailure::TlsName(Text::clone(name), why))?;
+        let is_for = |name: String| certificate::is_for(&name, &wire);
+        let judged = certificate::name_of(name, instance).and_then(is_for);
+        judged.map_err(|why| CheckFailure::TlsName(Text::clone(name), why))?;
     }
     Ok(wire)
 }

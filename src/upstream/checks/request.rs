@@ -54,10 +54,15 @@ pub(super) async fn ask(
                 http1::handshake(TokioIo::new(wire)).await.map_err(CheckFailure::Exchange)?;
             let answer = async { judge(sender.send_request(request).await).await };
             // The socket's end is its owner's matter.
-            let driven = poll_fn(|cx| connection.poll_without_shutdown(cx));
+            let mut has_ended = false;
+            let driven = poll_fn(|cx| {
+                let polled = connection.poll_without_shutdown(cx);
+                has_ended |= polled.is_ready();
+                polled
+            });
             let stays = verdict(driven, answer).await?;
             let Parts { io, read_buf, .. } = connection.into_parts();
-            Ok((stays && read_buf.is_empty()).then(|| Kept::Http1(io.into_inner())))
+            Ok((stays && !has_ended && read_buf.is_empty()).then(|| Kept::Http1(io.into_inner())))
         }
         Kept::H2(mut open) => {
             let answer = async { judge(open.sender.send_request(request).await).await };

@@ -77,7 +77,7 @@ async fn an_endpoint_whose_check_panicked_is_told_counted_and_checked_again() {
     let rules = format!("{WEB}check: {{tcp: true, fall: 1}}\n");
     let Ground { mut checks, metrics, .. } = ground(&[&rules], vec![("web", vec![instance("web", "web-1", 80, &[])])]);
     checks.follow_table();
-    let target = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    let (_, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
     let mut running = Running::at_most(1);
     running.begin(target, async { panic!("a fault of ours") });
     assert!(!running.has_room());
@@ -130,7 +130,7 @@ async fn an_answer_that_comes_after_the_check_was_taken_away_is_no_verdict() {
     let checks = &mut ground.checks;
     ground.silence.send_replace(BTreeSet::from(["web".into()]));
     checks.follow_table();
-    let target = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    let (_, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
     ground.silence.send_replace(BTreeSet::new());
     checks.follow_table();
     let live = Arc::clone(&target.endpoint.live);
