@@ -219,9 +219,9 @@ fn fleet_of(size: usize, interval: usize, reuse: bool) {
 /// Checks that were made on a connection that was kept.
 fn on_kept(told: &Metrics) -> u64 {
     let page = told.render();
-    let counts = page.lines().filter(|line| {
-        line.starts_with("pointsman_check_connections_total{") && line.contains("connection=\"kept\"")
-    });
+    let counts = page
+        .lines()
+        .filter(|line| line.starts_with("pointsman_check_connections_total{") && line.contains("connection=\"kept\""));
     counts.filter_map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok())).sum()
 }
 
