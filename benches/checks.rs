@@ -2,18 +2,20 @@
 //!
 //! `checks/schedule` is the plan's part alone; `checks/tcp` and `checks/http` run whole checks one after the other over
 //! loopback, in wall time, the instance's side (on a thread of its own) and the wait for it included. Last, all checks of
-//! such a fleet run as they do in the proxy for half a minute, and the processor time of their thread is printed: the
-//! system's part of its calls is in it, the instances' side (other threads) is not.
+//! such a fleet run as they do in the proxy for half a minute, with `reuse` and without, and the processor time of their
+//! thread is printed: the system's part of its calls is in it, the instances' side (a process of its own) is not. Where
+//! the descriptor limit does not let 50,000 connections be kept, fewer endpoints are checked as much more often: as many
+//! checks a second, all on kept connections but each endpoint's sixth.
 #![allow(missing_docs)]
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use pointsman::engine::instance::Instance;
 use pointsman::engine::policy::{Check, Eject, Probe, Protocol};
 use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot};
@@ -46,7 +48,7 @@ fn schedule(c: &mut Criterion) {
         b.iter(|| {
             let due = loop {
                 match plan.take_due(Millis(now), |_| true) {
-                    Some(due) => break due,
+                    Some((_, due)) => break due,
                     None => now += 1,
                 }
             };
@@ -95,31 +97,96 @@ fn whole(c: &mut Criterion) {
 }
 
 const FLEET: usize = 50_000;
+const INTERVAL_MS: usize = 10_000;
 const MEASURED: Duration = Duration::from_secs(20);
+/// Descriptors that this process needs for anything else, the checks under way included.
+const OTHER_DESCRIPTORS: usize = 1_500;
+/// Set for the process that is the instances.
+const INSTANCES: &str = "CHECKS_BENCH_INSTANCES";
+
+/// Answers as the fleet's instances until its input ends; says its port first.
+fn be_instances() -> ! {
+    raise_descriptors();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a port");
+        println!("{}", listener.local_addr().expect("its address").port());
+        std::thread::spawn(|| {
+            let _ = std::io::stdin().read(&mut [0]);
+            std::process::exit(0);
+        });
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            tokio::spawn(answer(stream));
+        }
+    })
+}
+
+async fn answer(stream: tokio::net::TcpStream) {
+    let mut head = [0u8; 256];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut head) {
+            Ok(0) => return,
+            Ok(_) => {
+                // A check that went away is not this server's business.
+                let _ = stream.try_write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn raise_descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).expect("up to the hard limit is allowed");
+    hard.map_or(usize::MAX, |most| most as usize)
+}
 
 fn fleet_of_fifty_thousand(_: &mut Criterion) {
     // Only `cargo bench` says so; half a minute of it shows nothing in a smoke run.
     if !std::env::args().any(|flag| flag == "--bench") {
         return;
     }
+    let fits = raise_descriptors().saturating_sub(OTHER_DESCRIPTORS).min(FLEET);
+    fleet_of(FLEET, INTERVAL_MS, false);
+    fleet_of(fits, INTERVAL_MS * fits / FLEET, true);
+}
+
+fn fleet_of(size: usize, interval: usize, reuse: bool) {
+    let this = std::env::current_exe().expect("its own path");
+    let mut process = std::process::Command::new(this)
+        .env(INSTANCES, "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the instances start");
+    let mut port = String::new();
+    BufReader::new(process.stdout.take().expect("piped")).read_line(&mut port).expect("it says its port");
+    let port: u16 = port.trim().parse().expect("a port");
     // An address of loopback for each, so that ports do not run out.
-    let port = server(Ipv4Addr::UNSPECIFIED).port();
     let addressed = |(at, instance): (usize, Arc<Instance>)| {
         let ip = IpAddr::from([127, 1 + (at >> 16) as u8, (at >> 8) as u8, at as u8]);
         Arc::new(Instance { addr: (ip, port).into(), ..(*instance).clone() })
     };
-    let instances: Vec<_> = fleet::instances("svc-0", FLEET).into_iter().enumerate().map(addressed).collect();
-    let text = "service: svc-0\npools: {all: id exists}\nrules: [{name: r, to: all}]\n\
-                check: {http: /health, interval: 10s, idle_interval: 10s}\n";
+    let instances: Vec<_> = fleet::instances("svc-0", size).into_iter().enumerate().map(addressed).collect();
+    let text = format!(
+        "service: svc-0\npools: {{all: id exists}}\nrules: [{{name: r, to: all}}]\n\
+         check: {{http: /health, interval: {interval}ms, idle_interval: {interval}ms, reuse: {reuse}}}\n"
+    );
     let (snapshot, _lives) = fleet::snapshot(&[instances]);
-    let table = Arc::new(ArcSwap::from_pointee(fleet::table(snapshot, fleet::router_of(text))));
+    let table = Arc::new(ArcSwap::from_pointee(fleet::table(snapshot, fleet::router_of(&text))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (_publisher, generation) = watch::channel(1);
         let (_silence, stale) = watch::channel(BTreeSet::new());
         let (transitions, mut moved) = Transitions::channel();
         let told = Metrics::new(1, metrics::Settings::default());
-        let speech = Speech { trusts: Arc::default(), protocol_label: "proto".into() };
+        let speech = Speech { trusts: Arc::default(), protocol_label: "proto".into(), kept: size };
         let own = Arc::clone(&told);
         let checks = Checks::new(table, generation, stale, Clock::start(), transitions, own, speech);
         let running = tokio::spawn(checks.run());
@@ -131,17 +198,31 @@ fn fleet_of_fifty_thousand(_: &mut Criterion) {
         });
         // The first round, in which all are new.
         tokio::time::sleep(Duration::from_secs(12)).await;
-        let (began, made, cpu) = (Instant::now(), checks_made(&told), thread_cpu());
+        let (began, made, kept, cpu) = (Instant::now(), checks_made(&told), on_kept(&told), thread_cpu());
         tokio::time::sleep(MEASURED).await;
-        let (took, made, cpu) = (began.elapsed(), checks_made(&told) - made, thread_cpu() - cpu);
+        let (took, cpu) = (began.elapsed(), thread_cpu() - cpu);
+        let (made, kept) = (checks_made(&told) - made, on_kept(&told) - kept);
         running.abort();
         let share = 100.0 * cpu.as_secs_f64() / took.as_secs_f64();
         let each = cpu.as_secs_f64() * 1e6 / made.max(1) as f64;
         let rate = made as f64 / took.as_secs_f64();
+        let kept = 100.0 * kept as f64 / made.max(1) as f64;
         println!(
-            "checks/fleet: {FLEET} endpoints, {rate:.0} checks a second: {share:.1} % of a core, {each:.1} µs each"
+            "checks/fleet, reuse {reuse}: {size} endpoints every {interval} ms, {rate:.0} checks a second, \
+             {kept:.0} % on kept connections: {share:.1} % of a core, {each:.1} µs each"
         );
     });
+    drop(process.stdin.take());
+    process.wait().expect("the instances end");
+}
+
+/// Checks that were made on a connection that was kept.
+fn on_kept(told: &Metrics) -> u64 {
+    let page = told.render();
+    let counts = page
+        .lines()
+        .filter(|line| line.starts_with("pointsman_check_connections_total{") && line.contains("connection=\"kept\""));
+    counts.filter_map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok())).sum()
 }
 
 /// Checks that passed so far; none may fail.
@@ -163,4 +244,11 @@ fn thread_cpu() -> Duration {
 }
 
 criterion_group!(benches, schedule, whole, fleet_of_fifty_thousand);
-criterion_main!(benches);
+
+fn main() {
+    if std::env::var_os(INSTANCES).is_some() {
+        be_instances();
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -286,7 +286,10 @@ pub struct Check {
     /// A pass ends a passive ejection before its time. Default off.
     pub check_readmits: bool,
     /// The DNS name that the instance's certificate must be for, whoever it was issued by. Default none.
+    /// In braces: `{service}`, and the instance's `{label.KEY}`.
     pub tls_name: Option<Text>,
+    /// Whether a check of HTTP or gRPC may be made on the connection of the one before. Default on.
+    pub reuse: bool,
 }
 
 impl Check {
@@ -303,6 +306,7 @@ impl Check {
             hold_new: false,
             check_readmits: false,
             tls_name: None,
+            reuse: true,
         }
     }
 

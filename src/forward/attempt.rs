@@ -283,7 +283,12 @@ async fn sent(
     }
 }
 
-async fn connect(connection: &Connection, peer: &Peer, ask: &Ask, limits: &Limits) -> Result<Link<UploadBody>, Failure> {
+async fn connect(
+    connection: &Connection,
+    peer: &Peer,
+    ask: &Ask,
+    limits: &Limits,
+) -> Result<Link<UploadBody>, Failure> {
     let now = connection.clock.now();
     let deadline = after(now, limits.timeouts.connect).min(limits.total);
     let failed = |detail| Failure { detail, cause: Some(Cause::Connect), sent: false };

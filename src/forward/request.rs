@@ -126,6 +126,7 @@ fn closed(
 }
 
 /// What becomes of a request.
+#[expect(clippy::large_enum_variant, reason = "nearly all are forwarded, and there is one of it a request")]
 enum Course {
     /// An instance answers it.
     Forward(Ready),

@@ -143,6 +143,8 @@ families! {
         "Verdicts not honoured in a pool because of its cap.";
     CHECKS = Counter "pointsman_checks_total" ["service", "result"]
         "Active checks, by result.";
+    CHECK_CONNECTIONS = Counter "pointsman_check_connections_total" ["service", "connection"]
+        "HTTP and gRPC checks by their connection: fresh, kept from the check before, or again: fresh as the kept one had ended.";
     ENDPOINTS = Gauge "pointsman_endpoints" ["service", "version", "state"]
         "Endpoints of the services that rules name, by version (20 a service, then `other`) and by live state.";
     EJECTED = Gauge "pointsman_pool_ejected" ["service", "pool"]

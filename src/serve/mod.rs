@@ -113,6 +113,7 @@ impl Serving {
         let listeners = listeners::listeners(&settings.listen, !settings.trusted_proxies.is_empty())?;
         let descriptors = control::raise_descriptors();
         let limits = translate::limits(&settings.limits, descriptors, memory::automatic());
+        let kept_by_checks = translate::kept_by_checks(&limits, descriptors);
         let forwarding = Arc::new(translate::forwarding(&settings));
         let protocol_label = forwarding.protocol_label.as_str().into();
         let debug_key = control::debug_key(settings.debug_token.clone())?;
@@ -261,7 +262,7 @@ impl Serving {
             explain: told.pair(),
         };
         tasks.spawn(RuleFiles::new(rules.paths, permits, &rules.loaded, ground).follow(again.subscribe()));
-        let speech = Speech { trusts: Arc::clone(&trusts), protocol_label };
+        let speech = Speech { trusts: Arc::clone(&trusts), protocol_label, kept: kept_by_checks };
         tasks.spawn(
             Checks::new(
                 Arc::clone(&published.table),

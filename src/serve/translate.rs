@@ -199,7 +199,7 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
         h2_send_buffer,
         connections_per_address,
     } = *from;
-    let automatic = descriptors.saturating_sub(256 + (descriptors / 4).min(8_192));
+    let automatic = descriptors.saturating_sub(reserved(descriptors) + most_kept(descriptors));
     let connections = match connections {
         config::Auto::Auto => automatic,
         config::Auto::Set(count) => u64::from(count),
@@ -238,6 +238,23 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
         },
         ..Limits::default()
     }
+}
+
+/// Descriptors for connections to instances, files and the rest.
+fn reserved(descriptors: u64) -> u64 {
+    256 + (descriptors / 4).min(8_192)
+}
+
+/// An eighth, as many as anybody has instances at most.
+fn most_kept(descriptors: u64) -> u64 {
+    (descriptors / 8).min(65_536)
+}
+
+/// How many connections active checks may leave open between them: what the clients' connections leave of their share.
+#[must_use]
+pub fn kept_by_checks(limits: &Limits, descriptors: u64) -> usize {
+    let left = descriptors.saturating_sub(reserved(descriptors)).saturating_sub(limits.connections as u64);
+    usize::try_from(left.min(most_kept(descriptors))).unwrap_or(0)
 }
 
 /// A window of HTTP/2 has 31 bits.

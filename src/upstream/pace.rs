@@ -21,8 +21,8 @@ pub const LARGE: usize = 112 * 1024;
 /// than 16 KiB: hyper makes its buffer larger when a read has filled it.
 pub const SMALL: usize = 16 * 1024 - 1;
 /// When heads have come to so much and the answer's is not whole, those that only say "wait" (1xx) included, no more is
-/// read.
-const HEADS: usize = 64 * 1024;
+/// read. More than one read can give, for what comes with a head is counted as well.
+const HEADS: usize = 64 * 1024 + LARGE;
 
 /// What a connection may read. Shared by the connection's holder and its socket.
 #[derive(Debug)]

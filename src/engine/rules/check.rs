@@ -53,6 +53,13 @@ pub(super) fn check(r: &mut Reader<'_>, node: &Node) -> Option<Check> {
     set(&mut found.fall, fields.take("fall").and_then(|node| r.integer(node, 1..=1_000)));
     set(&mut found.hold_new, fields.take("hold_new").and_then(|node| r.boolean(node)));
     set(&mut found.check_readmits, fields.take("check_readmits").and_then(|node| r.boolean(node)));
+    if let Some(node) = fields.take("reuse") {
+        let is_asked = |kind: &str| written.iter().any(|(other, _)| *other == kind);
+        if is_asked("tcp") || is_asked("command") {
+            r.push(r.error("E006", node.span, "`reuse` is for `http` and `grpc` checks: no other keeps a connection"));
+        }
+        set(&mut found.reuse, r.boolean(node));
+    }
     if let Some(at) = fields.key_span("idle_interval").filter(|_| found.idle_interval < found.interval) {
         r.push(r.error("E006", at, "`idle_interval` must not be shorter than `interval`"));
     }
@@ -196,12 +203,32 @@ fn expectations(r: &mut Reader<'_>, kind: &str, node: &Node) -> Expected {
     found
 }
 
-/// A name that a certificate can be for, and is for as a whole.
+/// A name that a certificate can be for, and is for as a whole. `{service}` and `{label.KEY}` are the instance's.
 fn dns_name(r: &mut Reader<'_>, node: &Node) -> Option<Text> {
     let text = r.text(node, "`tls_name`")?;
-    match places::host(text) {
-        Ok(HostPattern::Exact(name)) if !name.contains(['[', '{']) && name.parse::<Ipv4Addr>().is_err() => Some(name),
-        _ => r.malformed(node, "a DNS name such as `web.internal`"),
+    let mut whole = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((place, after)) = after.split_once('}') else {
+            return r.malformed(node, "a name in which every `{` has its `}`");
+        };
+        let is_label = place.strip_prefix("label.").is_some_and(|key| !key.is_empty() && !key.contains('{'));
+        if place != "service" && !is_label {
+            let problem = r.error("E006", node.span, format!("`tls_name` has no `{{{place}}}`"));
+            r.push(problem.label("there are `{service}` and `{label.KEY}`, which are the instance's"));
+            return None;
+        }
+        whole.push_str(before);
+        // Any label of a name does, to look at what is around it.
+        whole.push('x');
+        rest = after;
+    }
+    whole.push_str(rest);
+    match places::host(&whole) {
+        Ok(HostPattern::Exact(name)) if !name.contains(['[', '}']) && name.parse::<Ipv4Addr>().is_err() => {
+            Some(if text.contains('{') { text.into() } else { name })
+        }
+        _ => r.malformed(node, "a DNS name such as `web.internal` or `{service}.internal`"),
     }
 }
 

@@ -65,6 +65,7 @@ impl<F: Future<Output = ()>> Future for Running<F> {
 }
 
 /// What follows an answer's head.
+#[expect(clippy::large_enum_variant, reason = "nearly all are bodies, and there is one of it")]
 enum Next {
     /// Nothing: it was all.
     Done,
@@ -75,6 +76,7 @@ enum Next {
 }
 
 /// Nothing here is kept any longer than it is needed: thousands of these wait at the same time.
+#[expect(clippy::manual_async_fn, reason = "the future of an async function holds what it is given twice")]
 fn exchange(
     worker: Rc<Worker>,
     streams: Rc<Streams>,
@@ -92,19 +94,19 @@ fn exchange(
         let is_head = request.method() == Method::HEAD;
         go_on(&request, &mut respond);
         let mut tunnel = None;
-        let mut next = {
+        let answered = {
             let mut answering = pin!(begin(&worker, &stream, request, &mut tunnel));
-            let answered = poll_fn(|cx| match answering.as_mut().poll(cx) {
+            poll_fn(|cx| match answering.as_mut().poll(cx) {
                 Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
                 Poll::Pending => respond.poll_reset(cx).map(|_| None),
             })
-            .await;
-            match answered {
-                Some(response) => send_head(&worker, &stream, respond, response, tunnel, is_head),
-                None => {
-                    worker.forward.metrics.cells().h2_resets.add(1);
-                    return streams.was_reset();
-                }
+            .await
+        };
+        let mut next = match answered {
+            Some(response) => send_head(&worker, &stream, respond, response, tunnel, is_head),
+            None => {
+                worker.forward.metrics.cells().h2_resets.add(1);
+                return streams.was_reset();
             }
         };
         match &mut next {

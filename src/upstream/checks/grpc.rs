@@ -9,10 +9,8 @@ use std::net::SocketAddr;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::kept::{Kept, Streams};
 use super::probe::{ANSWER_LIMIT, CheckFailure, verdict};
 
 /// `ServingStatus.SERVING`.
@@ -34,20 +32,15 @@ pub(super) struct Call<'a> {
     pub timeout_ms: u64,
 }
 
-/// Makes the call on a fresh connection. SERVING passes.
-pub(super) async fn ask(
-    call: Call<'_>,
-    addr: SocketAddr,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<(), CheckFailure> {
+/// Makes the call. SERVING passes. Gives the connection back.
+pub(super) async fn ask(call: Call<'_>, addr: SocketAddr, mut on: Box<Streams>) -> Result<Kept, CheckFailure> {
     let request = request(call, addr).map_err(CheckFailure::Request)?;
-    let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(CheckFailure::Exchange)?;
     let judge = async {
-        let response = sender.send_request(request).await.map_err(CheckFailure::Exchange)?;
+        let response = on.sender.send_request(request).await.map_err(CheckFailure::Exchange)?;
         judge(response).await
     };
-    verdict(connection, judge).await
+    verdict(&mut on.connection, judge).await?;
+    Ok(Kept::H2(on))
 }
 
 fn request(call: Call<'_>, addr: SocketAddr) -> Result<Request<Full<Bytes>>, http::Error> {

@@ -3,6 +3,7 @@
 mod certificate;
 mod command;
 mod grpc;
+mod kept;
 pub mod probe;
 mod request;
 mod running;
@@ -26,8 +27,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::engine::health::Evidence;
 use crate::engine::health::check::{Failure, Verdict};
+use crate::engine::instance::Instance;
 use crate::engine::label::Text;
-use crate::engine::policy::Check;
+use crate::engine::policy::{Check, Probe};
 use crate::engine::snapshot::Endpoint;
 use crate::engine::table::{Ground, Table};
 use crate::engine::time::{Draw, Millis};
@@ -36,13 +38,18 @@ use crate::observe::metrics::Metrics;
 use crate::observe::names;
 use crate::observe::transitions::Transitions;
 use crate::upstream::{Dial, Trusts};
-use probe::CheckFailure;
+use kept::{Keep, Rest, Way};
+use probe::{Asked, CheckFailure, On, Reuse};
 use running::Running;
 use schedule::{Means, Schedule, Target};
 use trials::{Trial, Trials};
 
 /// Checks that run at the same time, over all services, commands not counted.
 const AT_ONCE: usize = 512;
+/// Checks that run beside those, of instances that did not answer the last one in time.
+const SILENT_AT_ONCE: usize = 256;
+/// Checks that run beside those, of instances that have not been asked before.
+const FIRST_AT_ONCE: usize = 256;
 /// Commands that run at the same time.
 const COMMANDS_AT_ONCE: usize = 16;
 /// How often endpoints are looked for that have waited long for a trial.
@@ -60,6 +67,7 @@ pub struct Checks {
     schedule: Schedule,
     /// What the schedule was made from, and the silent services among them.
     followed: Option<(Ground, BTreeSet<Text>)>,
+    kept: Keep,
     luck: Draw,
     speech: Speech,
 }
@@ -71,10 +79,42 @@ pub struct Speech {
     pub trusts: Arc<Trusts>,
     /// The key of the label that names an instance's protocol.
     pub protocol_label: Box<str>,
+    /// The most connections that checks leave open between them; 0: none.
+    pub kept: usize,
 }
 
-/// What was asked, or a panic in the asking.
-type Ended = (Target, Result<Result<(), CheckFailure>, JoinError>);
+/// The checks under way, by what they take.
+struct Places {
+    sockets: Running<Target, Answered>,
+    programs: Running<Target, Answered>,
+    silent: Running<Target, Answered>,
+    first: Running<Target, Answered>,
+}
+
+impl Places {
+    fn of(&self, means: Means) -> &Running<Target, Answered> {
+        match means {
+            Means::Socket => &self.sockets,
+            Means::Program => &self.programs,
+            Means::Silent => &self.silent,
+            Means::First => &self.first,
+        }
+    }
+
+    fn of_mut(&mut self, means: Means) -> &mut Running<Target, Answered> {
+        match means {
+            Means::Socket => &mut self.sockets,
+            Means::Program => &mut self.programs,
+            Means::Silent => &mut self.silent,
+            Means::First => &mut self.first,
+        }
+    }
+}
+
+/// The answer, and the connection that may be kept; or a panic in the asking.
+type Ended = (Target, Result<Answered, JoinError>);
+/// What came of a check, with the connection that it left.
+type Answered = (Result<(), CheckFailure>, On, Option<Rest>);
 
 impl Checks {
     /// Checks over the published tables: of every service whose rule file has a check, and while the catalog has been
@@ -91,27 +131,34 @@ impl Checks {
         speech: Speech,
     ) -> Self {
         let luck = Draw(RandomState::new().build_hasher().finish());
-        let (schedule, followed) = (Schedule::default(), None);
-        Self { table, generation, stale, clock, transitions, metrics, schedule, followed, luck, speech }
+        let (schedule, followed, kept) = (Schedule::default(), None, Keep::at_most(speech.kept));
+        Self { table, generation, stale, clock, transitions, metrics, schedule, followed, kept, luck, speech }
     }
 
     /// Runs until the publisher is gone.
     pub async fn run(mut self) {
-        let (mut sockets, mut programs) = (Running::at_most(AT_ONCE), Running::at_most(COMMANDS_AT_ONCE));
+        let mut places = Places {
+            sockets: Running::at_most(AT_ONCE),
+            programs: Running::at_most(COMMANDS_AT_ONCE),
+            silent: Running::at_most(SILENT_AT_ONCE),
+            first: Running::at_most(FIRST_AT_ONCE),
+        };
         let mut trials = Trials::default();
         self.follow_table();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let next = self.start_due(&mut sockets, &mut programs);
+            let next = self.start_due(&mut places);
             tokio::select! {
                 changed = self.generation.changed() => match changed {
                     Ok(()) => self.follow_table(),
                     Err(_) => return,
                 },
                 Ok(()) = self.stale.changed() => self.follow_table(),
-                Some(ended) = sockets.next() => self.ended(&ended),
-                Some(ended) = programs.next() => self.ended(&ended),
+                Some(ended) = places.sockets.next() => self.ended(ended),
+                Some(ended) = places.programs.next() => self.ended(ended),
+                Some(ended) = places.silent.next() => self.ended(ended),
+                Some(ended) = places.first.next() => self.ended(ended),
                 _ = looks.tick() => trials.look(&self.table.load(), &self.stale.borrow(), self.clock.now()),
                 Some((endpoint, ended)) = trials.next() => self.tried(&endpoint, ended),
                 () = until(next, self.clock) => {}
@@ -121,26 +168,18 @@ impl Checks {
 
     /// Begins the checks whose time has come and for which there is a place; the moment of the next one, if it does not
     /// wait for a place.
-    fn start_due(
-        &mut self,
-        sockets: &mut Running<Target, Result<(), CheckFailure>>,
-        programs: &mut Running<Target, Result<(), CheckFailure>>,
-    ) -> Option<Millis> {
+    fn start_due(&mut self, places: &mut Places) -> Option<Millis> {
         loop {
-            let room = |means| match means {
-                Means::Socket => sockets.has_room(),
-                Means::Program => programs.has_room(),
-            };
-            let Some(target) = self.schedule.take_due(self.clock.now(), room) else { return self.schedule.next(room) };
+            let room = |means| places.of(means).has_room();
+            let now = self.clock.now();
+            let Some((means, target)) = self.schedule.take_due(now, room) else { return self.schedule.next(room) };
             let Target { check, endpoint, upstream, .. } = target.clone();
-            let Speech { trusts, protocol_label } = &self.speech;
+            let Speech { trusts, protocol_label, .. } = &self.speech;
             let dial = Dial::of(&endpoint.instance, &upstream, trusts);
             let protocol = dial.protocol(&endpoint.instance, &upstream, protocol_label);
-            let places = match Means::of(&check) {
-                Means::Socket => &mut *sockets,
-                Means::Program => &mut *programs,
-            };
-            places.begin(target, async move { probe::run(&check, &endpoint.instance, &dial, protocol).await });
+            let way = Way { check, dial, protocol };
+            let rest = self.kept.take(&endpoint.live, &way, now);
+            places.of_mut(means).begin(target, answered(endpoint.instance, way, rest, now));
         }
     }
 
@@ -171,6 +210,8 @@ impl Checks {
                 self.transitions.touched(&endpoint);
             }
         }
+        let Self { kept, schedule, .. } = self;
+        kept.retain(|id| schedule.contains(id));
         self.followed = Some((table.ground(), stale));
     }
 
@@ -200,19 +241,39 @@ impl Checks {
         }
     }
 
-    fn ended(&mut self, (target, ended): &Ended) {
+    fn ended(&mut self, (target, ended): Ended) {
         let (now, luck) = (self.clock.now(), Draw(self.luck.advance()));
         // Its check was taken away meanwhile: a verdict now would never be revised.
-        let is_checked = self.schedule.contains(target.endpoint.live.id);
-        let in_doubt = match ended {
-            Ok(answer) => is_checked && self.judge(target, answer, now, luck),
+        let id = target.endpoint.live.id;
+        let is_checked = self.schedule.contains(id);
+        let (in_doubt, rest) = match ended {
+            Ok((answer, on, rest)) => {
+                self.count_connection(&target, on);
+                (is_checked && self.judge(&target, &answer, now, luck), rest)
+            }
             // A fault of ours says nothing of the instance.
             Err(error) => {
-                self.broke(&target.endpoint, error);
-                false
+                self.broke(&target.endpoint, &error);
+                (false, None)
             }
         };
-        self.schedule.finished(target, in_doubt, now, luck);
+        let next = self.schedule.finished(&target, in_doubt, now, luck);
+        if let (false, Some(next), Some(rest)) = (in_doubt, next, rest) {
+            self.kept.put(id, rest, next);
+        }
+    }
+
+    /// Counts which connection a check was made on that might have kept one.
+    fn count_connection(&self, Target { endpoint, check, .. }: &Target, on: On) {
+        if !matches!(check.probe, Probe::Http { .. } | Probe::Grpc { .. }) {
+            return;
+        }
+        let how = match on {
+            On::Fresh => "fresh",
+            On::Kept => "kept",
+            On::Again => "again",
+        };
+        self.metrics.count(&names::CHECK_CONNECTIONS, &[&endpoint.instance.service, how], 1);
     }
 
     /// Takes over what an instance answered; whether that contradicts its verdict.
@@ -241,6 +302,15 @@ impl Checks {
     }
 }
 
+/// Makes one check, on what an earlier one left where there is such a thing.
+async fn answered(instance: Arc<Instance>, way: Way, rest: Option<Rest>, now: Millis) -> Answered {
+    let before = rest.as_ref().map_or((now, 0), |rest| (rest.since, rest.checks));
+    let reuse = Reuse { keep: way.may_keep(), kept: rest.map(|rest| rest.kept) };
+    let Asked { judged, left, on } = probe::ask(&way.check, &instance, &way.dial, way.protocol, reuse).await;
+    let (since, checks) = if on == On::Kept { before } else { (now, 0) };
+    (judged, on, left.map(|kept| Rest { kept, way, since, checks: checks + 1 }))
+}
+
 async fn until(moment: Option<Millis>, clock: Clock) {
     match moment {
         Some(moment) => tokio::time::sleep(Duration::from_millis(moment.since(clock.now()))).await,
@@ -248,5 +318,7 @@ async fn until(moment: Option<Millis>, clock: Clock) {
     }
 }
 
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod tests;

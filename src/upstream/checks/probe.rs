@@ -6,8 +6,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::StatusCode;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use super::kept::{Kept, Streams};
 use super::{certificate, command, grpc, request, tcp};
 use crate::engine::health::check::Failure;
 use crate::engine::instance::Instance;
@@ -96,10 +99,10 @@ impl CheckFailure {
 }
 
 /// The verdict of `judge`, while `connection` carries what it says and hears.
-pub(super) async fn verdict(
+pub(super) async fn verdict<T>(
     connection: impl Future<Output = hyper::Result<()>>,
-    judge: impl Future<Output = Result<(), CheckFailure>>,
-) -> Result<(), CheckFailure> {
+    judge: impl Future<Output = Result<T, CheckFailure>>,
+) -> Result<T, CheckFailure> {
     let (mut connection, mut judge) = (pin!(connection), pin!(judge));
     tokio::select! {
         biased;
@@ -107,47 +110,138 @@ pub(super) async fn verdict(
         // The instance may close as soon as it has answered; the verdict is then still to be had from what came.
         ended = &mut connection => match ended {
             Ok(()) => judge.await,
-            Err(error) => Err(CheckFailure::Exchange(error)),
+            Err(error) => match judge.await {
+                Err(CheckFailure::Exchange(_)) => Err(CheckFailure::Exchange(error)),
+                judged => judged,
+            },
         },
     }
 }
 
-/// Runs one check to its verdict within `check.timeout`. A command runs on this machine; whether that is allowed is
-/// judged before (`checks.allow_commands`). `protocol`: what requests to the instance are sent in, and so an HTTP check.
+/// A fresh connection of HTTP/2.
+pub(super) async fn streams(wire: Wire) -> Result<Kept, CheckFailure> {
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(wire)).await.map_err(CheckFailure::Exchange)?;
+    Ok(Kept::H2(Box::new(Streams { sender, connection })))
+}
+
+/// What came of a check.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The verdict.
+    pub judged: Result<(), CheckFailure>,
+    /// The connection, where it may serve once more.
+    pub left: Option<Kept>,
+    /// On which connection it was asked.
+    pub on: On,
+}
+
+/// The connection that a check was made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum On {
+    /// A fresh one, or none at all.
+    Fresh,
+    /// One that was kept.
+    Kept,
+    /// A fresh one, because the kept one had ended.
+    Again,
+}
+
+/// Runs one check to its verdict within `check.timeout`, on a fresh connection. A command runs on this machine; whether that
+/// is allowed is judged before (`checks.allow_commands`). `protocol`: what requests to the instance are sent in, and so an
+/// HTTP check.
 ///
 /// # Errors
 /// Why the instance does not pass.
 pub async fn run(check: &Check, instance: &Instance, dial: &Dial, protocol: Protocol) -> Result<(), CheckFailure> {
-    let addr = instance.addr;
-    let speak = async |protocol| {
-        let wire = dial.wire(protocol, None).await.map_err(CheckFailure::unreached)?;
-        if let Wire::Plain(socket) = &wire {
-            leave_at_once(socket);
-        }
-        if let Some(name) = &check.tls_name {
-            certificate::is_for(name, &wire).map_err(|why| CheckFailure::TlsName(Text::clone(name), why))?;
-        }
-        Ok(wire)
-    };
+    ask(check, instance, dial, protocol, Reuse::default()).await.judged
+}
+
+/// What a check may do with connections.
+#[derive(Debug, Default)]
+pub(super) struct Reuse {
+    /// One that an earlier check of the same instance has left.
+    pub kept: Option<Kept>,
+    /// Whether this check may leave its own.
+    pub keep: bool,
+}
+
+/// As [`run`], on a kept connection where there is one. If that turns out to have ended, a fresh one is asked within the
+/// same time: an instance may close what is idle, and that says nothing of it.
+pub(super) async fn ask(check: &Check, instance: &Instance, dial: &Dial, protocol: Protocol, reuse: Reuse) -> Asked {
+    let Reuse { kept, keep } = reuse;
+    let mut on = On::Fresh;
     let asked = async {
+        if let Some(mut kept) = kept {
+            if kept.is_quiet() {
+                on = On::Kept;
+                match exchange(check, instance, dial, kept, keep).await {
+                    Err(CheckFailure::Exchange(_)) => {}
+                    ended => return ended,
+                }
+            }
+            on = On::Again;
+        }
         match &check.probe {
             Probe::Tcp { send: None, expect: None } if check.tls_name.is_none() => {
-                dial.socket(None).await.map(|socket| leave_at_once(&socket)).map_err(CheckFailure::Connect)
+                let socket = dial.socket(None).await.map_err(CheckFailure::Connect)?;
+                leave_at_once(&socket);
+                Ok(None)
             }
             Probe::Tcp { send, expect } => {
-                tcp::ask(speak(Protocol::Http1).await?, send.as_deref(), expect.as_deref()).await
+                let wire = reach(check, instance, dial, Protocol::Http1).await?;
+                tcp::ask(wire, send.as_deref(), expect.as_deref()).await.map(|()| None)
             }
-            Probe::Http { .. } => request::ask(&check.probe, addr, protocol, speak(protocol).await?).await,
-            Probe::Grpc { service, authority } => {
-                let call = grpc::Call { service, authority: authority.as_deref(), timeout_ms: check.timeout };
-                grpc::ask(call, addr, speak(Protocol::H2).await?).await
+            Probe::Http { .. } => {
+                let open = request::open(reach(check, instance, dial, protocol).await?, protocol).await?;
+                exchange(check, instance, dial, open, keep).await
             }
-            Probe::Command { argv } => command::ask(argv, instance).await,
+            Probe::Grpc { .. } => {
+                let open = streams(reach(check, instance, dial, Protocol::H2).await?).await?;
+                exchange(check, instance, dial, open, keep).await
+            }
+            Probe::Command { argv } => command::ask(argv, instance).await.map(|()| None),
         }
     };
-    tokio::time::timeout(Duration::from_millis(check.timeout), asked)
+    let ended = tokio::time::timeout(Duration::from_millis(check.timeout), asked)
         .await
-        .unwrap_or(Err(CheckFailure::Timeout(check.timeout)))
+        .unwrap_or(Err(CheckFailure::Timeout(check.timeout)));
+    let (judged, left) = match ended {
+        Ok(left) => (Ok(()), left.filter(|_| keep)),
+        Err(failure) => (Err(failure), None),
+    };
+    Asked { judged, left, on }
+}
+
+/// One request and its answer on an open connection, which is given back if it may serve once more.
+async fn exchange(
+    check: &Check,
+    instance: &Instance,
+    dial: &Dial,
+    on: Kept,
+    keep: bool,
+) -> Result<Option<Kept>, CheckFailure> {
+    match (&check.probe, on) {
+        (Probe::Grpc { service, authority }, Kept::H2(on)) => {
+            let call = grpc::Call { service, authority: authority.as_deref(), timeout_ms: check.timeout };
+            grpc::ask(call, instance.addr, on).await.map(Some)
+        }
+        (probe, on) => request::ask(probe, instance.addr, on, keep, dial.is_encrypted()).await,
+    }
+}
+
+/// A fresh connection to an instance that is who it should be.
+async fn reach(check: &Check, instance: &Instance, dial: &Dial, protocol: Protocol) -> Result<Wire, CheckFailure> {
+    let wire = dial.wire(protocol, None).await.map_err(CheckFailure::unreached)?;
+    if let Wire::Plain(socket) = &wire {
+        leave_at_once(socket);
+    }
+    if let Some(name) = &check.tls_name {
+        let is_for = |name: String| certificate::is_for(&name, &wire);
+        let judged = certificate::name_of(name, instance).and_then(is_for);
+        judged.map_err(|why| CheckFailure::TlsName(Text::clone(name), why))?;
+    }
+    Ok(wire)
 }
 
 /// Its end will be a reset, as of HAProxy's checks: what was asked has been answered or is not waited for. Saying good-bye

@@ -8,7 +8,8 @@
 //! | otherwise | after `interval` divided by the digits of its requests a second (1–9: 1, 10–99: 2, …, at most 5), but not below 1 s, unless `interval` is |
 //!
 //! Each ± 20 %. Those whose time has come wait for a place, in the order of [`super::turns`]; commands have places of their
-//! own. Starts are paced at a quarter more than all intervals together ask for (at least 1,000 a second), so
+//! own, and so have instances whose last check had no answer in time, and those that were never asked: who is silent holds
+//! a place for all of the timeout, and however many of a service are, its others are checked when they should be. Starts are paced at a quarter more than all intervals together ask for (at least 1,000 a second), so
 //! that neither a first table nor a stall of the process makes a pulse.
 
 use std::cmp::Reverse;
@@ -16,7 +17,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use super::turns::Turns;
-use crate::engine::health::check::Verdict;
+use crate::engine::health::check::{Failure, Verdict};
 use crate::engine::policy::{Check, Eject, Probe};
 use crate::engine::snapshot::Endpoint;
 use crate::engine::time::{Draw, Millis};
@@ -52,17 +53,23 @@ pub enum Means {
     Socket,
     /// A program of this machine.
     Program,
+    /// A socket, to an instance whose last check had no answer in time.
+    Silent,
+    /// A socket, to an instance of which nothing is known yet: it may be silent too.
+    First,
 }
 
 impl Means {
-    const ALL: [Self; 2] = [Self::Socket, Self::Program];
+    const ALL: [Self; 4] = [Self::Socket, Self::Program, Self::Silent, Self::First];
 
-    /// What this check takes.
+    /// What the next check of this endpoint takes.
     #[must_use]
-    pub fn of(check: &Check) -> Self {
-        match check.probe {
-            Probe::Http { .. } | Probe::Tcp { .. } | Probe::Grpc { .. } => Self::Socket,
-            Probe::Command { .. } => Self::Program,
+    pub fn of(Target { endpoint, check, .. }: &Target) -> Self {
+        match (&check.probe, endpoint.live.check_failure()) {
+            (Probe::Command { .. }, _) => Self::Program,
+            (_, Some(Failure::Timeout)) => Self::Silent,
+            (_, None) if endpoint.live.verdict() == Verdict::Unknown => Self::First,
+            (Probe::Http { .. } | Probe::Tcp { .. } | Probe::Grpc { .. }, _) => Self::Socket,
         }
     }
 }
@@ -74,13 +81,17 @@ pub struct Schedule {
     /// Whose time has not come yet.
     due: BinaryHeap<Reverse<(Millis, u64)>>,
     /// Whose time has come, by [`Means`].
-    turns: [Turns; 2],
+    turns: [Turns; 4],
+    /// What the checks under way have taken.
+    under_way: HashMap<u64, Means>,
     pace: Pace,
 }
 
 #[derive(Debug)]
 struct Entry {
     target: Target,
+    /// What its next check takes.
+    means: Means,
     /// The moment that it is planned for; `None` while a check runs. What is planned for another one is void.
     next: Option<Millis>,
     /// When it was planned last, and how many requests had ended by then.
@@ -102,16 +113,18 @@ impl Schedule {
             }
             let entry = match stale.remove(&id) {
                 Some(mut entry) => {
+                    let means = Means::of(&target);
                     // It waits for a place of the other kind from now on.
-                    if Means::of(&entry.target.check) != Means::of(&target.check) && entry.next.is_some() {
+                    if entry.means != means && entry.next.is_some() {
                         entry.next = Some(now);
                         self.due.push(Reverse((now, id)));
                     }
-                    Entry { target, ..entry }
+                    Entry { target, means, ..entry }
                 }
                 None => {
                     self.due.push(Reverse((now, id)));
-                    Entry { next: Some(now), planned: (now, target.endpoint.live.ended()), busy: now, target }
+                    let (means, ended) = (Means::of(&target), target.endpoint.live.ended());
+                    Entry { target, means, next: Some(now), planned: (now, ended), busy: now }
                 }
             };
             self.entries.insert(id, entry);
@@ -144,9 +157,9 @@ impl Schedule {
         next.map(|at| at.max(self.pace.free_at()))
     }
 
-    /// Takes one endpoint whose time has come, whose turn it is and for which there is `room`. It is planned again, and
+    /// Takes one endpoint whose time has come, whose turn it is and for which there is `room`, with what it takes. It is planned again, and
     /// its place given back, by [`Schedule::finished`].
-    pub fn take_due(&mut self, now: Millis, room: impl Fn(Means) -> bool) -> Option<Target> {
+    pub fn take_due(&mut self, now: Millis, room: impl Fn(Means) -> bool) -> Option<(Means, Target)> {
         self.pace.refill(now);
         self.call(now);
         if self.pace.free_at() > now {
@@ -156,13 +169,14 @@ impl Schedule {
         for means in Means::ALL.into_iter().filter(|means| room(*means)) {
             let is_wanted = |(at, id): (Millis, u64)| {
                 let entry = entries.get(&id);
-                entry.is_some_and(|entry| entry.next == Some(at) && Means::of(&entry.target.check) == means)
+                entry.is_some_and(|entry| entry.next == Some(at) && entry.means == means)
             };
             let Some((_, id)) = turns[means as usize].next(is_wanted) else { continue };
             let entry = entries.get_mut(&id)?;
             entry.next = None;
+            self.under_way.insert(id, means);
             self.pace.spend();
-            return Some(entry.target.clone());
+            return Some((means, entry.target.clone()));
         }
         None
     }
@@ -171,24 +185,27 @@ impl Schedule {
     fn call(&mut self, now: Millis) {
         while let Some(Reverse((at, id))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             self.due.pop();
-            if let Some(Entry { target, .. }) = self.entries.get(&id).filter(|entry| entry.next == Some(at)) {
-                let turns = &mut self.turns[Means::of(&target.check) as usize];
+            if let Some(Entry { target, means, .. }) = self.entries.get(&id).filter(|entry| entry.next == Some(at)) {
+                let turns = &mut self.turns[*means as usize];
                 turns.wait(&target.endpoint.instance.service, (at, id));
             }
         }
     }
 
     /// Gives back the place of a check that has ended, and plans the next one if the endpoint is still checked.
-    /// `changing`: its last answer contradicts its verdict.
-    pub fn finished(&mut self, target: &Target, changing: bool, now: Millis, luck: Draw) {
-        self.turns[Means::of(&target.check) as usize].ended(&target.endpoint.instance.service);
+    /// `changing`: its last answer contradicts its verdict. The moment of the next one, if this has planned it.
+    pub fn finished(&mut self, target: &Target, changing: bool, now: Millis, luck: Draw) -> Option<Millis> {
         let id = target.endpoint.live.id;
+        if let Some(means) = self.under_way.remove(&id) {
+            self.turns[means as usize].ended(&target.endpoint.instance.service);
+        }
         // Planned already: it was taken out of the plan and put back while its check ran.
-        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.next.is_none()) else { return };
+        let entry = self.entries.get_mut(&id).filter(|entry| entry.next.is_none())?;
         let gap = entry.gap(changing, now);
         let at = now.plus(jittered(gap, luck));
-        entry.next = Some(at);
+        (entry.next, entry.means) = (Some(at), Means::of(&entry.target));
         self.due.push(Reverse((at, id)));
+        Some(at)
     }
 }
 

@@ -12,16 +12,16 @@ use crate::observe::transitions::Moved;
 const WEB: &str = "service: web\npools: {all: id exists}\nrules: [{name: all, to: [all]}]\n";
 
 /// Checks over a table, and what moves them.
-struct Ground {
-    checks: Checks,
+pub(super) struct Ground {
+    pub(super) checks: Checks,
     table: Arc<ArcSwap<Table>>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     moved: tokio::sync::mpsc::UnboundedReceiver<Moved>,
     silence: watch::Sender<BTreeSet<Text>>,
     _publisher: watch::Sender<u64>,
 }
 
-fn ground(rules: &[&str], services: Vec<(&str, Vec<Instance>)>) -> Ground {
+pub(super) fn ground(rules: &[&str], services: Vec<(&str, Vec<Instance>)>) -> Ground {
     let sources: Vec<_> = rules.iter().enumerate().map(|(at, text)| Source::new(format!("{at}.yaml"), *text)).collect();
     let (set, problems) = parse_files(&sources);
     assert!(!problems.has_errors(), "{problems:?}");
@@ -39,7 +39,7 @@ fn ground(rules: &[&str], services: Vec<(&str, Vec<Instance>)>) -> Ground {
     let (transitions, moved) = Transitions::channel();
     let metrics = Metrics::new(1, Settings::default());
     let (own, clock) = (Arc::clone(&metrics), Clock::start());
-    let speech = Speech { trusts: Arc::default(), protocol_label: "proto".into() };
+    let speech = Speech { trusts: Arc::default(), protocol_label: "proto".into(), kept: 64 };
     let checks = Checks::new(Arc::clone(&table), generation, stale, clock, transitions, own, speech);
     Ground { checks, table, metrics, moved, silence, _publisher: publisher }
 }
@@ -77,14 +77,14 @@ async fn an_endpoint_whose_check_panicked_is_told_counted_and_checked_again() {
     let rules = format!("{WEB}check: {{tcp: true, fall: 1}}\n");
     let Ground { mut checks, metrics, .. } = ground(&[&rules], vec![("web", vec![instance("web", "web-1", 80, &[])])]);
     checks.follow_table();
-    let target = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    let (_, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
     let mut running = Running::at_most(1);
     running.begin(target, async { panic!("a fault of ours") });
     assert!(!running.has_room());
     let ended = running.next().await.expect("it has ended");
     assert!(running.has_room());
     let verdict = ended.0.endpoint.live.verdict();
-    checks.ended(&ended);
+    checks.ended(ended);
     assert!(checks.schedule.next(|_| true).is_some(), "it is planned again");
     assert_eq!(verdict, Verdict::Unknown, "a fault of ours says nothing of the instance");
     let told = metrics.render();
@@ -130,13 +130,12 @@ async fn an_answer_that_comes_after_the_check_was_taken_away_is_no_verdict() {
     let checks = &mut ground.checks;
     ground.silence.send_replace(BTreeSet::from(["web".into()]));
     checks.follow_table();
-    let target = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    let (_, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
     ground.silence.send_replace(BTreeSet::new());
     checks.follow_table();
     let live = Arc::clone(&target.endpoint.live);
-    let late = (target, Ok(Err(CheckFailure::Text)));
-    for _ in 0..late.0.check.fall {
-        checks.ended(&late);
+    for _ in 0..target.check.fall {
+        checks.ended((target.clone(), Ok((Err(CheckFailure::Text), On::Fresh, None))));
     }
     assert_eq!((live.verdict(), live.check_failure()), (Verdict::Unknown, None));
     assert!(checks.schedule.is_empty() && checks.schedule.next(|_| true).is_none());

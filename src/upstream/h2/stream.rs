@@ -56,7 +56,8 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         request: impl FnOnce() -> Request<B>,
         encrypted: bool,
     ) -> Result<Response<Received>, Unanswered<B>> {
-        let (mut answer, asked) = self.offer(request(), encrypted)?;
+        let unsent = |fault| Unanswered { request: None, unprocessed: true, fault };
+        let (mut answer, asked) = self.offer(request(), encrypted).map_err(unsent)?;
         poll_fn(|cx| {
             if !self.send_more(cx) {
                 return Poll::Ready(Err(Reason::CANCEL.into()));
@@ -73,21 +74,16 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     }
 
     /// Gives a request to the connection.
-    fn offer(
-        &mut self,
-        request: Request<B>,
-        encrypted: bool,
-    ) -> Result<(ResponseFuture, Option<Box<Asked>>), Unanswered<B>> {
-        let unsent = |fault| Unanswered { request: None, unprocessed: true, fault };
+    fn offer(&mut self, request: Request<B>, encrypted: bool) -> Result<(ResponseFuture, Option<Box<Asked>>), Fault> {
         let upgrade = request.headers().get(UPGRADE).cloned();
         let key = upgrade.as_ref().and_then(|_| request.headers().get(SEC_WEBSOCKET_KEY).cloned());
         let Some((head, body)) = head::of(request, encrypted, upgrade.is_some()) else {
-            return Err(unsent(Fault::Unfit));
+            return Err(Fault::Unfit);
         };
         let ends = upgrade.is_none() && body.is_end_stream();
         // One that has sent nothing yet is ready, or says here why not.
         let mut sender = self.slot.on.sender();
-        let (answer, stream) = sender.send_request(head, ends).map_err(|error| unsent(Fault::H2(error)))?;
+        let (answer, stream) = sender.send_request(head, ends).map_err(Fault::H2)?;
         let is_open = sender.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready();
         self.queued = (!is_open).then_some(sender);
         let asked = upgrade.map(|protocol| (protocol, key));
