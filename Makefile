@@ -2,11 +2,12 @@
 
 CARGO ?= cargo
 
-.PHONY: help test fmt demo bench compare slow
+.PHONY: help test fmt demo bench compare slow release
 help:
 	@echo "make test     everything that must hold before a change lands; ends with how many tests ran"
 	@echo "make fmt      format the sources"
 	@echo "make demo     the proxy, a catalog and sample instances in one process"
+	@echo "make release  the program as it is released: optimised with a profile of real work (two builds)"
 	@echo "make bench    the engine's own benchmarks (criterion)"
 	@echo "make compare  pointsman beside nginx, HAProxy and Envoy; options in COMPARE=\"--rounds 3 --seconds 5 …\""
 	@echo "make slow     5,000 slow clients of each kind beside good ones (20 min); options in SLOW=\"--clients 200 --seconds 5 …\""
@@ -19,6 +20,9 @@ fmt:
 
 demo:
 	$(CARGO) run --locked --release -- demo
+
+release:
+	@scripts/release.sh
 
 bench:
 	$(CARGO) bench --locked --bench '*'

@@ -22,6 +22,7 @@ PACKAGES = {
     "wrk": ["wrk", "libluajit-5.1-2", "libluajit-5.1-common"],
     "h2load": ["nghttp2-client", "libev4", "libc-ares2", "libjansson4", "libnghttp2-14", "libjemalloc2"],
     "openssl": ["openssl"],
+    "llvm-profdata-19": ["llvm-19", "libllvm19", "libedit2", "libxml2", "libzstd1", "libffi8"],
 }
 PACKAGES["nghttp"] = PACKAGES["h2load"]
 

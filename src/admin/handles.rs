@@ -13,6 +13,9 @@ pub struct Ready {
     pub degraded: bool,
     /// What is missing, stale, or in the way.
     pub reasons: Vec<String>,
+    /// What was switched off on purpose and should not be forgotten. Says nothing about traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Gives readiness; asked at every probe, so it must be cheap and must not block.

@@ -11,12 +11,14 @@ use serde_json::{Map, Value, json};
 
 use crate::dry_run;
 use crate::engine::diagnostic::{Diagnostic, Diagnostics};
-use crate::engine::format::limits::LimitsNote;
+use crate::engine::format::limits::{LimitNote, LimitsNote};
 use crate::engine::format::traffic::TrafficLine;
 use crate::engine::limit::rate::SECOND;
 use crate::engine::policy::Concurrency;
+use crate::engine::route::{Scratch, decide, limit_key};
 use crate::engine::rules::{HostPattern, Limit, PoolSpec, Rule, RuleFile};
 use crate::engine::time::{Draw, Millis};
+use crate::engine::trace::NoTrace;
 use crate::observe::limit_book::Book;
 use crate::observe::reloads::Reload;
 use crate::observe::timestamp;
@@ -92,9 +94,16 @@ pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
     let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     let draw = request.draw.unwrap_or_else(|| Draw(RandomState::new().hash_one(table.generation)));
     let now = admin.clock.now();
-    let mut told = dry_run::explain::explain(&table, &request.view(trusted), draw, now);
+    let view = request.view(trusted);
+    let mut told = dry_run::explain::explain(&table, &view, draw, now);
     if let (Some(file), Some(policies)) = (&told.file, &mut told.policies) {
-        live(&mut policies.limits, &admin.book, &file.service, &file.name, policies.retry.budget, now);
+        live(&mut policies.limits, &admin.book, &file.service, policies.retry.budget, now);
+        if let Some(note) = &mut policies.limits.limit {
+            let mut scratch = Scratch::new();
+            let decision = decide(&*table, &view, draw, &mut scratch, &mut NoTrace);
+            let key = limit_key(&table.router, &decision, &view, &mut scratch, admin.book.seeds());
+            live_limit(note, &admin.book, (&file.service, &file.name), key, now);
+        }
         let instances = table.snapshot.service(&file.service).map_or(&[][..], |service| &service.endpoints);
         if policies.limits.overload.is_some_and(|overload| overload.instance != Concurrency::Unlimited) {
             policies.limits.waiting = Some(instances.iter().map(|endpoint| endpoint.live.waiting()).sum());
@@ -104,26 +113,31 @@ pub async fn explain(State(admin): State<Admin>, line: String) -> Response {
 }
 
 /// Adds to limits in force what is left of them. `share`: of the retry budget.
-fn live(limits: &mut LimitsNote, book: &Book, service: &str, file: &str, share: u32, now: Millis) {
+fn live(limits: &mut LimitsNote, book: &Book, service: &str, share: u32, now: Millis) {
     let budgets = book.budgets();
     limits.budget_left = budgets.iter().find(|(of, _)| &**of == service).map(|(_, budget)| budget.left(now, share));
-    if let Some(note) = &mut limits.limit {
-        let limiters = book.limiters();
-        // One that was changed may still be held by requests that came before.
-        let same = |limit: &Limit| (limit.concurrency, limit.rate_milli) == (note.concurrency, note.rate_milli);
-        let here = limiters.iter().find(|((of, name, rule, limit), _)| {
-            (&**of, &**name, &**rule) == (service, file, note.of.as_str()) && same(limit)
-        });
-        if let Some((_, limiter)) = here {
-            note.held = (note.concurrency > 0).then(|| limiter.places().0);
-            note.left = limiter.left(now.0 * (SECOND / 1_000));
-        }
-    }
     let loads = book.loads();
     let load = loads.iter().find(|(of, load)| &**of == service && Some(load.policy) == limits.overload);
     limits.service = load.and_then(|(_, load)| Some((load.held(), load.limit()?)));
     let memory = book.memory();
     limits.memory = (memory.limit() > 0).then(|| (memory.held(), memory.limit()));
+}
+
+/// Adds to a `limit` what is left of it for the key that a request has. Whoever asks gets no bucket.
+fn live_limit(note: &mut LimitNote, book: &Book, (service, file): (&str, &str), key: u64, now: Millis) {
+    let limiters = book.limiters();
+    // One that was changed may still be held by requests that came before.
+    let same = |limit: &Limit| {
+        let by = limit.key.as_ref().map(ToString::to_string);
+        (limit.concurrency, limit.rate_milli, &by) == (note.concurrency, note.rate_milli, &note.key)
+    };
+    let here = limiters.iter().find(|((of, name, rule, limit), _)| {
+        (&**of, &**name, &**rule) == (service, file, note.of.as_str()) && same(limit)
+    });
+    if let Some((_, limiter)) = here {
+        note.held = (note.concurrency > 0).then(|| limiter.places().0);
+        note.left = limiter.left(key, now.0 * (SECOND / 1_000));
+    }
 }
 
 fn written(file: &RuleFile) -> Value {

@@ -156,7 +156,8 @@ async fn readiness_follows_the_state_and_liveness_does_not() {
     assert_eq!(running.get("/live").await.0, 200);
     let (status, body) = running.get("/ready").await;
     assert_eq!((status, body.contains("\"ready\":false")), (503, true), "{body}");
-    *running.parts.ready.lock().unwrap() = Ready { ready: true, degraded: true, reasons: vec!["web: stale".into()] };
+    *running.parts.ready.lock().unwrap() =
+        Ready { ready: true, degraded: true, reasons: vec!["web: stale".into()], notes: vec![] };
     assert_eq!(running.json("/ready").await, json!({ "ready": true, "degraded": true, "reasons": ["web: stale"] }));
 }
 

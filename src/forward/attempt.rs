@@ -24,6 +24,7 @@ use crate::engine::policy::Timeouts;
 use crate::engine::time::Millis;
 use crate::observe::metrics::WorkerMetrics;
 use crate::upstream::link::{Fault, Unanswered};
+use crate::upstream::pace::SMALL;
 use crate::upstream::peer::Ask;
 use crate::upstream::{Link, Received};
 
@@ -175,25 +176,22 @@ impl Outbound {
         }
     }
 
-    /// The request, once more. `None`: its head is gone. `over_h2`: it stays here too, because the connection does
+    /// The request, once more. Only where its head is here. `over_h2`: it stays here too, because the connection does
     /// not give it back.
-    fn request(&mut self, host: Option<HeaderValue>, over_h2: bool) -> Option<Request<UploadBody>> {
-        let mut headers = match (self.headers.take(), &self.saved) {
-            (Some(headers), _) => headers,
-            (None, Some(saved)) => {
-                let mut headers = HeaderMap::with_capacity(saved.len() + 1);
-                saved.iter().for_each(|(name, value)| {
-                    headers.append(name.clone(), value.clone());
-                });
-                headers
-            }
-            (None, None) => return None,
-        };
+    fn request(&mut self, host: Option<&HeaderValue>, over_h2: bool) -> Request<UploadBody> {
+        let mut headers = self.headers.take().unwrap_or_else(|| {
+            let saved = self.saved.as_deref().unwrap_or_default();
+            let mut headers = HeaderMap::with_capacity(saved.len() + 1);
+            saved.iter().for_each(|(name, value)| {
+                headers.append(name.clone(), value.clone());
+            });
+            headers
+        });
         if over_h2 && self.saved.is_none() {
             self.headers = Some(headers.clone());
         }
         if let Some(host) = host {
-            headers.insert(HOST, host);
+            headers.insert(HOST, host.clone());
         }
         let mut body = UploadBody::new(self.upload.as_ref());
         if let (true, Some(call @ (Call::Web | Call::WebText))) = (over_h2, self.call) {
@@ -205,7 +203,7 @@ impl Outbound {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        Some(request)
+        request
     }
 
     /// Takes back what was not sent. Whether it was not.
@@ -228,15 +226,15 @@ pub async fn try_at(
     connection: &Connection,
     peer: &Peer,
     outbound: &mut Outbound,
-    limits: Limits,
+    limits: &Limits,
     metrics: &WorkerMetrics,
     host_of_instance: bool,
 ) -> (Ended, Timing) {
     let mut timing = Timing::default();
     let now = connection.clock.now();
-    let limits = Limits { total: after(now, limits.per_try).min(limits.total), ..limits };
-    let host = if host_of_instance { host_field(peer) } else { None };
-    let ended = sent(connection, peer, outbound, limits, metrics, host, &mut timing).await;
+    let limits = Limits { total: after(now, limits.per_try).min(limits.total), ..*limits };
+    let host = if host_of_instance { host_field(peer).map(Box::new) } else { None };
+    let ended = sent(connection, peer, outbound, &limits, metrics, host.as_deref(), &mut timing).await;
     (ended, timing)
 }
 
@@ -244,9 +242,9 @@ async fn sent(
     connection: &Connection,
     peer: &Peer,
     outbound: &mut Outbound,
-    limits: Limits,
+    limits: &Limits,
     metrics: &WorkerMetrics,
-    host: Option<HeaderValue>,
+    host: Option<&HeaderValue>,
     timing: &mut Timing,
 ) -> Ended {
     let started = connection.clock.micros();
@@ -266,7 +264,7 @@ async fn sent(
                 link
             }
         };
-        match send(connection, link, outbound, limits, host.clone(), encrypted).await {
+        match send(connection, link, outbound, limits, host, encrypted).await {
             Ok(answered) => {
                 timing.first_byte_us = Some(connection.clock.read().saturating_sub(started));
                 return judge_head(answered, outbound.upgrade);
@@ -285,7 +283,12 @@ async fn sent(
     }
 }
 
-async fn connect(connection: &Connection, peer: &Peer, ask: &Ask, limits: Limits) -> Result<Link<UploadBody>, Failure> {
+async fn connect(
+    connection: &Connection,
+    peer: &Peer,
+    ask: &Ask,
+    limits: &Limits,
+) -> Result<Link<UploadBody>, Failure> {
     let now = connection.clock.now();
     let deadline = after(now, limits.timeouts.connect).min(limits.total);
     let failed = |detail| Failure { detail, cause: Some(Cause::Connect), sent: false };
@@ -305,15 +308,19 @@ async fn send(
     connection: &Connection,
     mut link: Link<UploadBody>,
     outbound: &mut Outbound,
-    limits: Limits,
-    host: Option<HeaderValue>,
+    limits: &Limits,
+    host: Option<&HeaderValue>,
     encrypted: bool,
 ) -> Result<Answered, Failure> {
-    let request = outbound.request(host, link.is_h2()).ok_or(Failure::INTERNAL)?;
+    if outbound.headers.is_none() && outbound.saved.is_none() {
+        return Err(Failure::INTERNAL);
+    }
+    let over_h2 = link.is_h2();
+    link.read_at_most(connection.room_for_answer().unwrap_or(SMALL));
     let upload = outbound.upload.clone();
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {
-        let mut reply = pin!(link.send(request, encrypted));
+        let mut reply = pin!(link.send(|| outbound.request(host, over_h2), encrypted));
         poll_fn(|cx| {
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));

@@ -81,7 +81,7 @@ impl AnswerBody {
         match source {
             Source::Tunnel(raw, lasting) => {
                 let connection = Rc::clone(exchange.connection());
-                connection.tunnel.replace(Some(Tunnel { raw, exchange, lasting }));
+                connection.tunnel.replace(Some(Box::new(Tunnel { raw, exchange, lasting })));
                 Self { source: Source::Own(None), exchange: None }
             }
             Source::Own(_) | Source::Instance(_) => Self { source, exchange: Some(exchange) },
@@ -159,12 +159,11 @@ impl Relay {
     /// instance; the task is woken when the client has taken what it was given. A stream's window sees to that.
     fn may_read(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
         let Some(link) = self.link.as_mut().filter(|_| !connection.is_stream) else { return true };
-        let blocked = connection.write_blocked.get() != NEVER;
-        if let Some(room) = connection.unsent.room(blocked) {
-            link.read_at_most(if connection.room.memory().is_ample() { room } else { SMALL });
+        if let Some(room) = connection.room_for_answer() {
+            link.read_at_most(room);
             return true;
         }
-        if blocked {
+        if connection.write_blocked.get() != NEVER {
             // The request's body may go on meanwhile.
             link.read_at_most(SMALL);
             link.send_more(cx);

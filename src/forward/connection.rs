@@ -18,6 +18,7 @@ use super::upgrade::Tunnel;
 use crate::engine::limit::Places;
 use crate::engine::time::Millis;
 use crate::observe::memory::{Account, CONNECTION, Charge, ENCRYPTED};
+use crate::upstream::pace::SMALL;
 
 /// No deadline.
 pub const NEVER: Millis = Millis(u64::MAX);
@@ -81,7 +82,7 @@ pub struct Connection {
     /// Whether `peer` is one of the trusted proxies.
     pub peer_trusted: bool,
     /// `None`: not encrypted.
-    pub tls: Option<Tls>,
+    pub tls: Option<Rc<Tls>>,
     /// The listener's terms.
     pub entrance: Rc<Entrance>,
     /// Whether it is one stream of an HTTP/2 connection, and not a connection of HTTP/1.
@@ -103,7 +104,7 @@ pub struct Connection {
     /// The drain's time is over: a tunnel says goodbye where its protocol has a word for it.
     pub going_away: Cell<bool>,
     /// Set with a 101; the driver takes it when HTTP has ended.
-    pub tunnel: RefCell<Option<Tunnel>>,
+    pub tunnel: RefCell<Option<Box<Tunnel>>>,
     /// What it holds in buffers; a stream's answers are its connection's.
     pub room: Rc<Charge>,
     /// What was read for it and not written; nothing of streams, whose windows bound that.
@@ -119,7 +120,7 @@ struct Told {
     peer: SocketAddr,
     peer_field: HeaderValue,
     peer_trusted: bool,
-    tls: Option<Tls>,
+    tls: Option<Rc<Tls>>,
     entrance: Rc<Entrance>,
     room: Rc<Charge>,
 }
@@ -142,6 +143,7 @@ impl Connection {
         account: &Rc<Account>,
     ) -> Self {
         let room = Rc::new(Charge::new(account, CONNECTION + if tls.is_some() { ENCRYPTED } else { 0 }));
+        let tls = tls.map(Rc::new);
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Self::fresh(clock, Told { peer, peer_field, peer_trusted, tls, entrance, room }, false)
@@ -194,6 +196,17 @@ impl Connection {
             self.room.head_ended();
         }
         self.since.set(self.clock.now());
+    }
+
+    /// How much of an answer is read at once for it; `None`: nothing until the client has taken what it was given, and
+    /// the task is woken then. A stream's window bounds what is read for it.
+    #[must_use]
+    pub fn room_for_answer(&self) -> Option<usize> {
+        if self.is_stream {
+            return Some(SMALL);
+        }
+        let room = self.unsent.room(self.write_blocked.get() != NEVER)?;
+        Some(if self.room.memory().is_ample() { room } else { SMALL })
     }
 
     /// The address that the rules see.

@@ -33,7 +33,7 @@ pub struct Trying<'p> {
     /// The policies in force.
     pub policies: &'p RulePolicies,
     /// The request's limits.
-    pub limits: Limits,
+    pub limits: &'p Limits,
     /// The instance sees its own address as Host.
     pub host_of_instance: bool,
 }
@@ -50,7 +50,7 @@ impl Trying<'_> {
 /// that, the first is slow, the request is safe to repeat and the budget allows it. The result is that of the try that
 /// won, with its endpoint; the exchange stands at it.
 pub async fn attempt(
-    trying: Trying<'_>,
+    trying: &Trying<'_>,
     exchange: &mut Exchange,
     outbound: &mut Outbound,
     picked: Picked,
@@ -83,17 +83,17 @@ pub async fn attempt(
     ended
 }
 
-async fn alone(trying: Trying<'_>, exchange: &mut Exchange, outbound: &mut Outbound) -> Ended {
+async fn alone(trying: &Trying<'_>, exchange: &mut Exchange, outbound: &mut Outbound) -> Ended {
     let connection = Rc::clone(exchange.connection());
     let peer = exchange.peer().cloned().ok_or(Failure::INTERNAL)?;
     let Trying { worker, limits, host_of_instance, .. } = trying;
-    let (ended, timing) = try_at(&connection, &peer, outbound, limits, &worker.metrics, host_of_instance).await;
+    let (ended, timing) = try_at(&connection, &peer, outbound, limits, &worker.metrics, *host_of_instance).await;
     exchange.took(timing);
     ended
 }
 
 async fn beside(
-    trying: Trying<'_>,
+    trying: &Trying<'_>,
     exchange: &mut Exchange,
     outbound: &mut Outbound,
     picked: Picked,
@@ -105,7 +105,7 @@ async fn beside(
     let Some(peer) = exchange.peer().cloned() else { return (Err(Failure::INTERNAL), picked) };
     let started = connection.clock.micros();
     let mut twin = outbound.twin();
-    let mut first = pin!(try_at(&connection, &peer, outbound, limits, &worker.metrics, host_of_instance));
+    let mut first = pin!(try_at(&connection, &peer, outbound, limits, &worker.metrics, *host_of_instance));
     let due = connection.clock.now().plus(delay);
     let other = match before(&connection, due, first.as_mut()).await {
         Some((ended, timing)) => {
@@ -120,7 +120,7 @@ async fn beside(
         return (ended, picked);
     };
     let other_peer = Rc::clone(on.peer());
-    let mut second = pin!(try_at(&connection, &other_peer, &mut twin, limits, &worker.metrics, host_of_instance));
+    let mut second = pin!(try_at(&connection, &other_peer, &mut twin, limits, &worker.metrics, *host_of_instance));
     let retry = &trying.policies.retry;
     let eject = &trying.view.file(trying.file).eject;
     let mut aside = None;
@@ -172,7 +172,7 @@ async fn beside(
 }
 
 /// Whom to try beside, if there is somebody and the budget allows it.
-fn second(trying: Trying<'_>, exchange: &mut Exchange, tries: &mut Tries<'_>) -> Option<(Picked, InFlight)> {
+fn second(trying: &Trying<'_>, exchange: &mut Exchange, tries: &mut Tries<'_>) -> Option<(Picked, InFlight)> {
     let picked = tries.instead(exchange.connection().clock.now(), &[])?;
     let on = queue::beside(trying, picked)?;
     if !exchange.within_budget(trying.policies.retry.budget) {

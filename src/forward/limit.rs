@@ -1,6 +1,5 @@
 //! Letting a request in: the limits of its rule, its file and its service; and what the client is told of them.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use http::header::RETRY_AFTER;
@@ -13,8 +12,8 @@ use super::view::View;
 use super::worker::Worker;
 use crate::engine::limit::rate::{Rate, SECOND};
 use crate::engine::limit::{Limiter, Over, Place};
-use crate::engine::request::RequestView;
-use crate::engine::route::{Decision, Reader, Router, RouterFile, RulePolicies, Scratch};
+pub use crate::engine::route::limit_key as key;
+use crate::engine::route::{Decision, RouterFile, RulePolicies};
 use crate::observe::limit_book::Book;
 use crate::observe::memory::Pressure;
 use crate::observe::names;
@@ -132,20 +131,6 @@ pub fn admit(exchange: &mut Exchange, view: &View, decision: &Decision) -> Resul
         }
     }
     Ok(())
-}
-
-/// The seeded hash of what the limit in force counts by; 0 where it counts by nothing.
-pub fn key(
-    router: &Router,
-    decision: &Decision,
-    request: &RequestView<'_>,
-    scratch: &mut Scratch,
-    seeds: &RandomState,
-) -> u64 {
-    let Some(file) = decision.file.map(|file| &*router.files[file as usize]) else { return 0 };
-    let policies = decision.rule.map_or(&file.policies, |rule| &file.rules[rule as usize].policies);
-    let Some(slot) = policies.limit_key else { return 0 };
-    seeds.hash_one(Reader::resume(request, &file.fields, scratch).value(slot))
 }
 
 impl Admission {

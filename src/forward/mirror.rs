@@ -155,7 +155,7 @@ async fn exchange_discarded(peer: &Peer, client: SocketAddr, request: Request<Up
             Err(_) => return false,
         },
     };
-    let Ok(response) = link.send(request, peer.is_encrypted()).await else { return false };
+    let Ok(response) = link.send(|| request, peer.is_encrypted()).await else { return false };
     let mut body = response.into_body();
     let mut read = 0;
     loop {

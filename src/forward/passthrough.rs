@@ -104,10 +104,10 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
     let first = tries.first(connection.clock.now(), policies.retry.attempts > 1);
     let mut picked = first.map_err(|(status, detail)| refusal(status, detail.into()))?;
     let limits = Limits { timeouts: policies.timeouts, total, per_try: 0 };
-    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance: false };
+    let trying = Trying { worker, view: &view, file, policies, limits: &limits, host_of_instance: false };
     loop {
         route(exchange, &view, &decision, Some(tries.pool));
-        let on = match place(trying, exchange, &mut picked, &tries).await {
+        let on = match place(&trying, exchange, &mut picked, &tries).await {
             Ok(on) => on,
             // The whole pool is full: the next one may have room.
             Err(full) => {

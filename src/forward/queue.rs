@@ -30,7 +30,7 @@ const ASKED: usize = 4;
 /// # Errors
 /// `overloaded`: the line is full, or the wait was too long.
 pub async fn place(
-    trying: Trying<'_>,
+    trying: &Trying<'_>,
     exchange: &Exchange,
     picked: &mut Picked,
     tries: &Tries<'_>,
@@ -65,7 +65,7 @@ pub async fn place(
 }
 
 /// A place at this endpoint now; `None`: it is full.
-pub fn beside(trying: Trying<'_>, picked: Picked) -> Option<InFlight> {
+pub fn beside(trying: &Trying<'_>, picked: Picked) -> Option<InFlight> {
     let peer = trying.peer(picked);
     match &trying.view.file(trying.file).load {
         Some(load) if load.policy.instance != Concurrency::Unlimited => at_once(load, &peer, false),
@@ -73,7 +73,7 @@ pub fn beside(trying: Trying<'_>, picked: Picked) -> Option<InFlight> {
     }
 }
 
-async fn wait(trying: Trying<'_>, exchange: &Exchange, load: &Load, peer: &Rc<Peer>) -> Result<InFlight, Refusal> {
+async fn wait(trying: &Trying<'_>, exchange: &Exchange, load: &Load, peer: &Rc<Peer>) -> Result<InFlight, Refusal> {
     let refuse = |why| {
         exchange.count(&names::QUEUED, why);
         exchange.count(&names::LIMITED, "instance");
@@ -136,7 +136,7 @@ fn line(live: &Live) -> &Notify {
 }
 
 /// What an answer's latency says of how much the instance and the service carry.
-pub fn learn(trying: Trying<'_>, exchange: &Exchange, micros: u64) {
+pub fn learn(trying: &Trying<'_>, exchange: &Exchange, micros: u64) {
     let Some(load) = trying.view.file(trying.file).load.as_ref() else { return };
     let now = exchange.connection().clock.now();
     if load.policy.service == Concurrency::Adaptive {

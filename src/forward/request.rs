@@ -1,11 +1,13 @@
 //! One request through its phases: limits, labels, decide, pick, attempt, retry, respond; the account closes itself.
 
-use std::future::{pending, poll_fn};
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
@@ -41,7 +43,7 @@ use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
 use crate::engine::request::RequestView;
 use crate::engine::route::Detail::NoRoutableInstance;
-use crate::engine::route::{Decision, Outcome, PoolSlot, RouterFile, cookie, decide};
+use crate::engine::route::{Decision, FileIdx, Outcome, PoolSlot, RouterFile, cookie, decide};
 use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::memory::UPLOAD;
@@ -50,23 +52,45 @@ use crate::observe::names;
 use crate::upstream::Received;
 
 /// Answers one request. Whatever happens there is an answer, or the client is gone and this future is dropped.
-pub async fn answer(
+///
+/// All that needs no waiting is done at once, so that the future holds none of it: it is moved into the connection or a
+/// task, and thousands of them wait at the same time.
+pub fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     request: Request<Received>,
-) -> Response<AnswerBody> {
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> {
     let mut exchange = Exchange::begin(&worker, &connection);
     exchange.hold_head(request.headers());
     let mut json = false;
-    let outcome = {
-        let mut phases = pin!(phases(&worker, &mut exchange, &mut json, request));
-        // A panic of ours costs this request and no other.
-        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| phases.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Some),
-            Err(_) => Poll::Ready(None),
-        })
-        .await
-    };
+    // A panic of ours costs this request and no other.
+    let mut course = catch_unwind(AssertUnwindSafe(|| prepared(&worker, &mut exchange, &mut json, request)));
+    async move {
+        let outcome = match &mut course {
+            Ok(Ok(Course::Forward(ready))) => {
+                let mut forwarding = pin!(forwarded_on(&worker, &mut exchange, ready));
+                poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| forwarding.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(Some),
+                    Err(_) => Poll::Ready(None),
+                })
+                .await
+            }
+            Ok(Ok(Course::Answered(response))) => response.take().map(Ok),
+            Ok(Err(refusal)) => Some(Err(*refusal)),
+            Err(_) => None,
+        };
+        Ok(closed(&worker, exchange, outcome, json))
+    }
+}
+
+/// The answer as the client gets it, with the account that is closed with its body. `outcome`: `None` after a panic.
+fn closed(
+    worker: &Worker,
+    mut exchange: Exchange,
+    outcome: Option<Result<Response<Source>, Refusal>>,
+    json: bool,
+) -> Response<AnswerBody> {
+    let connection = Rc::clone(exchange.connection());
     let outcome = outcome.unwrap_or_else(|| {
         worker.metrics.word(&names::PANICS, "request");
         Err(Detail::Internal.into())
@@ -101,13 +125,39 @@ pub async fn answer(
     response
 }
 
-/// The phases in order.
-async fn phases(
+/// What becomes of a request.
+#[expect(clippy::large_enum_variant, reason = "nearly all are forwarded, and there is one of it a request")]
+enum Course {
+    /// An instance answers it.
+    Forward(Ready),
+    /// A rule does; taken once.
+    Answered(Option<Response<Source>>),
+}
+
+impl Course {
+    fn answered(response: Response<Source>) -> Self {
+        Self::Answered(Some(response))
+    }
+}
+
+/// A request that is decided, as instances get it.
+struct Ready {
+    view: Rc<View>,
+    file: FileIdx,
+    decision: Decision,
+    changes: Option<Box<Changes>>,
+    outbound: Outbound,
+    limits: Limits,
+    host_of_instance: bool,
+}
+
+/// The phases that wait for nobody, in order.
+fn prepared(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     json: &mut bool,
     request: Request<Received>,
-) -> Result<Response<Source>, Refusal> {
+) -> Result<Course, Refusal> {
     // Limits: what may not be passed on at all.
     let (head, body) = request.into_parts();
     let seen = Survey::of(&head.headers);
@@ -117,7 +167,7 @@ async fn phases(
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
     if let Some(port) = exchange.connection().entrance.redirect {
-        return https::redirect(&head.uri, &target.host, port);
+        return https::redirect(&head.uri, &target.host, port).map(Course::answered);
     }
 
     exchange.client = forwarded::client(&head.headers, seen, exchange.connection(), &worker.settings);
@@ -133,7 +183,9 @@ async fn phases(
         // Nobody is routable, but somebody may wait to prove that he is well again.
         (Some(file), Outcome::Refuse { detail: NoRoutableInstance, .. }) => file,
         (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
-        (_, Outcome::Redirect | Outcome::Respond) => return own_rule(&view, &decision, changes.as_deref()),
+        (_, Outcome::Redirect | Outcome::Respond) => {
+            return own_rule(&view, &decision, changes.as_deref()).map(Course::answered);
+        }
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
     let policies = in_force(&view.table.router.files[file as usize], &decision);
@@ -158,16 +210,28 @@ async fn phases(
         outbound.calls(call, policies.retry.grpc != 0);
         exchange.upload.iter().for_each(|upload| upload.be_patient(timeouts.stream_idle));
     }
-    let trying = Trying { worker, view: &view, file, policies, limits, host_of_instance };
+    Ok(Course::Forward(Ready { view, file, decision, changes, outbound, limits, host_of_instance }))
+}
+
+/// The phases that wait, in order.
+async fn forwarded_on(
+    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
+    ready: &mut Ready,
+) -> Result<Response<Source>, Refusal> {
+    let Ready { view, decision, changes, outbound, .. } = ready;
+    let (file, limits) = (ready.file, &ready.limits);
+    let policies = in_force(&view.table.router.files[file as usize], decision);
+    let trying = &Trying { worker, view, file, policies, limits, host_of_instance: ready.host_of_instance };
 
     // Pick, attempt; retry where it is safe, wanted and within the budget.
-    let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
+    let mut tries = Tries::new(&view.table, file, decision, exchange.draw, Some(&worker.memory));
     let may_retry = policies.retry.attempts > 1 && outbound.is_repeatable();
     let mut picked = tries
         .first(exchange.connection().clock.now(), may_retry)
         .map_err(|(status, detail)| refusal(status, detail.into()))?;
     let mut copy = match policies.message.mirror {
-        Some(_) => Copy::of(worker, &view, exchange, (file, &decision), &outbound).map(Box::new),
+        Some(_) => Copy::of(worker, view, exchange, (file, decision), outbound).map(Box::new),
         None => None,
     };
     if exchange.upload.is_none()
@@ -176,7 +240,7 @@ async fn phases(
         copy.send(worker, None);
     }
     let answered = loop {
-        route(exchange, &view, &decision, Some(tries.pool));
+        route(exchange, view, decision, Some(tries.pool));
         let on = match place(trying, exchange, &mut picked, &tries).await {
             Ok(on) => on,
             // The whole pool is full: the next one may have room.
@@ -188,11 +252,11 @@ async fn phases(
         tries.note(picked);
         exchange.trying(on, picked.level);
         let result;
-        (result, picked) = attempt(trying, exchange, &mut outbound, picked, &mut tries).await;
+        (result, picked) = attempt(trying, exchange, outbound, picked, &mut tries).await;
         let Some(trouble) = judged(exchange, &result, picked, &policies.retry) else { break result };
         let now = exchange.connection().clock.now();
         let last = exchange.attempts + 1 >= policies.retry.attempts;
-        let again = may_follow(exchange, trouble, trying, &outbound)
+        let again = may_follow(exchange, trouble, trying, outbound)
             .then(|| tries.next(now, last, trouble.cause == Cause::Connect))
             .flatten();
         // Who was made to prove an endpoint gets another try whatever the budget says; one permit at a time bounds it.
@@ -209,15 +273,25 @@ async fn phases(
     }
     let answered = answered?;
 
-    // Respond. From here on no table is held.
+    // Respond. No other try follows.
     outbound.settle();
     exchange.call_status = answered.call_status();
     let cookie = decision.mint.map(|mint| {
         let name = &view.table.router.files[file as usize].cookie;
         cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
     });
-    drop(view);
-    respond::pass_on(exchange, worker, answered, limits, cookie, changes.as_deref()).await
+    let mut response = if respond::is_ready(&answered) {
+        respond::pass_on(exchange, worker, answered, limits)
+    } else {
+        Box::pin(respond::pass_on_later(exchange, worker, answered, limits)).await?
+    };
+    if let Some(changes) = changes {
+        changes.answer(response.headers_mut());
+    }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
 }
 
 /// Files, rules and splits, and what the rule changes; nothing is picked yet.
@@ -382,7 +456,7 @@ fn picked_so(exchange: &Exchange, picked: Picked, well: bool) {
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.
-fn may_follow(exchange: &Exchange, trouble: Trouble, trying: Trying<'_>, outbound: &Outbound) -> bool {
+fn may_follow(exchange: &Exchange, trouble: Trouble, trying: &Trying<'_>, outbound: &Outbound) -> bool {
     let refused = if exchange.attempts >= trying.policies.retry.attempts {
         "attempts"
     } else if exchange.connection().clock.now() >= trying.limits.total {
@@ -415,7 +489,7 @@ pub(super) fn is_affordable(exchange: &Exchange, retry: &Retry) -> bool {
 }
 
 /// The back-off before the next try.
-async fn pause(exchange: &Exchange, limits: Limits) {
+async fn pause(exchange: &Exchange, limits: &Limits) {
     let wait = backoff(exchange.attempts, exchange.draw);
     if wait > 0 {
         let connection = exchange.connection();

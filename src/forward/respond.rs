@@ -2,7 +2,8 @@
 
 use std::future::poll_fn;
 
-use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 
@@ -10,7 +11,6 @@ use super::answer::Refusal;
 use super::attempt::{Answered, Limits};
 use super::body::{Relay, Source};
 use super::connection::{Connection, NEVER};
-use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::grpc::Call;
@@ -53,32 +53,38 @@ pub fn add_debug(headers: &mut HeaderMap, exchange: &Exchange) {
     }
 }
 
-/// Passes an instance's answer on.
-pub async fn pass_on(
+/// Whether an instance's answer can be passed on as it is: its connection stays HTTP, and a body that is none has ended.
+#[must_use]
+pub fn is_ready(answered: &Answered) -> bool {
+    let response = &answered.response;
+    let is_heard_out = !answered.bodiless || response.body().is_end_stream();
+    is_heard_out && response.status() != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Passes an instance's answer on that [`is_ready`].
+pub fn pass_on(exchange: &Exchange, worker: &Worker, answered: Answered, limits: &Limits) -> Response<Source> {
+    let Answered { response, seen, link, call: _, bodiless: _ } = answered;
+    let (mut head, incoming) = response.into_parts();
+    let web = edit_head(exchange, worker, &mut head, seen, link.is_h2());
+    let now = exchange.connection().clock.now();
+    let source = Source::Instance(relay(incoming, &head.headers, link, limits, (web, now)));
+    Response::from_parts(head, source)
+}
+
+/// Passes any other answer on.
+pub async fn pass_on_later(
     exchange: &Exchange,
     worker: &Worker,
     answered: Answered,
-    limits: Limits,
-    cookie: Option<HeaderValue>,
-    changes: Option<&Changes>,
+    limits: &Limits,
 ) -> Result<Response<Source>, Refusal> {
     let Answered { response, seen, mut link, call: _, bodiless } = answered;
     let (mut head, mut incoming) = response.into_parts();
     if bodiless && !incoming.is_end_stream() {
         incoming = heard_out(exchange.connection(), &mut link, incoming, limits.total).await;
     }
-    if seen.has(Survey::KEEP_ALIVE)
-        && let Some(peer) = exchange.peer()
-    {
-        peer.learn(&head.headers);
-    }
-    let web = exchange.call.filter(|call| link.is_h2() && *call != Call::Native);
     let protocol = (head.status == StatusCode::SWITCHING_PROTOCOLS).then(|| head.headers.get(UPGRADE).cloned());
-    towards_client(&mut head.headers, seen, &worker.settings);
-    if let Some(call) = web {
-        grpc_web::towards_client(&mut head.headers, call);
-    }
-    head.version = http::Version::HTTP_11;
+    let web = edit_head(exchange, worker, &mut head, seen, link.is_h2());
     let source = match protocol {
         None => {
             let now = exchange.connection().clock.now();
@@ -99,13 +105,24 @@ pub async fn pass_on(
             Source::Tunnel(raw, Lasting { idle: limits.timeouts.stream_idle, aged, websocket })
         }
     };
-    if let Some(changes) = changes {
-        changes.answer(&mut head.headers);
-    }
-    if let Some(cookie) = cookie {
-        head.headers.append(SET_COOKIE, cookie);
-    }
     Ok(Response::from_parts(head, source))
+}
+
+/// The head as the client gets it, before what the rules change. Returns the call of gRPC-Web that the answer has to be
+/// translated for.
+fn edit_head(exchange: &Exchange, worker: &Worker, head: &mut Parts, seen: Survey, over_h2: bool) -> Option<Call> {
+    if seen.has(Survey::KEEP_ALIVE)
+        && let Some(peer) = exchange.peer()
+    {
+        peer.learn(&head.headers);
+    }
+    let web = exchange.call.filter(|call| over_h2 && *call != Call::Native);
+    towards_client(&mut head.headers, seen, &worker.settings);
+    if let Some(call) = web {
+        grpc_web::towards_client(&mut head.headers, call);
+    }
+    head.version = http::Version::HTTP_11;
+    web
 }
 
 /// Reads the end of a body that is none: over HTTP/2 it may come in a frame of its own, and nobody asks for it later. An
@@ -128,7 +145,7 @@ fn relay(
     incoming: Received,
     headers: &HeaderMap,
     link: Link<UploadBody>,
-    limits: Limits,
+    limits: &Limits,
     (web, now): (Option<Call>, Millis),
 ) -> Relay {
     let streams = is_stream(headers);

@@ -1,5 +1,5 @@
-//! What was read of answers for a client of HTTP/1 that the system has not taken yet. Nothing more is read for it until
-//! it has, but for small pieces: what a client that does not read can hold is one piece.
+//! What was read of answers for a client of HTTP/1 that the system has not taken yet. So much is read ahead of it and no
+//! more: what a client that does not read can hold is one large piece, and what comes meanwhile goes out in one write.
 
 use std::cell::Cell;
 use std::task::Context;
@@ -15,13 +15,12 @@ pub struct Unsent {
 }
 
 impl Unsent {
-    /// How much may be read at once now; `None`: nothing, and the task is woken when that changes. `blocked`: a write is
+    /// How much may be read at once now, at least [`SMALL`]; `None`: nothing, and the task is woken when that changes. `blocked`: a write is
     /// stuck (of an encrypted socket also one that was taken, and is kept there).
     #[must_use]
     pub fn room(&self, blocked: bool) -> Option<usize> {
         match self.bytes.get() {
-            0 if !blocked => Some(LARGE),
-            1..=SMALL if !blocked => Some(SMALL),
+            bytes if !blocked && bytes <= LARGE - SMALL => Some(LARGE - bytes),
             _ => {
                 self.waited_for.set(true);
                 None
@@ -48,13 +47,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_pieces_are_read_only_when_nothing_waits() {
+    fn what_is_read_and_what_waits_are_one_large_piece_together() {
         let unsent = Unsent::default();
         assert_eq!((unsent.room(false), unsent.room(true)), (Some(LARGE), None));
         unsent.add(100);
+        assert_eq!(unsent.room(false), Some(LARGE - 100));
+        unsent.add(LARGE - SMALL - 100);
         assert_eq!(unsent.room(false), Some(SMALL));
-        unsent.add(SMALL);
-        assert_eq!(unsent.room(false), None);
+        unsent.add(1);
+        assert_eq!(unsent.room(false), None, "a piece would be too small to be worth a read");
         let cx = Context::from_waker(std::task::Waker::noop());
         unsent.drained(&cx);
         assert_eq!(unsent.room(false), Some(LARGE));

@@ -102,6 +102,8 @@ families! {
         "Client connections accepted.";
     HANDED_OVER = Counter "pointsman_connections_handed_over_total" ["worker"]
         "Client connections given to a worker with fewer.";
+    CLOSED = Counter "pointsman_connections_closed_total" ["reason"]
+        "Client connections over HTTP/1 that the proxy ended: keep_alive (idle), connection_age, drain, refused (with its last answer).";
     TLS_HANDSHAKES = Counter "pointsman_tls_handshakes_total" ["result"]
         "TLS handshakes of clients: full, resumed, failed, timeout.";
     TLS_EXPIRY = Gauge "pointsman_tls_certificate_expiry_seconds" ["listener", "name"]

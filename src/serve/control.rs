@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::StartError;
+use super::{StartError, upstream_tls};
 use crate::admin::handles::{Ready, ReadyView};
 use crate::catalog::CatalogStatus;
 use crate::config::{Auto, DebugToken};
@@ -133,18 +133,19 @@ impl ReadyView for Readiness {
         let degraded = catalog.degraded || !placeless.is_empty() || refused.is_some();
         reasons.extend(placeless);
         reasons.extend(refused);
+        let notes = upstream_tls::unverified(&self.table.load().router).map(upstream_tls::note).collect();
         if self.draining.load(Ordering::Relaxed) {
             reasons.insert(0, "draining".to_owned());
-            return Ready { ready: false, degraded, reasons };
+            return Ready { ready: false, degraded, reasons, notes };
         }
         if catalog.ready && !self.is_published() {
             reasons.push("the first table is being published".to_owned());
-            return Ready { ready: false, degraded, reasons };
+            return Ready { ready: false, degraded, reasons, notes };
         }
         if catalog.ready {
             self.published.store(true, Ordering::Relaxed);
         }
-        Ready { ready: catalog.ready, degraded, reasons }
+        Ready { ready: catalog.ready, degraded, reasons, notes }
     }
 }
 

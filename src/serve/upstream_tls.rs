@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::engine::diagnostic::Diagnostics;
-use crate::engine::route::Router;
+use crate::engine::route::{Router, RouterFile};
 use crate::engine::upstream::Encryption;
 use crate::files::FileWatch;
 use crate::observe::metrics::Metrics;
@@ -33,15 +33,29 @@ pub async fn prepare(trusts: &Trusts, router: &Router) -> Vec<String> {
 /// Says which services are reached without checking who answers, and counts it.
 pub fn warn_of_unverified(router: &Router, metrics: &Metrics) {
     for file in &router.files {
-        let unverified = matches!(&file.upstream.tls, Some(Encryption::On(tls)) if !tls.verify);
-        metrics.gauge(&names::UPSTREAM_UNVERIFIED, &[&file.service], f64::from(u8::from(unverified)));
-        if unverified {
-            tracing::warn!(
-                service = %file.service,
-                "`upstream.tls.verify` is false: whoever answers at an instance's address is believed, whatever its certificate"
-            );
-        }
+        metrics.gauge(&names::UPSTREAM_UNVERIFIED, &[&file.service], f64::from(u8::from(is_unverified(file))));
     }
+    for service in unverified(router) {
+        tracing::warn!(
+            %service,
+            "`upstream.tls.verify` is false: whoever answers at an instance's address is believed, whatever its certificate"
+        );
+    }
+}
+
+/// The services that are reached without checking who answers.
+pub fn unverified(router: &Router) -> impl Iterator<Item = &str> {
+    router.files.iter().filter(|file| is_unverified(file)).map(|file| &*file.service)
+}
+
+/// What `/ready` says of such a service.
+#[must_use]
+pub fn note(service: &str) -> String {
+    format!("service {service}: `upstream.tls.verify` is false: whoever answers at an instance's address is believed")
+}
+
+fn is_unverified(file: &RouterFile) -> bool {
+    matches!(&file.upstream.tls, Some(Encryption::On(tls)) if !tls.verify)
 }
 
 /// Reads files again when they change or when told to, and those that a label made necessary.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::worker::Worker;
@@ -39,7 +40,10 @@ async fn accept(worker: Rc<Worker>, at: usize, listener: TcpListener) {
             continue;
         }
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                worker.beginnings.take().await;
+                listener.accept().await
+            } => accepted,
             () = stopped.as_mut() => break,
         };
         if !take(&worker, at, accepted) {
@@ -107,11 +111,19 @@ fn place(worker: &Rc<Worker>, at: usize, stream: TcpStream, peer: SocketAddr) {
         }
         return worker.begin(at, stream, peer);
     }
-    worker.forward.metrics.cells().handed_over.add(1);
-    let handed = stream.into_std().map(|stream| worker.outboxes[chosen].try_send((at, stream, peer)));
-    if !matches!(handed, Ok(Ok(()))) {
-        worker.placement.leave(chosen);
-        tracing::warn!(%peer, "a connection could not be handed over and is closed");
+    let kept = match stream.into_std().map(|stream| worker.outboxes[chosen].try_send((at, stream, peer))) {
+        Ok(Ok(())) => return worker.forward.metrics.cells().handed_over.add(1),
+        // The other one is behind with what it was handed already.
+        Ok(Err(TrySendError::Full(kept) | TrySendError::Closed(kept))) => TcpStream::from_std(kept.1),
+        Err(error) => Err(error),
+    };
+    worker.placement.leave(chosen);
+    match kept {
+        Ok(stream) => {
+            worker.placement.count(worker.index);
+            worker.begin(at, stream, peer);
+        }
+        Err(error) => tracing::warn!(%peer, %error, "a connection could not be handed over and is closed"),
     }
 }
 

@@ -1,6 +1,5 @@
 //! One client connection: HTTP while there is something to do, a bare socket while there is not, a tunnel after a 101.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -49,9 +48,7 @@ pub async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, co
             let forward = Rc::clone(&worker.forward);
             let shared = Rc::clone(&connection);
             let service = service_fn(move |request: Request<Incoming>| {
-                let request = request.map(Received::Http1);
-                let answered = answer(Rc::clone(&forward), Rc::clone(&shared), request);
-                async { Ok::<_, Infallible>(answered.await) }
+                answer(Rc::clone(&forward), Rc::clone(&shared), request.map(Received::Http1))
             });
             let builder = if connection.entrance.half_close { &worker.half_closing } else { &worker.http };
             let mut http = Box::new(builder.serve_connection(TokioIo::new(socket), service));
@@ -149,6 +146,7 @@ impl Served {
                     return Poll::Ready(readable.is_ok());
                 }
                 if self.connection.closing.get() || self.connection.clock.now() >= expires {
+                    self.count_closed();
                     return Poll::Ready(false);
                 }
                 if self.timer.poll(&self.connection.clock, expires, cx).is_pending() {
@@ -171,6 +169,7 @@ impl Served {
             }
             if self.connection.closing.get() && !self.told {
                 self.told = true;
+                self.count_closed();
                 http.as_mut().last_answer();
                 continue;
             }
@@ -201,11 +200,25 @@ impl Served {
         }
         let flushed = connection.write_blocked.get() == NEVER;
         match connection.phase.get() {
-            Phase::Idle if now >= since.plus(self.keep_alive) => Some(End::Cut),
+            Phase::Idle if now >= since.plus(self.keep_alive) => {
+                self.count_closed();
+                Some(End::Cut)
+            }
             Phase::Idle if flushed && now >= since.plus(self.limits.rest_after) => Some(End::Rested),
             Phase::Head if now >= after(since, self.limits.head) => Some(End::TooSlow),
             Phase::Idle | Phase::Head | Phase::Busy | Phase::Tunnel | Phase::Streams => None,
         }
+    }
+
+    /// Counts a connection that ends because of its time, or ours.
+    fn count_closed(&self) {
+        let reason = match self.connection.closing.get() {
+            _ if self.connection.clock.now() >= self.last_at => "connection_age",
+            true if self.connection.lingers.get() => "refused",
+            true => "drain",
+            false => "keep_alive",
+        };
+        self.metrics.word(&names::CLOSED, reason);
     }
 
     /// When to look again.

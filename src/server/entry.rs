@@ -1,8 +1,11 @@
 //! From an accepted socket to what is served: the PROXY protocol's head, the handshake, then HTTP.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +17,7 @@ use super::passthrough::{Passes, greeting, host, told};
 use super::proxy_protocol::{Malformed, Step, step};
 use super::settings::Listen;
 use super::tls::Terminator;
+use super::turns::Turns;
 use super::worker::Worker;
 use crate::forward::connection::Tls;
 use crate::observe::names;
@@ -97,7 +101,8 @@ async fn handshake(
 ) -> Option<(Encrypted, Tls)> {
     let limit = Duration::from_millis(worker.limits.tls_handshake);
     let metrics = &worker.forward.metrics;
-    match timeout(limit, Box::pin(terminator.accept(stream))).await {
+    let shaking = Box::pin(by_turns(&worker.handshakes, terminator.accept(stream)));
+    match timeout(limit, shaking).await {
         Ok(Ok((stream, tls))) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
             metrics.word(&names::TLS_HANDSHAKES, if resumed { "resumed" } else { "full" });
@@ -114,6 +119,20 @@ async fn handshake(
             tracing::info!(%peer, "a TLS handshake took too long");
             None
         }
+    }
+}
+
+/// Takes a turn for each step: thousands of greetings that come at once do not keep everybody else waiting.
+async fn by_turns<F: Future>(turns: &Turns, stepping: F) -> F::Output {
+    let mut stepping = pin!(stepping);
+    loop {
+        turns.take().await;
+        if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(stepping.as_mut().poll(cx))).await {
+            return output;
+        }
+        // Until the step that was just made has woken this task.
+        let mut waited = false;
+        poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 }
 

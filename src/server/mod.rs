@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`listen`] binds, [`plane`] starts and stops the workers, [`worker`] is one of them, [`accept`] its
 //! acceptors, [`entry`] begins a connection ([`proxy_protocol`], [`tls`]), [`connection`] drives one client connection,
-//! [`h2`] one over HTTP/2, [`io`] watches its socket, [`slow`] resets who does not read when memory is short.
+//! [`h2`] one over HTTP/2, [`io`] watches its socket, [`turns`] keeps a crowd that comes at once from delaying everybody,
+//! [`slow`] resets who does not read when memory is short.
 
 pub mod accept;
 pub mod addresses;
@@ -19,6 +20,7 @@ pub mod settings;
 pub mod slow;
 pub mod timer;
 pub mod tls;
+pub mod turns;
 pub mod worker;
 
 pub use plane::{DataPlane, Drained};

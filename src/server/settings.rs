@@ -81,8 +81,8 @@ pub struct H2Limits {
     pub resets: u32,
     /// Streams that we reset for the client's errors before it is given up (MadeYouReset). Default 256.
     pub own_resets: u32,
-    /// Frames within 10 s that carry nothing (PING, SETTINGS, PRIORITY, empty DATA, unknown ones), before the client is given
-    /// up. What is asked and sent meanwhile adds to them. Default 10,000.
+    /// Frames within 10 s that carry nothing (PING, SETTINGS, PRIORITY, RST_STREAM, empty DATA, unknown ones), and as many that
+    /// open windows, before the client is given up. What is asked and sent meanwhile adds to them. Default 10,000.
     pub frames: u32,
 }
 

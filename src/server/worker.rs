@@ -21,6 +21,7 @@ use super::h2::date::Date;
 use super::placement::Placement;
 use super::settings::{Limits, Listen};
 use super::slow::{Slow, make_room};
+use super::turns::{self, Turns};
 use crate::engine::time::Millis;
 use crate::forward;
 use crate::forward::Connection;
@@ -107,6 +108,10 @@ pub struct Worker {
     ended: Notify,
     /// Where streams can be slow.
     pub slow: Slow,
+    /// Connections that begin.
+    pub beginnings: Turns,
+    /// Steps of handshakes.
+    pub handshakes: Turns,
 }
 
 /// How long connections are looked at before those without a request are closed by a drain.
@@ -135,6 +140,10 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
             async move { worker.forward.peers.yield_when_asked().await }
         });
         let making_room = spawn_local(make_room(Rc::clone(&worker)));
+        let turning = spawn_local({
+            let worker = Rc::clone(&worker);
+            async move { tokio::join!(worker.beginnings.renew(), worker.handshakes.renew()) }
+        });
         // The plane dropped without a drain: everything is cut.
         let Ok(Drain { timeout, cut }) = drain.await else { return };
         worker.stopping.set(true);
@@ -147,6 +156,7 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         ticking.abort();
         making_room.abort();
         yielding.abort();
+        turning.abort();
         let _ = cut.send(left);
     });
 }
@@ -188,6 +198,8 @@ impl Worker {
             ended: Notify::new(),
             slow: Slow::default(),
             accept_told: Cell::new(None),
+            beginnings: Turns::new(turns::CONNECTIONS),
+            handshakes: Turns::new(turns::HANDSHAKES),
         }
     }
 
@@ -297,6 +309,7 @@ impl Drop for Open {
 /// Serves what other workers accepted and have too many of.
 async fn take_over(worker: Rc<Worker>, mut inbox: mpsc::Receiver<Handed>) {
     while let Some((at, stream, peer)) = inbox.recv().await {
+        worker.beginnings.take().await;
         match TcpStream::from_std(stream) {
             Ok(stream) => worker.begin(at, stream, peer),
             Err(error) => {

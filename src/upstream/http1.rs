@@ -73,11 +73,12 @@ where
         self.idle_since
     }
 
-    /// Sends a request and waits for the answer's head, driving the connection meanwhile.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
+    /// Sends a request and waits for the answer's head, driving the connection meanwhile. The request is made here, so
+    /// that what waits has no room for it.
+    pub async fn send(&mut self, request: impl FnOnce() -> Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
         self.served += 1;
         self.pace.head_begins();
-        let mut reply = pin!(self.sender.try_send_request(request));
+        let mut reply = pin!(self.sender.try_send_request(request()));
         let connection = &mut self.connection;
         let answered = poll_fn(|cx| {
             // The reply is filled by the connection and by nothing else, so it needs no waker of ours.
@@ -232,7 +233,7 @@ mod tests {
     /// The sizes of an answer's pieces.
     async fn pieces(link: &mut Http1<Empty<Bytes>>, at_most: usize) -> Vec<usize> {
         let request = Request::get("/").header("host", "web").body(Empty::new()).unwrap();
-        let mut body = link.send(request).await.unwrap().into_body();
+        let mut body = link.send(|| request).await.unwrap().into_body();
         link.pace().read_at_most(at_most);
         let mut sizes = Vec::new();
         while let Some(frame) = poll_fn(|cx| link.poll_body(&mut body, cx)).await {
@@ -259,13 +260,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_lives_on_after_answers_that_came_in_one_read() {
+        let body = LARGE - 2_000;
+        let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {body}\r\n\r\n{}", "y".repeat(body));
+        let mut link = instance(whole, 0).await;
+        for _ in 0..20 {
+            // From the head on, as for a client that has taken everything.
+            link.pace().read_at_most(LARGE);
+            assert_eq!(pieces(&mut link, LARGE).await.iter().sum::<usize>(), body);
+            assert!(link.is_reusable());
+        }
+    }
+
+    #[tokio::test]
     async fn heads_that_do_not_end_are_given_up() {
         for head in
-            ["HTTP/1.1 100 Continue\r\n\r\n".repeat(4_000), format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000))]
+            ["HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000), format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000))]
         {
             let mut link = instance(head, 0).await;
             let request = Request::get("/").header("host", "web").body(Empty::new()).unwrap();
-            assert!(link.send(request).await.is_err());
+            assert!(link.send(|| request).await.is_err());
         }
     }
 }

@@ -89,8 +89,12 @@ where
         matches!(self, Self::H2(_))
     }
 
-    /// Sends a request and waits for the answer's head.
-    pub async fn send(&mut self, request: Request<B>, encrypted: bool) -> Result<Response<Received>, Unanswered<B>> {
+    /// Sends a request and waits for the answer's head. The request is made here, so that what waits has no room for it.
+    pub async fn send(
+        &mut self,
+        request: impl FnOnce() -> Request<B>,
+        encrypted: bool,
+    ) -> Result<Response<Received>, Unanswered<B>> {
         match self {
             Self::Http1(link) => link.send(request).await.map(|response| response.map(Received::Http1)),
             Self::H2(stream) => stream.send(request, encrypted).await,

@@ -20,8 +20,9 @@ pub const LARGE: usize = 112 * 1024;
 /// The most for a client that has not taken all yet, and for a stream of HTTP/2, of which a connection has many. One less
 /// than 16 KiB: hyper makes its buffer larger when a read has filled it.
 pub const SMALL: usize = 16 * 1024 - 1;
-/// The most that heads may come to before the answer's is whole, those that only say "wait" (1xx) included.
-const HEADS: usize = 64 * 1024;
+/// When heads have come to so much and the answer's is not whole, those that only say "wait" (1xx) included, no more is
+/// read. More than one read can give, for what comes with a head is counted as well.
+const HEADS: usize = 64 * 1024 + LARGE;
 
 /// What a connection may read. Shared by the connection's holder and its socket.
 #[derive(Debug)]
@@ -45,9 +46,9 @@ impl Pace {
         self.at_once.set(bytes);
     }
 
-    /// An answer's head is waited for.
+    /// An answer's head is waited for. What comes with it of the body is read at once with it, as [`Pace::read_at_most`]
+    /// allows: the reading buffer grows only where the answers before on this connection have filled it.
     pub fn head_begins(&self) {
-        self.at_once.set(SMALL);
         self.heads.set(HEADS);
     }
 
@@ -66,7 +67,7 @@ impl Pace {
         self.was_large.set(self.was_large.get() || bytes > SMALL);
         match self.heads.get() {
             usize::MAX => {}
-            left => self.heads.set(left - bytes),
+            left => self.heads.set(left.saturating_sub(bytes)),
         }
     }
 }
@@ -82,8 +83,8 @@ pub struct Paced {
 
 impl AsyncRead for Paced {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let most = self.pace.at_once.get().min(self.pace.heads.get());
-        if most == 0 {
+        let most = self.pace.at_once.get();
+        if self.pace.heads.get() == 0 {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "an answer's head that does not end")));
         }
         let before = buf.filled().len();

@@ -1,12 +1,15 @@
 //! WebSocket over HTTP/2 (RFC 8441), on either side.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::h2::{H2Client, instance as h2_instance, read, write};
-use crate::harness::{ONE_POOL, Proxy, Scripted, Setup, instance, read_request, soon};
+use crate::harness::{ONE_POOL, Proxy, Scripted, Setup, instance, ok, read_request, soon};
+use pointsman::engine::instance::Status;
 
 fn connect(path: &str, protocol: &'static str) -> Request<()> {
     let mut request =
@@ -121,12 +124,12 @@ async fn an_answer_that_is_no_101_opens_no_tunnel() {
 }
 
 /// An instance of HTTP/2 that takes tunnels and echoes.
-async fn echo_over_h2() -> Scripted {
-    let (instance, _) = h2_instance(|request, mut respond, _| async move {
+async fn echo_over_h2(text: &'static [u8]) -> Scripted {
+    let (instance, _) = h2_instance(move |request, mut respond, _| async move {
         assert_eq!(request.extensions().get::<Protocol>().map(Protocol::as_str), Some("websocket"));
         let mut sink = respond.send_response(Response::new(()), false).unwrap();
         let mut body = request.into_body();
-        sink.send_data(Bytes::from_static(b"welcome"), false).unwrap();
+        sink.send_data(Bytes::from_static(text), false).unwrap();
         while let Some(Ok(data)) = body.data().await {
             body.flow_control().release_capacity(data.len()).unwrap();
             sink.send_data(data, false).unwrap();
@@ -139,7 +142,7 @@ async fn echo_over_h2() -> Scripted {
 
 #[tokio::test]
 async fn an_instance_of_http2_gets_an_extended_connect_from_either_kind_of_client() {
-    let upstream = echo_over_h2().await;
+    let upstream = echo_over_h2(b"welcome").await;
     let instances = vec![instance("web-0", upstream.address, &[("proto", "h2c")])];
     let proxy = Setup { instances, ..Setup::default() }.start().await;
     echoes(&client(&proxy).await).await;
@@ -167,10 +170,63 @@ async fn a_drain_says_goodbye_to_a_websocket_on_a_stream() {
     let mut down = soon("the yes", answer).await.unwrap().into_body();
     let mut got = soon("the greeting", down.data()).await.unwrap().unwrap().to_vec();
     assert_eq!(got, [0x81, 2, b'o', b'k']);
-    let draining = tokio::spawn(proxy.drain(std::time::Duration::from_secs(1)));
+    let draining = tokio::spawn(proxy.drain(Duration::from_secs(1)));
     while let Some(Ok(data)) = soon("goodbye", down.data()).await {
         got.extend_from_slice(&data);
     }
     assert!(got.ends_with(&[0x88, 2, 0x03, 0xE9]), "close with 1001: {got:x?}");
     soon("the drain", draining).await.unwrap();
+}
+
+/// The next bytes of a tunnel, so many.
+async fn next(down: &mut h2::RecvStream, count: usize) -> Vec<u8> {
+    let mut got = Vec::new();
+    while got.len() < count {
+        let data = soon("the tunnel's bytes", down.data()).await.unwrap().unwrap();
+        down.flow_control().release_capacity(data.len()).unwrap();
+        got.extend_from_slice(&data);
+    }
+    got
+}
+
+#[tokio::test]
+async fn a_websocket_on_a_stream_outlives_its_instances_leave_and_is_told_goodbye_at_its_age() {
+    type Leave = fn(&Proxy, &mut Setup);
+    let ways: [(&str, Leave); 3] = [
+        ("the catalog no longer names it", |_, setup| drop(setup.instances.remove(0))),
+        ("an operator drains it", |proxy, _| assert!(proxy.live(0).set_drained(true))),
+        ("it is in maintenance", |_, setup| setup.instances[0].status = Status::Maintenance),
+    ];
+    const GREETING: &[u8] = &[0x81, 2, b'o', b'k'];
+    let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\ntimeout: {max_stream_age: 2s}\n\
+                 rules: [{name: all, to: [first, other]}]\n";
+    for (what, leave) in ways {
+        for (protocol, leaving) in [("h1", greeting(GREETING, false).await), ("h2c", echo_over_h2(GREETING).await)] {
+            let other = Scripted::http(|_| ok("elsewhere")).await;
+            let setup = || {
+                let labels = [("proto", protocol)];
+                let labels = if protocol == "h2c" { &labels[..] } else { &[] };
+                let instances = vec![instance("web-0", leaving.address, labels), instance("web-1", other.address, &[])];
+                Setup { instances, ..Setup::default() }.rules(rules)
+            };
+            let proxy = setup().start().await;
+            let client = client(&proxy).await;
+            let (answer, mut up) = client.start(connect("/ws", "websocket"), false).await;
+            let mut down = soon("the yes", answer).await.unwrap().into_body();
+            assert_eq!(next(&mut down, 4).await, GREETING);
+            let mut without = setup();
+            leave(&proxy, &mut without);
+            proxy.publish(&without);
+            assert_eq!(client.get("/").await.text(), "elsewhere", "{what}, {protocol}: others go elsewhere");
+            // Past the sweep that lets go of connections to whom the catalog does not name.
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+            let said = [0x82, 0x81, 0, 0, 0, 0, b'x'];
+            up.send_data(Bytes::copy_from_slice(&said), false).unwrap();
+            assert_eq!(next(&mut down, 7).await, said, "{what}, {protocol}: it goes on");
+            assert_eq!(next(&mut down, 4).await, [0x88, 2, 0x03, 0xE9], "{what}, {protocol}: close with 1001");
+            while let Some(Ok(data)) = soon("the end", down.data()).await {
+                assert!(data.is_empty(), "{what}, {protocol}: nothing behind it");
+            }
+        }
+    }
 }

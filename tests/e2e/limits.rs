@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pointsman::server::Listen;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{ANY, Client, Scripted, Setup, ok, read_request, soon};
+use crate::harness::{ANY, Client, Proxy, Scripted, Setup, ok, read_request, soon};
 
 #[tokio::test]
 async fn a_slow_head_is_408_and_an_idle_connection_is_closed() {
@@ -31,6 +31,19 @@ async fn a_slow_head_is_408_and_an_idle_connection_is_closed() {
     used.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(used.reply().await.status, 200);
     assert!(used.is_closed().await);
+    let closed = "pointsman_connections_closed_total{reason=\"keep_alive\"} 2";
+    counted(&proxy, closed).await;
+    assert!(proxy.metric("pointsman_connections_closed_total{reason=\"drain\"}").is_none());
+}
+
+/// Waits until a metric has this value.
+async fn counted(proxy: &Proxy, line: &str) {
+    soon(line, async {
+        while proxy.metric(line).is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -122,6 +135,8 @@ async fn an_old_connection_gets_one_last_answer() {
     };
     assert!(answers > 1);
     assert!(last.is_none_or(|reply| reply.status == 200));
+    let closed = "pointsman_connections_closed_total{reason=\"connection_age\"} 1";
+    counted(&proxy, closed).await;
 }
 
 #[tokio::test]

@@ -170,6 +170,15 @@ async fn instances_that_anybody_may_pose_as_are_told_of_at_start() {
     })
     .await;
     assert!(admin_text(proxy.admin, "/metrics").await.contains("pointsman_upstream_unverified{service=\"web\"} 1"));
+    let (status, said) = admin_get(proxy.admin, "/ready").await.unwrap();
+    let note = "service web: `upstream.tls.verify` is false: whoever answers at an instance's address is believed";
+    assert_eq!((status, &said["ready"], &said["degraded"]), (200, &true.into(), &false.into()), "{said}");
+    assert_eq!((&said["reasons"], &said["notes"]), (&serde_json::json!([]), &serde_json::json!([note])));
+    site.write_rules(RULES);
+    until("nothing is noted any more", async || {
+        admin_get(proxy.admin, "/ready").await.is_ok_and(|(_, said)| said.get("notes").is_none())
+    })
+    .await;
 }
 
 #[test]

@@ -87,7 +87,7 @@ async fn is_ok(address: SocketAddr, target: &str) -> bool {
 }
 
 /// This process holds the other ends.
-fn raise_descriptors() {
+pub fn raise_descriptors() {
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
 }

@@ -72,6 +72,32 @@ async fn explain_tells_what_is_left_of_the_limits() {
     until("another limit begins anew", async || limits(&proxy).await["limit"]["left"] == 9).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_tells_what_is_left_for_the_key_of_the_request_and_takes_nothing() {
+    let rules = RULES.replace("burst: 5, concurrency: 3", "burst: 5, key: header.x-user");
+    let site = Site::new(&["web-1 version=1.2"], &rules).await;
+    let proxy = site.proxy(&[]).await;
+    let explain = async |user: &str| {
+        let url = "http://web.test/";
+        let admin = proxy.admin.to_string();
+        let arguments =
+            ["explain", "--admin", &admin, "--format", "json", "GET", url, "-H", &format!("x-user: {user}")];
+        let told = Command::new(env!("CARGO_BIN_EXE_pointsman")).args(arguments).output().unwrap();
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        told["policies"]["limit"]["left"].clone()
+    };
+    for user in ["ann", "ben"] {
+        assert_eq!(explain(user).await, 5, "nobody has asked yet");
+    }
+    for left in [4, 3] {
+        let request = http::Request::get("/").header("host", "web.test").header("x-user", "ann");
+        let request = request.body(http_body_util::Full::default()).unwrap();
+        assert_eq!(crate::support::load::send(proxy.listen, request, &mut None).await.unwrap().status(), 200);
+        assert_eq!((explain("ann").await, explain("ann").await), (left.into(), left.into()));
+    }
+    assert_eq!(explain("ben").await, 5, "others have their own");
+}
+
 /// An instance whose `/big` never ends.
 async fn endless() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -14,6 +14,7 @@ mod scripted_consul;
 mod support;
 
 mod agreement;
+mod bursts;
 mod catalog_file;
 mod certificates;
 mod check_kinds;

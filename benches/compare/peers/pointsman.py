@@ -23,6 +23,8 @@ def settings(setup):
         "listen": [listen], "admin": {"address": f"127.0.0.1:{setup.admin}"},
         "catalog": {"file": str(setup.folder / "catalog.yaml")}, "rules": str(setup.folder / "rules"),
         "limits": {"keep_alive": "10m"},
+        # Told to end it ends, and writes down what it counted if it was built for that (train.py).
+        "drain": {"delay": "0s", "timeout": "1s"},
     }
 
 

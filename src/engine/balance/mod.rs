@@ -141,10 +141,9 @@ fn draw_level(levels: &[Level], draw: &mut Draw) -> Option<usize> {
     })
 }
 
-/// The rank of the level that lists an endpoint; the farthest when none does. Not for the usual path.
+/// The rank of a member's level, whether or not it is one of the level's candidates. Not for the usual path.
 fn level_of(pool: &Pool, endpoint: EndpointIdx) -> u8 {
-    let lists = |level: &&Level| level.candidates.iter().any(|candidate| candidate.endpoint == endpoint);
-    pool.levels.iter().find(lists).or(pool.levels.last()).map_or(0, |level| level.rank)
+    pool.members.binary_search(&endpoint).map_or(0, |at| pool.ranks[at])
 }
 
 #[cfg(test)]

@@ -176,3 +176,18 @@ fn levels_get_their_load_and_an_empty_one_hands_over() {
     table.endpoint(0, 0).live.set_drained(true);
     assert_eq!(shares(&table, 100), [0, 0, 100, 0]);
 }
+
+#[test]
+fn who_is_picked_without_being_routable_stands_at_his_own_level() {
+    let rules = format!("{RULES}locality: {{prefer: [region, zone]}}\n");
+    let one = |(at, zone): (usize, &str)| {
+        let labels = [("version", "1"), ("region", "eu"), ("zone", zone)];
+        Arc::new(Instance { status: Status::Critical, ..instance("web", &format!("i{at}"), 80, &labels) })
+    };
+    let web = service("web", ["a", "b"].into_iter().enumerate().map(one).collect());
+    let table = table(&rules, vec![web]).unwrap();
+    let anybody =
+        |seed| pick_any(table.pool(0, 0), table.endpoints(0), Draw(seed), &Tried::default(), &mut NoTrace).unwrap();
+    let picked: std::collections::BTreeSet<_> = (0..50).map(anybody).map(|one| (one.endpoint, one.level)).collect();
+    assert_eq!(picked.into_iter().collect::<Vec<_>>(), [(0, 0), (1, 1)]);
+}

@@ -51,7 +51,7 @@ pub struct LimitNote {
     /// Live: requests that go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<u32>,
-    /// Live: tokens left, where there is no key.
+    /// Live: tokens left; where it counts by a key, for the request that is explained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<u64>,
 }
@@ -81,7 +81,8 @@ impl LimitsNote {
             if limit.rate_milli > 0 {
                 let key = limit.key.as_ref().map_or(String::new(), |key| format!(" for each {key}"));
                 write!(out, " {}/s{key}, {} at once after a pause", Thousandths(limit.rate_milli), limit.burst)?;
-                limit.left.map_or(Ok(()), |left| write!(out, " ({left} left)"))?;
+                let whose = if limit.key.is_some() { " for this one" } else { "" };
+                limit.left.map_or(Ok(()), |left| write!(out, " ({left} left{whose})"))?;
             }
             if limit.concurrency > 0 {
                 let comma = if limit.rate_milli > 0 { ";" } else { "" };

@@ -50,14 +50,26 @@ impl Keyed {
         self.slot(hash.max(1), now).bucket.take(rate, now)
     }
 
+    /// Tokens left for a key. Looks only: a key that has no bucket gets none, and has them all.
+    #[must_use]
+    pub fn left(&self, hash: u64, rate: Rate, now: u64) -> u64 {
+        let tag = hash.max(1);
+        let known = self.set(tag).iter().find(|slot| slot.tag.load(Relaxed) == tag);
+        rate.left(known.map_or(0, |slot| slot.bucket.tat()), now)
+    }
+
     /// Buckets in use that had to go because their set was full.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Relaxed)
     }
 
+    fn set(&self, tag: u64) -> &[Slot; WAYS] {
+        &self.sets[((tag >> 32) as usize) % self.sets.len()]
+    }
+
     fn slot(&self, tag: u64, now: u64) -> &Slot {
-        let set = &self.sets[((tag >> 32) as usize) % self.sets.len()];
+        let set = self.set(tag);
         loop {
             if let Some(slot) = set.iter().find(|slot| slot.tag.load(Relaxed) == tag) {
                 return slot;
@@ -108,6 +120,19 @@ mod tests {
             assert!(keyed.take(key, RATE, 100 * SECOND).is_ok());
         }
         assert_eq!(keyed.evicted(), 12, "full buckets are free places");
+    }
+
+    #[test]
+    fn asking_what_is_left_takes_nothing_and_makes_no_bucket() {
+        let keyed = Keyed::with_sets(1);
+        for key in 1..=100 {
+            assert_eq!(keyed.left(key, RATE, SECOND), 2, "nobody knows it");
+        }
+        assert!(keyed.sets[0].iter().all(|slot| slot.tag.load(Relaxed) == 0));
+        assert!(keyed.take(7, RATE, SECOND).is_ok());
+        assert_eq!((keyed.left(7, RATE, SECOND), keyed.left(7, RATE, SECOND)), (1, 1));
+        assert!(keyed.take(7, RATE, SECOND).is_ok());
+        assert_eq!((keyed.left(7, RATE, SECOND), keyed.left(7, RATE, 3 * SECOND)), (0, 2));
     }
 
     #[test]

@@ -77,16 +77,14 @@ impl Limiter {
         (self.places.held(), self.concurrency)
     }
 
-    /// Tokens left at `now` where there is one bucket for all.
+    /// Tokens left for a key at `now`; `None`: there is no rate. Asking takes nothing.
     #[must_use]
-    pub fn left(&self, now: u64) -> Option<u64> {
-        match &self.buckets {
-            Buckets::One(bucket) => {
-                let rate = self.rate?;
-                Some(rate.judge(bucket.tat(), now).map_or(0, |within| within.left + 1))
-            }
-            Buckets::ByKey(_) => None,
-        }
+    pub fn left(&self, key: u64, now: u64) -> Option<u64> {
+        let rate = self.rate?;
+        Some(match &self.buckets {
+            Buckets::One(bucket) => rate.left(bucket.tat(), now),
+            Buckets::ByKey(keyed) => keyed.left(key, rate, now),
+        })
     }
 
     /// Keys whose bucket had to go before it was full again.
@@ -110,7 +108,7 @@ mod tests {
         let limiter = Limiter::new(&Limit { concurrency: 1, rate_milli: 1_000, burst: 2, key: None });
         let held = limiter.enter(0, SECOND).unwrap();
         assert_eq!(limiter.enter(0, SECOND).unwrap_err(), Over::Concurrency);
-        assert_eq!((limiter.left(SECOND), limiter.places()), (Some(1), (1, 1)));
+        assert_eq!((limiter.left(0, SECOND), limiter.places()), (Some(1), (1, 1)));
         drop(held);
         assert!(limiter.enter(0, SECOND).is_ok());
         assert_eq!(limiter.enter(0, SECOND).unwrap_err(), Over::Rate(SECOND));
@@ -124,6 +122,6 @@ mod tests {
             assert!(limiter.enter(key, SECOND).is_ok());
             assert!(limiter.enter(key, SECOND).is_err());
         }
-        assert_eq!(limiter.left(SECOND), None);
+        assert_eq!((limiter.left(1 << 40, SECOND), limiter.left(3 << 40, SECOND)), (Some(0), Some(1)));
     }
 }

@@ -51,6 +51,12 @@ impl Rate {
         Ok(Within { next, left: (allowed - ahead) / self.interval, full_in: ahead })
     }
 
+    /// How many may come at `now`, when the word is `tat`.
+    #[must_use]
+    pub fn left(self, tat: u64, now: u64) -> u64 {
+        self.judge(tat, now).map_or(0, |within| within.left + 1)
+    }
+
     /// Nanoseconds in which an empty bucket fills: the window of `RateLimit-Policy`.
     #[must_use]
     pub fn window(self) -> u64 {

@@ -10,6 +10,7 @@ pub mod decision;
 pub mod host;
 pub mod hosts;
 pub mod index;
+pub mod limit_key;
 pub mod message;
 pub mod path;
 pub mod patterns;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use decide::decide;
 pub use decision::{Choice, Decision, Detail, Mint, Outcome, Step};
+pub use limit_key::limit_key;
 pub use message::{Change, Edit, Edits, Messages, Values};
 pub use reader::Reader;
 pub use resolved::{PoolState, Resolved};

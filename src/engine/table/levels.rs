@@ -27,17 +27,18 @@ pub(super) struct Leveling<'l, 't> {
 }
 
 impl Leveling<'_, '_> {
-    /// Members by level, nearest first, with loads, and each rank's history. Levels without members do not exist, but
-    /// they have a history: a region that left the catalog and comes back waits, too.
-    pub(super) fn levels(&self) -> (Box<[Level]>, Box<[History]>) {
+    /// Members by level, nearest first, with loads, each member's rank, and each rank's history. Levels without members
+    /// do not exist, but they have a history: a region that left the catalog and comes back waits, too.
+    pub(super) fn levels(&self) -> (Box<[Level]>, Box<[u8]>, Box<[History]>) {
         let ranks = self.locality.prefer.len() + 1;
-        let rank = |member: EndpointIdx| {
-            self.place.level(&self.locality.prefer, &self.endpoints[member as usize].instance) as usize
-        };
+        let rank =
+            |member: EndpointIdx| self.place.level(&self.locality.prefer, &self.endpoints[member as usize].instance);
+        let of_members: Box<[u8]> = self.members.iter().map(|member| rank(*member)).collect();
         let mut members: Vec<Vec<EndpointIdx>> = vec![Vec::new(); ranks];
         let mut candidates: Vec<Vec<Candidate>> = vec![Vec::new(); ranks];
-        self.members.iter().for_each(|member| members[rank(*member)].push(*member));
-        self.routable.iter().for_each(|candidate| candidates[rank(candidate.endpoint)].push(*candidate));
+        let ranked = self.members.iter().zip(&of_members);
+        ranked.for_each(|(member, rank)| members[usize::from(*rank)].push(*member));
+        self.routable.iter().for_each(|candidate| candidates[usize::from(rank(candidate.endpoint))].push(*candidate));
         let counts: Vec<Count> = members
             .iter()
             .zip(&candidates)
@@ -61,7 +62,7 @@ impl Leveling<'_, '_> {
                 candidates: candidates.into(),
             })
             .collect();
-        (levels, past)
+        (levels, of_members, past)
     }
 
     /// The histories with this moment added. Where nothing can wait, none is kept.

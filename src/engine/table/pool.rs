@@ -23,6 +23,8 @@ pub struct Pool {
     pub variant: Arc<[Text]>,
     /// Every member that the catalog names, routable or not, ascending.
     pub members: Arc<[EndpointIdx]>,
+    /// How far away each of them is, in the same order: the rank of its level.
+    pub ranks: Box<[u8]>,
     /// Members that are routable, refused ejections included.
     pub routable: u32,
     /// Members that a panic may pick: neither in maintenance nor drained.

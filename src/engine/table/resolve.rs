@@ -161,7 +161,7 @@ impl Resolving<'_> {
             heritage,
             now: self.now,
         };
-        let (levels, past) = leveling.levels();
+        let (levels, ranks, past) = leveling.levels();
         Pool {
             file: self.at,
             slot,
@@ -171,6 +171,7 @@ impl Resolving<'_> {
             open: members.iter().filter(|member| endpoints[**member as usize].is_open()).count() as u32,
             min: spec.min.of(members.len()) as u32,
             levels,
+            ranks,
             past,
             members,
             balance: spec.balance.clone(),

@@ -19,13 +19,14 @@ const WINDOW_MS: u64 = 10_000;
 /// One frame that carries nothing is allowed for so many bytes that go either way: who measures a connection with PINGs
 /// does so as data comes.
 const BYTES_FOR_ONE: u64 = 64;
+/// Frames that open a window, for each DATA frame that was sent: a client opens its stream's and the connection's
+/// (Envoy's `max_inbound_window_update_frames_per_data_frame_sent`).
+const WINDOWS_FOR_DATA: u64 = 10;
 const HEADER: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
 const PUSH_PROMISE: u8 = 5;
-const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// `END_STREAM` of DATA and HEADERS.
@@ -38,12 +39,17 @@ const END_HEADERS: u8 = 0x4;
 pub struct Meter {
     allowed: u64,
     at: RefCell<Frame>,
+    sent: RefCell<Frame>,
     /// Since when a head is not whole; `NEVER`: there is none.
     head_since: Cell<Millis>,
     /// When the window began, what came in it that carries nothing, and what makes up for it.
     window: Cell<Millis>,
     idle: Cell<u64>,
     moved: Cell<u64>,
+    /// Frames that open a window, and what they may be for: DATA frames that were sent, in this window and the one before.
+    windows: Cell<u64>,
+    data: Cell<u64>,
+    data_before: Cell<u64>,
 }
 
 /// Where in a frame the next byte belongs.
@@ -61,40 +67,25 @@ impl Meter {
     /// A connection's, before its preface. `allowed`: frames that carry nothing, in 10 s.
     #[must_use]
     pub fn new(allowed: u32, now: Millis) -> Self {
-        let at = Frame { preface: PREFACE.len(), header: [0; HEADER], have: 0, left: 0, open: false };
         Self {
             allowed: u64::from(allowed),
-            at: RefCell::new(at),
+            at: RefCell::new(Frame::after(PREFACE.len())),
+            sent: RefCell::new(Frame::after(0)),
             head_since: Cell::new(NEVER),
             window: Cell::new(now),
             idle: Cell::new(0),
             moved: Cell::new(0),
+            windows: Cell::new(0),
+            data: Cell::new(0),
+            data_before: Cell::new(0),
         }
     }
 
     /// Bytes came from the client.
-    pub fn read(&self, mut bytes: &[u8], now: Millis) {
+    pub fn read(&self, bytes: &[u8], now: Millis) {
         let mut at = self.at.borrow_mut();
         self.turn(now);
-        while !bytes.is_empty() {
-            let passed = at.preface.min(bytes.len());
-            at.preface -= passed;
-            bytes = &bytes[passed..];
-            let passed = at.left.min(bytes.len());
-            at.left -= passed;
-            bytes = &bytes[passed..];
-            if at.left > 0 || bytes.is_empty() {
-                break;
-            }
-            let known = at.have;
-            let more = (HEADER - known).min(bytes.len());
-            at.header[known..known + more].copy_from_slice(&bytes[..more]);
-            at.have += more;
-            bytes = &bytes[more..];
-            if at.have == HEADER {
-                self.begin(&mut at);
-            }
-        }
+        at.walk(bytes, |frame| self.begin(frame));
         let kind = at.header[3];
         let in_block = at.left > 0 && matches!(kind, HEADERS | CONTINUATION);
         let is_open = at.open || in_block || at.have > 0;
@@ -106,8 +97,10 @@ impl Meter {
     }
 
     /// Bytes went to the client.
-    pub fn wrote(&self, bytes: u64) {
-        self.moved.set(self.moved.get() + bytes);
+    pub fn wrote(&self, bytes: &[u8]) {
+        add(&self.moved, bytes.len() as u64);
+        let is_data = |frame: &Frame| u64::from(frame.header[3] == DATA && frame.left > 0);
+        self.sent.borrow_mut().walk(bytes, |frame| add(&self.data, is_data(frame)));
     }
 
     /// Since when half a head is there; `NEVER`: there is none.
@@ -116,27 +109,30 @@ impl Meter {
         self.head_since.get()
     }
 
-    /// Whether more frames came that carry nothing than the client may send.
+    /// Whether more frames came that carry nothing, or open windows that nothing has filled, than the client may send.
     #[must_use]
     pub fn is_flooded(&self) -> bool {
+        let filled = self.data.get() + self.data_before.get();
         self.idle.get() > self.allowed + self.moved.get() / BYTES_FOR_ONE
+            || self.windows.get() > self.allowed + filled * WINDOWS_FOR_DATA
     }
 
     /// A frame's header is whole.
     fn begin(&self, at: &mut Frame) {
-        at.have = 0;
-        let [high, middle, low, kind, flags, ..] = at.header;
-        at.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let (kind, flags) = (at.header[3], at.header[4]);
         match kind {
-            HEADERS | CONTINUATION | PUSH_PROMISE => {
+            HEADERS | PUSH_PROMISE => {
                 at.open = flags & END_HEADERS == 0;
-                // A request makes up for what comes with it.
-                self.moved.set(self.moved.get() + BYTES_FOR_ONE);
+                // A request makes up for what comes with it: its reset, a priority.
+                add(&self.moved, BYTES_FOR_ONE);
             }
-            DATA if at.left > 0 || flags & END_STREAM != 0 => self.moved.set(self.moved.get() + at.left as u64),
-            // Resets have a limit of their own; a window is opened for what was sent.
-            RST_STREAM | WINDOW_UPDATE | GOAWAY => {}
-            _ => self.idle.set(self.idle.get() + 1),
+            CONTINUATION => {
+                at.open = flags & END_HEADERS == 0;
+                add(&self.idle, u64::from(at.left == 0 && at.open));
+            }
+            DATA if at.left > 0 || flags & END_STREAM != 0 => add(&self.moved, at.left as u64),
+            WINDOW_UPDATE => add(&self.windows, 1),
+            _ => add(&self.idle, 1),
         }
     }
 
@@ -145,6 +141,44 @@ impl Meter {
             self.window.set(now);
             self.idle.set(0);
             self.moved.set(0);
+            self.windows.set(0);
+            self.data_before.set(self.data.take());
+        }
+    }
+}
+
+fn add(cell: &Cell<u64>, more: u64) {
+    cell.set(cell.get() + more);
+}
+
+impl Frame {
+    fn after(preface: usize) -> Self {
+        Self { preface, header: [0; HEADER], have: 0, left: 0, open: false }
+    }
+
+    /// Goes over bytes of any cut; `begins` is told of each frame whose header is whole.
+    fn walk(&mut self, mut bytes: &[u8], mut begins: impl FnMut(&mut Self)) {
+        while !bytes.is_empty() {
+            let passed = self.preface.min(bytes.len());
+            self.preface -= passed;
+            bytes = &bytes[passed..];
+            let passed = self.left.min(bytes.len());
+            self.left -= passed;
+            bytes = &bytes[passed..];
+            if self.left > 0 || bytes.is_empty() {
+                break;
+            }
+            let known = self.have;
+            let more = (HEADER - known).min(bytes.len());
+            self.header[known..known + more].copy_from_slice(&bytes[..more]);
+            self.have += more;
+            bytes = &bytes[more..];
+            if self.have == HEADER {
+                self.have = 0;
+                let [high, middle, low, ..] = self.header;
+                self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                begins(self);
+            }
         }
     }
 }
@@ -164,9 +198,12 @@ impl<T: Transport> Metered<T> {
         Self { socket, connection: Rc::clone(connection), meter: Rc::clone(meter) }
     }
 
-    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes)) = polled {
-            self.meter.wrote(*bytes as u64);
+    fn wrote(&self, polled: &Poll<io::Result<usize>>, pieces: &[IoSlice<'_>]) {
+        let Poll::Ready(Ok(mut left)) = *polled else { return };
+        for piece in pieces {
+            let written = left.min(piece.len());
+            self.meter.wrote(&piece[..written]);
+            left -= written;
         }
     }
 }
@@ -185,7 +222,7 @@ impl<T: Transport> AsyncRead for Metered<T> {
 impl<T: Transport> AsyncWrite for Metered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.wrote(&polled);
+        self.wrote(&polled, &[IoSlice::new(buf)]);
         polled
     }
 
@@ -195,7 +232,7 @@ impl<T: Transport> AsyncWrite for Metered<T> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);
-        self.wrote(&polled);
+        self.wrote(&polled, pieces);
         polled
     }
 
@@ -261,5 +298,42 @@ mod tests {
         assert!(meter.is_flooded());
         meter.read(&ping, Millis(WINDOW_MS + 1));
         assert!(!meter.is_flooded(), "another window");
+    }
+
+    #[test]
+    fn windows_are_opened_for_what_was_sent_and_else_have_a_limit() {
+        let open = frame(WINDOW_UPDATE, 0, &1u32.to_be_bytes());
+        let meter = Meter::new(10, Millis(0));
+        meter.read(PREFACE, Millis(0));
+        let opens = |count: usize, now: Millis| {
+            (0..count).for_each(|_| meter.read(&open, now));
+            meter.is_flooded()
+        };
+        assert!(!opens(10, Millis(1)));
+        assert!(opens(1, Millis(1)), "nothing was sent");
+        // Cut anywhere, and an empty frame fills nothing.
+        let sent =
+            [frame(DATA, 0, b"some"), frame(HEADERS, END_HEADERS, b"head"), frame(DATA, END_STREAM, b"")].concat();
+        sent.chunks(5).for_each(|piece| meter.wrote(piece));
+        assert!(!opens(9, Millis(1)), "ten for a frame of data");
+        assert!(opens(1, Millis(1)));
+        meter.wrote(&frame(DATA, 0, b"some").repeat(100));
+        assert!(!opens(1_020, Millis(WINDOW_MS + 1)), "what was sent before still counts");
+        assert!(opens(11, Millis(2 * WINDOW_MS + 2)), "but no longer than a window");
+    }
+
+    #[test]
+    fn resets_and_empty_pieces_of_a_head_are_counted() {
+        let meter = Meter::new(10, Millis(0));
+        meter.read(PREFACE, Millis(0));
+        let pair = [frame(HEADERS, END_HEADERS | END_STREAM, b"head"), frame(3, 0, &8u32.to_be_bytes())].concat();
+        (0..1_000).for_each(|_| meter.read(&pair, Millis(1)));
+        assert!(!meter.is_flooded(), "one for each request");
+        (0..11).for_each(|_| meter.read(&frame(3, 0, &8u32.to_be_bytes()), Millis(1)));
+        assert!(meter.is_flooded(), "not of what was reset before");
+        let meter = Meter::new(10, Millis(0));
+        meter.read(&[PREFACE.to_vec(), frame(HEADERS, 0, b"")].concat(), Millis(0));
+        (0..12).for_each(|_| meter.read(&frame(CONTINUATION, 0, b""), Millis(1)));
+        assert!(meter.is_flooded());
     }
 }

@@ -193,8 +193,7 @@ impl Served {
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let stream = Rc::new(self.connection.stream());
         let open = self.streams.open(&stream);
-        // Boxed: a task's future is moved eight times between here and its end, and this one has a whole request in it.
-        spawn_local(Box::pin(stream::run(Rc::clone(&self.worker), open, stream, request, respond)));
+        spawn_local(stream::run(Rc::clone(&self.worker), open, stream, request, respond));
     }
 
     /// Whether nothing more is to be expected. Also tells the client to leave when it is time.

@@ -22,7 +22,7 @@ pub fn agreed(
     asked: &inbound::Tunnel,
     response: &mut Response<AnswerBody>,
     settings: &Settings,
-) -> Option<Tunnel> {
+) -> Option<Box<Tunnel>> {
     let tunnel = stream.tunnel.take()?;
     let proof = response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
     if asked.accept.is_none() || asked.accept == proof {
@@ -35,8 +35,8 @@ pub fn agreed(
 
 /// Answers yes, and passes bytes on until one side ends.
 pub async fn run(
-    stream: &Rc<Connection>,
-    tunnel: Tunnel,
+    stream: Rc<Connection>,
+    tunnel: Box<Tunnel>,
     recv: RecvStream,
     response: Response<AnswerBody>,
     mut respond: SendResponse<Bytes>,
@@ -50,7 +50,7 @@ pub async fn run(
     match respond.send_response(head, false) {
         Ok(send) => {
             stream.enter(Phase::Tunnel);
-            tunnel.run(StreamSocket::new(recv, send), Bytes::new(), stream).await;
+            tunnel.run(StreamSocket::new(recv, send), Bytes::new(), &stream).await;
         }
         Err(error) => {
             tracing::debug!(peer = %stream.peer, %error, "a tunnel cannot be opened");

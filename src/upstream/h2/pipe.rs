@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::HeaderMap;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName};
 use http_body::Body;
 
 /// A body and the stream that it goes to.
@@ -79,9 +79,6 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Result<Piped<B::Error>, h2::Error> {
-        if let Poll::Ready(reason) = self.stream.poll_reset(cx) {
-            return Err(reason?.into());
-        }
         loop {
             if let Some((data, last)) = self.waiting.take() {
                 while self.stream.capacity() == 0 {
@@ -101,7 +98,13 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
                 }
             }
             match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => return Ok(Piped::Starved),
+                // A peer that has reset the stream takes nothing either; it is asked for only where that would not tell.
+                Poll::Pending => {
+                    return match self.stream.poll_reset(cx) {
+                        Poll::Ready(reason) => Err(reason?.into()),
+                        Poll::Pending => Ok(Piped::Starved),
+                    };
+                }
                 Poll::Ready(None) => {
                     self.stream.send_data(Bytes::new(), true)?;
                     self.ended = true;
@@ -136,12 +139,24 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
     }
 }
 
+const BARRED: [HeaderName; 8] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    HOST,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 /// Takes out what may not stand in trailers of HTTP/2, or would reframe the message (RFC 9110, 6.5.1).
 fn strip(trailers: &mut HeaderMap) {
-    for name in [CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE] {
-        trailers.remove(name);
+    // Looking at each of the few that there are is cheaper than asking for each that may not be there.
+    if !trailers.keys().any(|name| BARRED.contains(name)) {
+        return;
     }
-    for name in ["keep-alive", "proxy-connection"] {
+    for name in BARRED {
         trailers.remove(name);
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -29,6 +29,14 @@ pub struct Stream<B> {
     queued: Option<SendRequest<Bytes>>,
 }
 
+/// A change of protocol that is asked for.
+struct Asked {
+    protocol: HeaderValue,
+    /// Of a WebSocket.
+    key: Option<HeaderValue>,
+    stream: SendStream<Bytes>,
+}
+
 impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     /// A stream that has sent nothing.
     #[must_use]
@@ -43,51 +51,70 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
 
     /// Sends a request and waits for the answer's head. A request for a change of protocol becomes an extended
     /// CONNECT, and a yes to it a 101, as over HTTP/1.
-    pub async fn send(&mut self, request: Request<B>, encrypted: bool) -> Result<Response<Received>, Unanswered<B>> {
-        let upgrade = request.headers().get(UPGRADE).cloned();
-        let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
-        let unsent = |fault, unprocessed| Unanswered { request: None, unprocessed, fault };
-        let Some((head, body)) = head::of(request, encrypted, upgrade.is_some()) else {
-            return Err(unsent(Fault::Unfit, true));
-        };
-        let mut sender = self.slot.on.sender();
-        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| unsent(Fault::H2(error), true))?;
-        let ends = upgrade.is_none() && body.is_end_stream();
-        let sent = sender.send_request(head, ends).map_err(|error| unsent(Fault::H2(error), true))?;
-        let is_open = sender.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready();
-        self.queued = (!is_open).then_some(sender);
-        let (mut answer, stream) = sent;
-        let mut held = None;
-        match (&upgrade, ends) {
-            (Some(_), _) => held = Some(stream),
-            (None, true) => {}
-            (None, false) => self.upload = Some(Pipe::new(body, stream)),
-        }
-        let answered = poll_fn(|cx| {
+    pub async fn send(
+        &mut self,
+        request: impl FnOnce() -> Request<B>,
+        encrypted: bool,
+    ) -> Result<Response<Received>, Unanswered<B>> {
+        let unsent = |fault| Unanswered { request: None, unprocessed: true, fault };
+        let (mut answer, asked) = self.offer(request(), encrypted).map_err(unsent)?;
+        poll_fn(|cx| {
             if !self.send_more(cx) {
                 return Poll::Ready(Err(Reason::CANCEL.into()));
             }
             Pin::new(&mut answer).poll(cx)
         })
-        .await;
-        let response = answered.map_err(|error| {
+        .await
+        .map_err(|error| {
             self.slot.on.stream_failed(&error);
             let unprocessed = is_unprocessed(&error);
-            unsent(Fault::H2(error), unprocessed)
-        })?;
-        let (mut head, recv) = response.into_parts();
-        if let (Some(protocol), Some(stream), true) = (upgrade, held, head.status.is_success()) {
-            self.tunnel = Some((recv, stream));
-            head.status = StatusCode::SWITCHING_PROTOCOLS;
-            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(UPGRADE, protocol);
-            if let Some(key) = key {
-                head.headers.insert(SEC_WEBSOCKET_ACCEPT, accept(key.as_bytes()));
-            }
-            return Ok(Response::from_parts(head, Received::None));
+            Unanswered { request: None, unprocessed, fault: Fault::H2(error) }
+        })
+        .map(|response| self.answered(response, asked))
+    }
+
+    /// Gives a request to the connection.
+    fn offer(&mut self, request: Request<B>, encrypted: bool) -> Result<(ResponseFuture, Option<Box<Asked>>), Fault> {
+        let upgrade = request.headers().get(UPGRADE).cloned();
+        let key = upgrade.as_ref().and_then(|_| request.headers().get(SEC_WEBSOCKET_KEY).cloned());
+        let Some((head, body)) = head::of(request, encrypted, upgrade.is_some()) else {
+            return Err(Fault::Unfit);
+        };
+        let ends = upgrade.is_none() && body.is_end_stream();
+        // One that has sent nothing yet is ready, or says here why not.
+        let mut sender = self.slot.on.sender();
+        let (answer, stream) = sender.send_request(head, ends).map_err(Fault::H2)?;
+        let is_open = sender.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready();
+        self.queued = (!is_open).then_some(sender);
+        let asked = upgrade.map(|protocol| (protocol, key));
+        match asked {
+            Some((protocol, key)) => return Ok((answer, Some(Box::new(Asked { protocol, key, stream })))),
+            None if ends => {}
+            None => self.upload = Some(Pipe::new(body, stream)),
         }
-        let body = Received::of_stream(recv, &head.headers, Sender::Instance);
-        Ok(Response::from_parts(head, body))
+        Ok((answer, None))
+    }
+
+    /// The answer as the rest of the proxy knows it.
+    fn answered(&mut self, response: Response<RecvStream>, asked: Option<Box<Asked>>) -> Response<Received> {
+        let (mut head, recv) = response.into_parts();
+        match asked {
+            Some(asked) if head.status.is_success() => {
+                let Asked { protocol, key, stream } = *asked;
+                self.tunnel = Some((recv, stream));
+                head.status = StatusCode::SWITCHING_PROTOCOLS;
+                head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                head.headers.insert(UPGRADE, protocol);
+                if let Some(key) = key {
+                    head.headers.insert(SEC_WEBSOCKET_ACCEPT, accept(key.as_bytes()));
+                }
+                Response::from_parts(head, Received::None)
+            }
+            _ => {
+                let body = Received::of_stream(recv, &head.headers, Sender::Instance);
+                Response::from_parts(head, body)
+            }
+        }
     }
 
     /// Whether the request has waited all the time for the instance to allow one more stream, so that nothing was sent.
@@ -220,7 +247,7 @@ mod tests {
             let [first, second] = &mut streams;
             let request = || Request::get("/").header("host", "shop").body(Empty::new()).unwrap();
             {
-                let (mut one, mut two) = (pin!(first.send(request(), false)), pin!(second.send(request(), false)));
+                let (mut one, mut two) = (pin!(first.send(request, false)), pin!(second.send(request, false)));
                 let waiting = async {
                     tokio::select! {
                         // The first one is the one that is first.

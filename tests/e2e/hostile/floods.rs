@@ -261,6 +261,51 @@ async fn frames_that_carry_nothing_have_a_limit() {
 }
 
 #[tokio::test]
+async fn windows_that_are_opened_for_nothing_have_a_limit_and_those_of_a_download_have_none() {
+    let body = "x".repeat(64 * 1024);
+    let instance = Scripted::http(move |_| ok(&body)).await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.h2.frames = 100).start().await;
+    let mut reader = Raw::connect(proxy.address).await;
+    for stream in (1..200u32).step_by(2) {
+        reader.send(HEADERS, END_HEADERS | END_STREAM, stream, &asked("GET", "/", &[])).await;
+        loop {
+            let frame = reader.next().await.expect("it goes on");
+            // As a client without patience does: both windows, after each frame, by two steps.
+            let (one, rest) = (1u32.to_be_bytes(), (frame.payload.len() as u32).saturating_sub(1).to_be_bytes());
+            if frame.kind == DATA && frame.payload.len() > 1 {
+                for (on, by) in [(0, one), (0, rest), (stream, one), (stream, rest)] {
+                    reader.send(WINDOW_UPDATE, 0, on, &by).await;
+                }
+            }
+            if frame.kind == DATA && frame.flags & END_STREAM != 0 {
+                break;
+            }
+        }
+    }
+    assert!(proxy.metric("pointsman_refusals_total{reason=\"h2_frames\"}").is_none());
+    let mut flood = Raw::connect(proxy.address).await;
+    for _ in 0..300 {
+        flood.send(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()).await;
+    }
+    assert_eq!(flood.hear(None).await.goaway, Some(ENHANCE_YOUR_CALM));
+    assert!(proxy.metric("pointsman_refusals_total{reason=\"h2_frames\"}").is_some());
+    assert_eq!(proxy.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn resets_of_what_was_reset_before_have_a_limit() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.h2.frames = 100).start().await;
+    let mut flood = Raw::connect(proxy.address).await;
+    flood.send(HEADERS, END_HEADERS | END_STREAM, 1, &asked("GET", "/", &[])).await;
+    for _ in 0..300 {
+        flood.send(RST_STREAM, 0, 1, &8u32.to_be_bytes()).await;
+    }
+    assert_eq!(flood.hear(None).await.goaway, Some(ENHANCE_YOUR_CALM));
+    assert_eq!(proxy.get("/").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_client_that_was_refused_and_stays_is_heard_for_a_second_and_no_longer() {
     for talks in [false, true] {
         let (_instance, proxy) = quick().await;
