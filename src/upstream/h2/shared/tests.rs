@@ -34,7 +34,7 @@ async fn swept(is_alive: bool) {
     let on = Rc::clone(&shared);
     let waiting = spawn_local(async move {
         let mut stream = Stream::<Empty<Bytes>>::new(on.slot().unwrap());
-        let request = Request::get("/").header("host", "shop").body(Empty::new()).unwrap();
+        let request = || Request::get("/").header("host", "shop").body(Empty::new()).unwrap();
         stream.send(request, false).await.is_ok()
     });
     taken.await.unwrap();
