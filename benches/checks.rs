@@ -105,21 +105,28 @@ const OTHER_DESCRIPTORS: usize = 1_500;
 const INSTANCES: &str = "CHECKS_BENCH_INSTANCES";
 
 /// Answers as the fleet's instances until its input ends; says its port first.
-fn be_instances() -> ! {
+fn be_instances() {
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a port");
         println!("{}", listener.local_addr().expect("its address").port());
-        std::thread::spawn(|| {
+        let (still_wanted, ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
             let _ = std::io::stdin().read(&mut [0]);
-            std::process::exit(0);
+            drop(still_wanted);
         });
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            tokio::spawn(answer(stream));
+        let answering = async {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                tokio::spawn(answer(stream));
+            }
+        };
+        tokio::select! {
+            () = answering => {}
+            _ = ended => {}
         }
-    })
+    });
 }
 
 async fn answer(stream: tokio::net::TcpStream) {
@@ -247,7 +254,7 @@ criterion_group!(benches, schedule, whole, fleet_of_fifty_thousand);
 
 fn main() {
     if std::env::var_os(INSTANCES).is_some() {
-        be_instances();
+        return be_instances();
     }
     benches();
     Criterion::default().configure_from_args().final_summary();

@@ -1,4 +1,12 @@
 //! One open connection to an endpoint, counted by its worker and, where there is a limit, over all workers.
+//!
+//! Who finds none free waits here and not in the line of `forward::queue`, which is for places of requests. A request
+//! stands in that line before it is known whether it needs a connection at all (there may be an idle one, or one of
+//! HTTP/2), and has its place, counted as load, by the time it does; a connection comes free by other events (one that
+//! idles in another worker is asked for, and closed), for other waiters, and not for a request over HTTP/2. In one line,
+//! the first who needs a connection would keep those behind him from places that are free. He waits for half of the
+//! connect limit, so that the other half is left for opening one, and what ends his wait is then what ends any failed
+//! attempt to connect: another instance, where the rule retries `connect`.
 
 use std::cell::Cell;
 use std::io;

@@ -148,6 +148,10 @@ async fn checks_follow_the_tls_of_requests_and_tell_whose_certificate_it_is() {
         ("{verify: false}", "http: /health, expect: {tls_name: api.test}", name),
         ("{verify: false}", "http: /health, expect: {tls_name: web.test, body: up}", None),
         ("{ca: CA, name: web.test}", "tcp: true, expect: {tls_name: web}", name),
+        ("{verify: false}", "http: /health, expect: {tls_name: \"{service}.test\"}", None),
+        ("{verify: false}", "http: /health, expect: {tls_name: \"{service}.internal\"}", name),
+        ("{verify: false}", "http: /health, expect: {tls_name: \"{label.host}\"}", None),
+        ("{verify: false}", "http: /health, expect: {tls_name: \"{label.rack}.test\"}", name),
         ("{ca: CA, name: web.test}", "tcp: {send: \"PING\\r\\n\", expect: \"+PONG\"}", None),
         (
             "{ca: CA, name: web.test}",

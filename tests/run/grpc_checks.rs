@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::front::{Authority, Front, Tls};
 use crate::support::binary::Proxy;
 use crate::support::site::{Site, events, instance, replace, until};
 
@@ -112,4 +113,29 @@ async fn a_server_without_the_health_service_fails_and_explain_says_so() {
     let (status, told) = crate::support::site::admin_post(proxy.admin, "/v1/explain", asked).await;
     let why = &told["pools"][0]["left_out"][0]["why"];
     assert_eq!((status, why), (200, &"its check fails: it has no gRPC health service".into()), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_check_through_tls_tells_whose_certificate_it_is() {
+    let mut server = HealthServer::start(&[]);
+    server.set("-", "SERVING");
+    let identity = Authority::new("ours").issue("web.test");
+    let behind = ([127, 0, 0, 1], server.port).into();
+    let front = Front::tls(behind, Tls { identity: &identity, clients: None, h2: true }).await;
+    let port: u16 = front.url().rsplit(':').next().unwrap().parse().unwrap();
+    let rules = |name: &str| {
+        format!("{}upstream: {{tls: {{verify: false}}}}\n", rules(&format!("true, expect: {{tls_name: \"{name}\"}}")))
+    };
+    let site = Site::new(&[], &rules("{service}.test")).await;
+    let instance_at = format!(
+        "services:\n  web:\n    - {{id: web-1, address: 127.0.0.1, port: {port}, labels: {{version: \"1.2\"}}}}\n"
+    );
+    replace(&site.catalog(), &instance_at);
+    let proxy = site.proxy(&[]).await;
+    checked(&proxy, "passing").await;
+    // The connection that is open shows a certificate for the other name: it is asked on another one.
+    site.write_rules(&rules("api.test"));
+    checked(&proxy, "failing").await;
+    let why = instance(proxy.admin, "web", "web-1").await["check_failure"].clone();
+    assert_eq!(why, "its certificate is not for the expected name");
 }

@@ -199,3 +199,26 @@ proptest! {
         let _ = (out.render(), lint::lint_rules(&set, None));
     }
 }
+
+#[test]
+fn the_name_that_a_check_expects_may_be_made_of_the_instances_labels() {
+    let file = |check: &str| format!("service: web\ncheck: {{{check}}}\n");
+    let named = |name: &str| set(&file(&format!("http: /h, expect: {{tls_name: \"{name}\"}}"))).files[0].check.clone();
+    for name in ["{service}.internal", "{label.zone}.{service}.internal", "{label.node.meta.host}", "web.internal"] {
+        assert_eq!(named(name).and_then(|check| check.tls_name).as_deref(), Some(name));
+    }
+    let wrong =
+        ["{zone}.internal", "{label.}.x", "{service.internal", "service}.internal", "{service}..x", "{{service}}"];
+    for name in wrong {
+        let text = file(&format!("http: /h, expect: {{tls_name: \"{name}\"}}"));
+        assert!(!codes(&[&text]).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn only_checks_that_keep_a_connection_may_be_told_whether_to() {
+    assert!(!set("service: web\ncheck: {http: /h, reuse: false}\n").files[0].check.as_ref().unwrap().reuse);
+    assert!(set("service: web\ncheck: {grpc: true}\n").files[0].check.as_ref().unwrap().reuse);
+    assert_eq!(codes(&["service: web\ncheck: {tcp: true, reuse: false}\n"]), ["E006"]);
+    assert_eq!(codes(&["service: web\ncheck: {http: /h, reuse: sometimes}\n"]).len(), 1);
+}

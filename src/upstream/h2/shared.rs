@@ -298,3 +298,6 @@ impl AsyncWrite for Counted {
         Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
