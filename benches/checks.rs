@@ -105,21 +105,20 @@ const OTHER_DESCRIPTORS: usize = 1_500;
 const INSTANCES: &str = "CHECKS_BENCH_INSTANCES";
 
 /// Answers as the fleet's instances until its input ends; says its port first.
-fn be_instances() -> ! {
+fn be_instances() {
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a port");
         println!("{}", listener.local_addr().expect("its address").port());
-        std::thread::spawn(|| {
-            let _ = std::io::stdin().read(&mut [0]);
-            std::process::exit(0);
-        });
+        let mut ended = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            tokio::spawn(answer(stream));
+            tokio::select! {
+                _ = &mut ended => return,
+                Ok((stream, _)) = listener.accept() => drop(tokio::spawn(answer(stream))),
+            }
         }
-    })
+    });
 }
 
 async fn answer(stream: tokio::net::TcpStream) {
@@ -219,9 +218,9 @@ fn fleet_of(size: usize, interval: usize, reuse: bool) {
 /// Checks that were made on a connection that was kept.
 fn on_kept(told: &Metrics) -> u64 {
     let page = told.render();
-    let counts = page.lines().filter(|line| {
-        line.starts_with("pointsman_check_connections_total{") && line.contains("connection=\"kept\"")
-    });
+    let counts = page
+        .lines()
+        .filter(|line| line.starts_with("pointsman_check_connections_total{") && line.contains("connection=\"kept\""));
     counts.filter_map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok())).sum()
 }
 
@@ -247,7 +246,7 @@ criterion_group!(benches, schedule, whole, fleet_of_fifty_thousand);
 
 fn main() {
     if std::env::var_os(INSTANCES).is_some() {
-        be_instances();
+        return be_instances();
     }
     benches();
     Criterion::default().configure_from_args().final_summary();

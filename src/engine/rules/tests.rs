@@ -207,7 +207,8 @@ fn the_name_that_a_check_expects_may_be_made_of_the_instances_labels() {
     for name in ["{service}.internal", "{label.zone}.{service}.internal", "{label.node.meta.host}", "web.internal"] {
         assert_eq!(named(name).and_then(|check| check.tls_name).as_deref(), Some(name));
     }
-    let wrong = ["{zone}.internal", "{label.}.x", "{service.internal", "service}.internal", "{service}..x", "{{service}}"];
+    let wrong =
+        ["{zone}.internal", "{label.}.x", "{service.internal", "service}.internal", "{service}..x", "{{service}}"];
     for name in wrong {
         let text = file(&format!("http: /h, expect: {{tls_name: \"{name}\"}}"));
         assert!(!codes(&[&text]).is_empty(), "{name}");

@@ -95,7 +95,8 @@ async fn six_checks_are_made_on_a_connection_and_the_next_on_a_fresh_one() {
 #[tokio::test]
 async fn who_closes_what_is_idle_or_at_the_next_request_passes_without_a_word() {
     // At once after the answer, and (worse) when the next request is there.
-    for manner in [(|_, _| (WELL, true)) as Manner, |_, request| if request == 2 { ("", true) } else { (WELL, false) }] {
+    for manner in [(|_, _| (WELL, true)) as Manner, |_, request| if request == 2 { ("", true) } else { (WELL, false) }]
+    {
         let (seen, told) = checked("http: /health, fall: 2", manner, 9).await;
         assert!(connections(&seen).contains(&4), "{seen:?}");
         assert!(told.contains("result=\"passed\""), "{told}");
@@ -106,7 +107,11 @@ async fn who_closes_what_is_idle_or_at_the_next_request_passes_without_a_word() 
 #[tokio::test]
 async fn a_failing_instance_is_asked_on_fresh_connections() {
     fn bad(connection: u32, request: u32) -> (&'static str, bool) {
-        if (connection, request) < (1, 3) { (WELL, false) } else { ("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", false) }
+        if (connection, request) < (1, 3) {
+            (WELL, false)
+        } else {
+            ("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", false)
+        }
     }
     let (seen, _) = checked("http: /health", bad, 7).await;
     assert_eq!(connections(&seen), [1, 1, 1, 2, 3, 4, 5]);
@@ -150,7 +155,9 @@ async fn instance_of_h2(connections: Arc<AtomicU32>, told: mpsc::Sender<(u32, ht
                         true => Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]),
                         false => Bytes::from_static(b"ok"),
                     };
-                    let fields = async { Some(Ok(http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]))) };
+                    let fields = async {
+                        Some(Ok(http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())])))
+                    };
                     let body = http_body_util::BodyExt::with_trailers(Full::new(body), fields);
                     let response = http::Response::builder().header("content-type", "application/grpc");
                     Ok::<_, Infallible>(response.body(body).unwrap())
