@@ -111,12 +111,20 @@ fn be_instances() {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a port");
         println!("{}", listener.local_addr().expect("its address").port());
-        let mut ended = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
-        loop {
-            tokio::select! {
-                _ = &mut ended => return,
-                Ok((stream, _)) = listener.accept() => drop(tokio::spawn(answer(stream))),
+        let (still_wanted, ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read(&mut [0]);
+            drop(still_wanted);
+        });
+        let answering = async {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                tokio::spawn(answer(stream));
             }
+        };
+        tokio::select! {
+            () = answering => {}
+            _ = ended => {}
         }
     });
 }

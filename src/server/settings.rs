@@ -68,7 +68,8 @@ pub struct Limits {
 pub struct H2Limits {
     /// Streams at once. Default 100.
     pub streams: u32,
-    /// Bytes that a client may send on a stream before they are taken. Default 64 KiB.
+    /// Bytes that a client may send on a stream before they are taken. Default 64 KiB; for a client that uploads while memory
+    /// is ample 256 KiB, within the connection's.
     pub stream_window: u32,
     /// The same over all streams. Default 1 MiB.
     pub connection_window: u32,

@@ -8,8 +8,8 @@
 use tokio::sync::{Notify, Semaphore};
 
 /// Connections that are accepted, or taken over, in a round. Each is ready about four times until its first request is
-/// answered, so that about thirty of them are ready at a time.
-pub const CONNECTIONS: usize = 8;
+/// answered, so that about sixty of them are ready at a time.
+pub const CONNECTIONS: usize = 16;
 /// Steps of TLS handshakes in a round. One may cost a millisecond (RSA).
 pub const HANDSHAKES: usize = 8;
 

@@ -26,10 +26,17 @@ pub(super) struct Leveling<'l, 't> {
     pub now: Millis,
 }
 
+/// What comes of it.
+pub(super) struct Levels {
+    pub levels: Box<[Level]>,
+    pub ranks: Box<[u8]>,
+    pub past: Box<[History]>,
+}
+
 impl Leveling<'_, '_> {
     /// Members by level, nearest first, with loads, each member's rank, and each rank's history. Levels without members
     /// do not exist, but they have a history: a region that left the catalog and comes back waits, too.
-    pub(super) fn levels(&self) -> (Box<[Level]>, Box<[u8]>, Box<[History]>) {
+    pub(super) fn levels(&self) -> Levels {
         let ranks = self.locality.prefer.len() + 1;
         let rank =
             |member: EndpointIdx| self.place.level(&self.locality.prefer, &self.endpoints[member as usize].instance);
@@ -62,7 +69,7 @@ impl Leveling<'_, '_> {
                 candidates: candidates.into(),
             })
             .collect();
-        (levels, of_members, past)
+        Levels { levels, ranks: of_members, past }
     }
 
     /// The histories with this moment added. Where nothing can wait, none is kept.

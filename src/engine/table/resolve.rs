@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::heritage::Heritage;
-use super::levels::Leveling;
+use super::levels::{Leveling, Levels};
 use super::{Candidate, FilePools, MAX_VARIANTS, NEVER, Pool, PoolSelector, TableError, Variant};
 use crate::engine::expr::ast::{Builtin, Field};
 use crate::engine::health::State;
@@ -161,7 +161,7 @@ impl Resolving<'_> {
             heritage,
             now: self.now,
         };
-        let (levels, ranks, past) = leveling.levels();
+        let Levels { levels, ranks, past } = leveling.levels();
         Pool {
             file: self.at,
             slot,

@@ -50,6 +50,7 @@ pub struct Meter {
     windows: Cell<u64>,
     data: Cell<u64>,
     data_before: Cell<u64>,
+    uploaded: Cell<u64>,
 }
 
 /// Where in a frame the next byte belongs.
@@ -78,6 +79,7 @@ impl Meter {
             windows: Cell::new(0),
             data: Cell::new(0),
             data_before: Cell::new(0),
+            uploaded: Cell::new(0),
         }
     }
 
@@ -101,6 +103,12 @@ impl Meter {
         add(&self.moved, bytes.len() as u64);
         let is_data = |frame: &Frame| u64::from(frame.header[3] == DATA && frame.left > 0);
         self.sent.borrow_mut().walk(bytes, |frame| add(&self.data, is_data(frame)));
+    }
+
+    /// Bytes of bodies that came, of all streams.
+    #[must_use]
+    pub fn uploaded(&self) -> u64 {
+        self.uploaded.get()
     }
 
     /// Since when half a head is there; `NEVER`: there is none.
@@ -130,7 +138,10 @@ impl Meter {
                 at.open = flags & END_HEADERS == 0;
                 add(&self.idle, u64::from(at.left == 0 && at.open));
             }
-            DATA if at.left > 0 || flags & END_STREAM != 0 => add(&self.moved, at.left as u64),
+            DATA if at.left > 0 || flags & END_STREAM != 0 => {
+                add(&self.moved, at.left as u64);
+                add(&self.uploaded, at.left as u64);
+            }
             WINDOW_UPDATE => add(&self.windows, 1),
             _ => add(&self.idle, 1),
         }

@@ -326,3 +326,42 @@ async fn a_client_that_was_refused_and_stays_is_heard_for_a_second_and_no_longer
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_that_uploads_gets_a_wider_window_and_one_that_does_not_keeps_the_narrow_one() {
+    const BODY: usize = 1 << 20;
+    let instance = Scripted::echo().await;
+    let proxy = Proxy::to(&[instance.address]).await;
+    let mut client = Raw::connect(proxy.address).await;
+    client.send(HEADERS, END_HEADERS, 1, &asked("POST", "/", &[])).await;
+    let (mut room, mut sent, mut windows, mut status_at) = (65_535usize, 0, Vec::new(), None);
+    while status_at.is_none() {
+        while sent < BODY && room >= 16_384 {
+            sent += 16_384;
+            room -= 16_384;
+            let end = if sent == BODY { END_STREAM } else { 0 };
+            assert!(client.send(DATA, end, 1, &[b'x'; 16_384]).await);
+        }
+        let frame = client.next().await.expect("it goes on");
+        let value = |at: usize| u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap());
+        match frame.kind {
+            WINDOW_UPDATE if frame.stream == 1 => room += value(0) as usize,
+            SETTINGS if frame.flags == 0 => {
+                // Told by its number, 4.
+                let told =
+                    frame.payload.chunks(6).position(|setting| setting[..2] == [0, 4]).map(|at| value(at * 6 + 2));
+                windows.extend(told.map(|window| (window, sent)));
+                client.send(SETTINGS, 1, 0, &[]).await;
+                if windows.len() > 1 {
+                    room += 192 * 1024;
+                }
+            }
+            HEADERS => status_at = Some(sent),
+            _ => {}
+        }
+    }
+    assert_eq!(windows.len(), 2, "{windows:?}");
+    assert_eq!((windows[0].0, windows[1].0), (64 * 1024, 256 * 1024));
+    assert!(windows[1].1 >= 128 * 1024, "only who has uploaded: {windows:?}");
+    assert_eq!(status_at, Some(BODY));
+}
