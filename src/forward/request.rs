@@ -142,7 +142,8 @@ impl Course {
 
 /// A request that is decided, as instances get it.
 struct Ready {
-    view: Rc<View>,
+    /// Taken by who forwards it, and let go of when no other try can follow.
+    view: Option<Rc<View>>,
     file: FileIdx,
     decision: Decision,
     changes: Option<Box<Changes>>,
@@ -210,7 +211,7 @@ fn prepared(
         outbound.calls(call, policies.retry.grpc != 0);
         exchange.upload.iter().for_each(|upload| upload.be_patient(timeouts.stream_idle));
     }
-    Ok(Course::Forward(Ready { view, file, decision, changes, outbound, limits, host_of_instance }))
+    Ok(Course::Forward(Ready { view: Some(view), file, decision, changes, outbound, limits, host_of_instance }))
 }
 
 /// The phases that wait, in order.
@@ -219,8 +220,9 @@ async fn forwarded_on(
     exchange: &mut Exchange,
     ready: &mut Ready,
 ) -> Result<Response<Source>, Refusal> {
-    let Ready { view, decision, changes, outbound, .. } = ready;
-    let (file, limits) = (ready.file, &ready.limits);
+    let held = ready.view.take().ok_or(Refusal::from(Detail::Internal))?;
+    let (view, file, limits) = (&held, ready.file, &ready.limits);
+    let Ready { decision, changes, outbound, .. } = ready;
     let policies = in_force(&view.table.router.files[file as usize], decision);
     let trying = &Trying { worker, view, file, policies, limits, host_of_instance: ready.host_of_instance };
 
@@ -273,13 +275,14 @@ async fn forwarded_on(
     }
     let answered = answered?;
 
-    // Respond. No other try follows.
+    // Respond. No other try follows: from here on no table is held.
     outbound.settle();
     exchange.call_status = answered.call_status();
     let cookie = decision.mint.map(|mint| {
         let name = &view.table.router.files[file as usize].cookie;
         cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
     });
+    drop(held);
     let mut response = if respond::is_ready(&answered) {
         respond::pass_on(exchange, worker, answered, limits)
     } else {
