@@ -1,6 +1,6 @@
 //! One request through its phases: accept → limits → labels → decide → pick → attempt → (retry) → respond → account.
 //!
-//! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`attempt`], [`retry`] and
+//! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`attempt`], [`judge`], [`retry`] and
 //! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes, [`grpc`] and [`grpc_web`]
 //! know calls; [`exchange`] is a request's account;
 //! [`error`] is the table from what went wrong to what the client gets. [`worker`] and [`view`] are what a worker's
@@ -22,6 +22,7 @@ pub mod grpc_web;
 pub mod headers;
 pub mod hedge;
 pub mod https;
+pub mod judge;
 mod latency;
 pub mod limit;
 pub mod mirror;

@@ -13,7 +13,7 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body;
 
 use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
-use super::attempt::{Ended, Limits, Outbound};
+use super::attempt::{Limits, Outbound};
 use super::authority;
 use super::body::{AnswerBody, Source};
 use super::connection::Connection;
@@ -25,12 +25,12 @@ use super::grpc;
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::https;
-use super::latency;
+use super::judge::judged;
 use super::limit;
 use super::mirror::Copy;
 use super::queue::place;
 use super::respond;
-use super::retry::{Cause, Reading, Trouble, backoff};
+use super::retry::{Cause, Trouble, backoff};
 use super::survey::Survey;
 use super::traced;
 use super::upload::Upload;
@@ -39,7 +39,6 @@ use super::view::View;
 use super::wait::{after, until};
 use super::worker::Worker;
 use crate::engine::balance::Picked;
-use crate::engine::health::Evidence;
 use crate::engine::policy::Retry;
 use crate::engine::request::RequestView;
 use crate::engine::route::Detail::NoRoutableInstance;
@@ -413,49 +412,6 @@ fn outbound(
         exchange.hold(UPLOAD);
     }
     Outbound::new(head.method, uri, fields, exchange.upload.clone(), upgrades)
-}
-
-/// What a try says about the instance, recorded; and whether it is a reason for another one.
-fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry) -> Option<Trouble> {
-    let Reading { evidence, word, trouble } = Reading::of(ended, retry, picked.probe);
-    exchange.timed();
-    if let Some(traced) = &mut *exchange.traced.borrow_mut() {
-        traced.tried(exchange, picked, ended);
-    }
-    if let Some(evidence) = evidence {
-        exchange.evidence(evidence);
-    }
-    latency::observe(exchange, ended, evidence);
-    exchange.count(&names::ATTEMPTS, word);
-    picked_so(exchange, picked, evidence == Some(Evidence::Success));
-    trouble
-}
-
-/// What connecting says about an instance whose bytes are passed on unread; `None`: it is connected.
-pub(super) fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Picked) {
-    let evidence = failed.map_or(Some(Evidence::Success), Detail::evidence);
-    if let Some(evidence) = evidence {
-        exchange.evidence(evidence);
-    }
-    exchange.count(&names::ATTEMPTS, failed.map_or("connected", Detail::word));
-    picked_so(exchange, picked, failed.is_none());
-}
-
-/// What follows from how an endpoint was picked, once it is known whether it did well.
-fn picked_so(exchange: &Exchange, picked: Picked, well: bool) {
-    let result = if well { "success" } else { "failure" };
-    if picked.probe {
-        exchange.count(&names::PROBES, result);
-    }
-    if picked.last_resort {
-        exchange.count(&names::LAST_RESORTS, result);
-        if well {
-            exchange.proved();
-        }
-    }
-    if picked.panic {
-        exchange.count(&names::PANIC_PICKS, "");
-    }
 }
 
 /// Whether another try may follow: attempts are left, and sending again is safe.
