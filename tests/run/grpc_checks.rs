@@ -121,7 +121,7 @@ async fn a_grpc_check_through_tls_tells_whose_certificate_it_is() {
     server.set("-", "SERVING");
     let identity = Authority::new("ours").issue("web.test");
     let behind = ([127, 0, 0, 1], server.port).into();
-    let front = Front::tls(behind, Tls { identity: &identity, clients: None, h2: true }).await;
+    let front = Front::tls_alone(behind, Tls { identity: &identity, clients: None, h2: true }).await;
     let port: u16 = front.url().rsplit(':').next().unwrap().parse().unwrap();
     let rules = |name: &str| {
         format!("{}upstream: {{tls: {{verify: false}}}}\n", rules(&format!("true, expect: {{tls_name: \"{name}\"}}")))

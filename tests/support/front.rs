@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::Request;
@@ -113,13 +113,24 @@ struct Shared {
     accepted: AtomicUsize,
     most: AtomicUsize,
     refused: AtomicUsize,
+    passes_bytes: AtomicBool,
     cut: watch::Sender<u64>,
 }
 
 impl Front {
-    /// TLS on a port of its own, in front of `behind`.
+    /// TLS on a port of its own, in front of `behind`, which speaks HTTP/1.1.
     pub async fn tls(behind: SocketAddr, tls: Tls<'_>) -> Self {
+        Self::terminating(Shared::new(behind, Some(tls.config()))).await
+    }
+
+    /// TLS on a port of its own, in front of `behind`, which speaks itself what was agreed on.
+    pub async fn tls_alone(behind: SocketAddr, tls: Tls<'_>) -> Self {
         let shared = Shared::new(behind, Some(tls.config()));
+        shared.passes_bytes.store(true, Ordering::Release);
+        Self::terminating(shared).await
+    }
+
+    async fn terminating(shared: Arc<Shared>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
         let url = format!("https://{}", listener.local_addr().expect("it is bound"));
         let own = Arc::clone(&shared);
@@ -197,6 +208,7 @@ impl Shared {
             accepted,
             most: AtomicUsize::new(usize::MAX),
             refused,
+            passes_bytes: AtomicBool::new(false),
             cut,
         })
     }
@@ -217,7 +229,7 @@ async fn terminate(shared: Arc<Shared>, stream: TcpStream) -> std::io::Result<()
     let mut stream = accepted.inspect_err(|_| {
         shared.refused.fetch_add(1, Ordering::AcqRel);
     })?;
-    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+    if shared.passes_bytes.load(Ordering::Acquire) || stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         let mut consul = TcpStream::connect(shared.behind).await?;
         return tokio::io::copy_bidirectional(&mut stream, &mut consul).await.map(drop);
     }
