@@ -46,13 +46,13 @@ fn schedule(c: &mut Criterion) {
     let mut now = 0u64;
     c.bench_function("checks/schedule", |b| {
         b.iter(|| {
-            let due = loop {
+            let (means, due) = loop {
                 match plan.take_due(Millis(now), |_| true) {
-                    Some((_, due)) => break due,
+                    Some(due) => break due,
                     None => now += 1,
                 }
             };
-            plan.finished(&due, false, Millis(now), Draw(now));
+            plan.finished((means, &due), false, Millis(now), Draw(now));
         });
     });
 }

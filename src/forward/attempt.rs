@@ -23,6 +23,7 @@ use super::wait::{Elapsed, after, until};
 use crate::engine::policy::Timeouts;
 use crate::engine::time::Millis;
 use crate::observe::metrics::WorkerMetrics;
+use crate::upstream::dial::is_ours;
 use crate::upstream::link::{Fault, Unanswered};
 use crate::upstream::pace::SMALL;
 use crate::upstream::peer::Ask;
@@ -382,13 +383,4 @@ fn judge_head(answered: Answered, upgrade: bool) -> Result<Answered, Failure> {
         return Err(Failure { detail: Detail::UpstreamMalformed, cause: Some(Cause::Reset), sent: true });
     }
     Ok(answered)
-}
-
-/// The system refused us, not the instance: no descriptors, ports or memory. It says nothing about the instance.
-fn is_ours(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, OutOfMemory};
-    /// EMFILE, ENFILE, ENOBUFS on Linux; they have no stable `ErrorKind`.
-    const EXHAUSTED: [i32; 3] = [24, 23, 105];
-    matches!(error.kind(), AddrNotAvailable | OutOfMemory)
-        || error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
 }

@@ -156,9 +156,9 @@ impl AnswerBody {
 
 impl Relay {
     /// Says how much is read at once. False: it is the client's turn, and what could be read ahead is left to the
-    /// instance; the task is woken when the client has taken what it was given. A stream's window sees to that.
+    /// instance; the task is woken when the client has taken what it was given.
     fn may_read(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
-        let Some(link) = self.link.as_mut().filter(|_| !connection.is_stream) else { return true };
+        let Some(link) = &mut self.link else { return true };
         if let Some(room) = connection.room_for_answer() {
             link.read_at_most(room);
             return true;

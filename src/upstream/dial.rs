@@ -128,3 +128,13 @@ impl Dial {
         Ok(stream)
     }
 }
+
+/// The system refused us, not the instance: no descriptors, ports or memory. It says nothing about the instance.
+#[must_use]
+pub fn is_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, OutOfMemory};
+    /// EMFILE, ENFILE, ENOBUFS on Linux; they have no stable `ErrorKind`.
+    const EXHAUSTED: [i32; 3] = [24, 23, 105];
+    matches!(error.kind(), AddrNotAvailable | OutOfMemory)
+        || error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
+}

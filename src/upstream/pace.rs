@@ -1,6 +1,6 @@
-//! How much of an answer is read at once: large pieces for a client that keeps up, small ones for everybody else. Each
-//! read and each write costs the system as much as copying tens of kilobytes, and wakes the other side; but what was
-//! read is held until the client has taken it.
+//! How much of an answer is read at once: large pieces, as far as its client has taken what was read before; small ones
+//! for streams of HTTP/2 and while memory is short. Each read and each write costs the system as much as copying tens of
+//! kilobytes, and wakes the other side; but what was read is held until the client has taken it.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -17,8 +17,8 @@ use super::wire::Wire;
 /// The most that is read at once, and so held of an answer whose client has just stopped reading: 160 KiB of
 /// HARDENING.md, less what a request holds besides (up to 40 KiB).
 pub const LARGE: usize = 112 * 1024;
-/// The most for a client that has not taken all yet, and for a stream of HTTP/2, of which a connection has many. One less
-/// than 16 KiB: hyper makes its buffer larger when a read has filled it.
+/// The least that is worth a read. The most for a stream of HTTP/2, of which a connection has many, and while memory is
+/// short. One less than 16 KiB: hyper makes its buffer larger when a read has filled it.
 pub const SMALL: usize = 16 * 1024 - 1;
 /// When heads have come to so much and the answer's is not whole, those that only say "wait" (1xx) included, no more is
 /// read. More than one read can give, for what comes with a head is counted as well.

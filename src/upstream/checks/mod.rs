@@ -85,14 +85,14 @@ pub struct Speech {
 
 /// The checks under way, by what they take.
 struct Places {
-    sockets: Running<Target, Answered>,
-    programs: Running<Target, Answered>,
-    silent: Running<Target, Answered>,
-    first: Running<Target, Answered>,
+    sockets: Running<(Means, Target), Answered>,
+    programs: Running<(Means, Target), Answered>,
+    silent: Running<(Means, Target), Answered>,
+    first: Running<(Means, Target), Answered>,
 }
 
 impl Places {
-    fn of(&self, means: Means) -> &Running<Target, Answered> {
+    fn of(&self, means: Means) -> &Running<(Means, Target), Answered> {
         match means {
             Means::Socket => &self.sockets,
             Means::Program => &self.programs,
@@ -101,7 +101,7 @@ impl Places {
         }
     }
 
-    fn of_mut(&mut self, means: Means) -> &mut Running<Target, Answered> {
+    fn of_mut(&mut self, means: Means) -> &mut Running<(Means, Target), Answered> {
         match means {
             Means::Socket => &mut self.sockets,
             Means::Program => &mut self.programs,
@@ -112,7 +112,7 @@ impl Places {
 }
 
 /// The answer, and the connection that may be kept; or a panic in the asking.
-type Ended = (Target, Result<Answered, JoinError>);
+type Ended = ((Means, Target), Result<Answered, JoinError>);
 /// What came of a check, with the connection that it left.
 type Answered = (Result<(), CheckFailure>, On, Option<Rest>);
 
@@ -179,7 +179,7 @@ impl Checks {
             let protocol = dial.protocol(&endpoint.instance, &upstream, protocol_label);
             let way = Way { check, dial, protocol };
             let rest = self.kept.take(&endpoint.live, &way, now);
-            places.of_mut(means).begin(target, answered(endpoint.instance, way, rest, now));
+            places.of_mut(means).begin((means, target), answered(endpoint.instance, way, rest, now));
         }
     }
 
@@ -223,6 +223,11 @@ impl Checks {
             // It is asked again at the next look.
             Err(error) => return self.broke(endpoint, &error),
         };
+        if let Err(failure) = &answer
+            && failure.is_ours()
+        {
+            return self.unmade(endpoint, failure);
+        }
         let (now, luck) = (self.clock.now(), Draw(self.luck.advance()));
         self.metrics.count(
             &names::PROBES,
@@ -241,12 +246,16 @@ impl Checks {
         }
     }
 
-    fn ended(&mut self, (target, ended): Ended) {
+    fn ended(&mut self, ((means, target), ended): Ended) {
         let (now, luck) = (self.clock.now(), Draw(self.luck.advance()));
         // Its check was taken away meanwhile: a verdict now would never be revised.
         let id = target.endpoint.live.id;
         let is_checked = self.schedule.contains(id);
         let (in_doubt, rest) = match ended {
+            Ok((Err(failure), ..)) if failure.is_ours() => {
+                self.unmade(&target.endpoint, &failure);
+                (false, None)
+            }
             Ok((answer, on, rest)) => {
                 self.count_connection(&target, on);
                 (is_checked && self.judge(&target, &answer, now, luck), rest)
@@ -257,7 +266,7 @@ impl Checks {
                 (false, None)
             }
         };
-        let next = self.schedule.finished(&target, in_doubt, now, luck);
+        let next = self.schedule.finished((means, &target), in_doubt, now, luck);
         if let (false, Some(next), Some(rest)) = (in_doubt, next, rest) {
             self.kept.put(id, rest, next);
         }
@@ -292,6 +301,13 @@ impl Checks {
             self.transitions.report(endpoint, transition);
         }
         !matches!((endpoint.live.verdict(), passed), (Verdict::Passing, true) | (Verdict::Failing, false))
+    }
+
+    /// A check that could not be made here. It is made again, and the verdict stays.
+    fn unmade(&self, endpoint: &Endpoint, failure: &CheckFailure) {
+        self.metrics.count(&names::CHECKS, &[&endpoint.instance.service, "unmade"], 1);
+        tracing::debug!(target: "pointsman::checks", service = %endpoint.instance.service,
+            instance = %endpoint.instance.id, %failure, "an active check could not be made here");
     }
 
     /// A panic of ours in a check.

@@ -17,6 +17,7 @@ use crate::engine::instance::Instance;
 use crate::engine::label::Text;
 use crate::engine::policy::{Check, Probe, Protocol};
 use crate::upstream::Dial;
+use crate::upstream::dial::is_ours;
 use crate::upstream::wire::Wire;
 
 /// How much of an answer is read.
@@ -76,6 +77,12 @@ impl CheckFailure {
     /// From [`Dial::wire`].
     fn unreached(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::InvalidData { Self::Tls(error) } else { Self::Connect(error) }
+    }
+
+    /// Whether it was not made, for want of descriptors, ports or memory here: that says nothing of the instance.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Connect(error) | Self::Spawn(error) if is_ours(error))
     }
 
     /// What an event, `explain` and the metrics say.

@@ -8,9 +8,10 @@
 //! | otherwise | after `interval` divided by the digits of its requests a second (1–9: 1, 10–99: 2, …, at most 5), but not below 1 s, unless `interval` is |
 //!
 //! Each ± 20 %. Those whose time has come wait for a place, in the order of [`super::turns`]; commands have places of their
-//! own, and so have instances whose last check had no answer in time, and those that were never asked: who is silent holds
-//! a place for all of the timeout, and however many of a service are, its others are checked when they should be. Starts are paced at a quarter more than all intervals together ask for (at least 1,000 a second), so
-//! that neither a first table nor a stall of the process makes a pulse.
+//! own, and so have instances whose last check had no answer in time, and those that were never asked: who is silent
+//! holds a place for all of the timeout, and however many of a service are, its others are checked when they should be.
+//! Starts are paced at a quarter more than all intervals together ask for (at least 1,000 a second), so that neither a
+//! first table nor a stall of the process makes a pulse.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -82,8 +83,6 @@ pub struct Schedule {
     due: BinaryHeap<Reverse<(Millis, u64)>>,
     /// Whose time has come, by [`Means`].
     turns: [Turns; 4],
-    /// What the checks under way have taken.
-    under_way: HashMap<u64, Means>,
     pace: Pace,
 }
 
@@ -157,8 +156,8 @@ impl Schedule {
         next.map(|at| at.max(self.pace.free_at()))
     }
 
-    /// Takes one endpoint whose time has come, whose turn it is and for which there is `room`, with what it takes. It is planned again, and
-    /// its place given back, by [`Schedule::finished`].
+    /// Takes one endpoint whose time has come, whose turn it is and for which there is `room`, with what it takes. It is
+    /// planned again, and its place given back, by [`Schedule::finished`].
     pub fn take_due(&mut self, now: Millis, room: impl Fn(Means) -> bool) -> Option<(Means, Target)> {
         self.pace.refill(now);
         self.call(now);
@@ -174,7 +173,6 @@ impl Schedule {
             let Some((_, id)) = turns[means as usize].next(is_wanted) else { continue };
             let entry = entries.get_mut(&id)?;
             entry.next = None;
-            self.under_way.insert(id, means);
             self.pace.spend();
             return Some((means, entry.target.clone()));
         }
@@ -193,12 +191,16 @@ impl Schedule {
     }
 
     /// Gives back the place of a check that has ended, and plans the next one if the endpoint is still checked.
-    /// `changing`: its last answer contradicts its verdict. The moment of the next one, if this has planned it.
-    pub fn finished(&mut self, target: &Target, changing: bool, now: Millis, luck: Draw) -> Option<Millis> {
+    /// The first pair is as it was taken. `changing`: its last answer contradicts its verdict. The moment of the next one, if this has planned it.
+    pub fn finished(
+        &mut self,
+        (means, target): (Means, &Target),
+        changing: bool,
+        now: Millis,
+        luck: Draw,
+    ) -> Option<Millis> {
         let id = target.endpoint.live.id;
-        if let Some(means) = self.under_way.remove(&id) {
-            self.turns[means as usize].ended(&target.endpoint.instance.service);
-        }
+        self.turns[means as usize].ended(&target.endpoint.instance.service);
         // Planned already: it was taken out of the plan and put back while its check ran.
         let entry = self.entries.get_mut(&id).filter(|entry| entry.next.is_none())?;
         let gap = entry.gap(changing, now);

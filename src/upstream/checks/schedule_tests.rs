@@ -21,8 +21,8 @@ fn anywhere(_: Means) -> bool {
 }
 
 fn gap(schedule: &mut Schedule, now: Millis, changing: bool) -> u64 {
-    let (_, target) = schedule.take_due(now, anywhere).expect("a check is due");
-    schedule.finished(&target, changing, now, Draw(now.0));
+    let (means, target) = schedule.take_due(now, anywhere).expect("a check is due");
+    schedule.finished((means, &target), changing, now, Draw(now.0));
     schedule.next(anywhere).expect("planned").since(now)
 }
 
@@ -49,13 +49,11 @@ fn reconciling_keeps_times_and_forgets_who_is_gone() {
     schedule.reconcile([stays.clone()], Millis(0));
     gap(&mut schedule, Millis(0), false);
     schedule.reconcile([stays.clone(), goes.clone()], Millis(5));
-    assert_eq!(
-        schedule.take_due(Millis(5), anywhere).expect("the new one").1.endpoint.instance.id,
-        goes.endpoint.instance.id
-    );
+    let (means, new) = schedule.take_due(Millis(5), anywhere).expect("the new one");
+    assert_eq!(new.endpoint.instance.id, goes.endpoint.instance.id);
     let gone = schedule.reconcile([stays], Millis(10));
     assert_eq!(gone.iter().map(|target| &*target.endpoint.instance.id).collect::<Vec<_>>(), ["b"]);
-    schedule.finished(&goes, false, Millis(20), Draw(1));
+    schedule.finished((means, &goes), false, Millis(20), Draw(1));
     assert!(schedule.take_due(Millis(20), anywhere).is_none(), "the staying one keeps its time");
     schedule.reconcile([], Millis(30));
     assert!(schedule.is_empty() && schedule.take_due(Millis(100_000), anywhere).is_none());
@@ -103,18 +101,18 @@ fn fifty_thousand_endpoints_are_checked_evenly_and_never_many_at_once() {
     };
     let mut schedule = Schedule::default();
     schedule.reconcile(web.endpoints.iter().map(target), Millis(0));
-    let mut running = std::collections::VecDeque::new();
+    let mut running = std::collections::VecDeque::<(u64, Means, Target)>::new();
     let mut started = [0usize; 600];
     let (mut most, mut last) = (0, HashMap::<u64, u64>::new());
     let mut longest = 0;
     for now in 0..60_000u64 {
-        while running.front().is_some_and(|(ends, _)| *ends <= now) {
-            let (_, ended): (u64, Target) = running.pop_front().unwrap();
-            schedule.finished(&ended, false, Millis(now), Draw(now ^ ended.endpoint.live.id << 20));
+        while running.front().is_some_and(|(ends, ..)| *ends <= now) {
+            let (_, means, ended) = running.pop_front().unwrap();
+            schedule.finished((means, &ended), false, Millis(now), Draw(now ^ ended.endpoint.live.id << 20));
         }
-        while let Some((_, due)) = schedule.take_due(Millis(now), anywhere) {
+        while let Some((means, due)) = schedule.take_due(Millis(now), anywhere) {
             let id = due.endpoint.live.id;
-            running.push_back((now + TOOK, due));
+            running.push_back((now + TOOK, means, due));
             longest = longest.max(last.insert(id, now).map_or(now, |before| now - before));
             started[now as usize / 100] += 1;
         }
@@ -161,7 +159,7 @@ fn longest_wait(
             taken[means as usize] -= 1;
             let answer = if took(&ended) < 1_000 { Ok(()) } else { Err(Failure::Timeout) };
             ended.endpoint.live.record_check(answer, Millis(now), &ended.check, &ended.eject, Draw(1));
-            schedule.finished(&ended, false, Millis(now), Draw(now ^ ended.endpoint.live.id << 20));
+            schedule.finished((means, &ended), false, Millis(now), Draw(now ^ ended.endpoint.live.id << 20));
         }
         while let Some((means, due)) =
             schedule.take_due(Millis(now), |means| taken[means as usize] < places[means as usize])
@@ -220,6 +218,31 @@ fn commands_that_hang_take_their_own_places_only() {
 }
 
 #[test]
+fn two_checks_of_one_endpoint_give_two_places_back() {
+    let of = |name: &str| {
+        let service = service(name, vec![Arc::new(instance(name, "a", 80, &[]))]);
+        Target { endpoint: service.endpoints[0].clone(), ..target("a") }
+    };
+    let (first, second) = (of("first"), of("second"));
+    let mut schedule = Schedule::default();
+    let mut taken = Vec::new();
+    for now in [Millis(0), Millis(1)] {
+        // Taken out while its check runs, and put back.
+        schedule.reconcile([], now);
+        schedule.reconcile([first.clone()], now);
+        taken.push(schedule.take_due(now, anywhere).expect("it is new"));
+    }
+    for (means, target) in taken {
+        schedule.finished((means, &target), false, Millis(2), Draw(1));
+    }
+    // Of two with nothing under way the first by name is first.
+    schedule.reconcile([], Millis(3));
+    schedule.reconcile([first, second], Millis(3));
+    let (_, next) = schedule.take_due(Millis(3), anywhere).expect("both are due");
+    assert_eq!(&*next.endpoint.instance.service, "first");
+}
+
+#[test]
 fn a_check_that_becomes_a_command_waits_for_a_place_of_the_other_kind() {
     let mut schedule = Schedule::default();
     let socket = target("a");
@@ -231,6 +254,6 @@ fn a_check_that_becomes_a_command_waits_for_a_place_of_the_other_kind() {
     assert!(schedule.take_due(Millis(1), |means| means == Means::Socket).is_none());
     assert!(schedule.take_due(Millis(1), |means| means == Means::Program).is_some());
     assert!(schedule.take_due(Millis(1), anywhere).is_none(), "once");
-    schedule.finished(&command, false, Millis(2), Draw(1));
+    schedule.finished((Means::Program, &command), false, Millis(2), Draw(1));
     assert!(schedule.next(anywhere).is_some_and(|at| at >= Millis(4_000)));
 }

@@ -77,13 +77,13 @@ async fn an_endpoint_whose_check_panicked_is_told_counted_and_checked_again() {
     let rules = format!("{WEB}check: {{tcp: true, fall: 1}}\n");
     let Ground { mut checks, metrics, .. } = ground(&[&rules], vec![("web", vec![instance("web", "web-1", 80, &[])])]);
     checks.follow_table();
-    let (_, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    let (means, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
     let mut running = Running::at_most(1);
-    running.begin(target, async { panic!("a fault of ours") });
+    running.begin((means, target), async { panic!("a fault of ours") });
     assert!(!running.has_room());
     let ended = running.next().await.expect("it has ended");
     assert!(running.has_room());
-    let verdict = ended.0.endpoint.live.verdict();
+    let verdict = ended.0.1.endpoint.live.verdict();
     checks.ended(ended);
     assert!(checks.schedule.next(|_| true).is_some(), "it is planned again");
     assert_eq!(verdict, Verdict::Unknown, "a fault of ours says nothing of the instance");
@@ -130,14 +130,30 @@ async fn an_answer_that_comes_after_the_check_was_taken_away_is_no_verdict() {
     let checks = &mut ground.checks;
     ground.silence.send_replace(BTreeSet::from(["web".into()]));
     checks.follow_table();
-    let (_, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    let (means, target) = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
     ground.silence.send_replace(BTreeSet::new());
     checks.follow_table();
     let live = Arc::clone(&target.endpoint.live);
     for _ in 0..target.check.fall {
-        checks.ended((target.clone(), Ok((Err(CheckFailure::Text), On::Fresh, None))));
+        checks.ended(((means, target.clone()), Ok((Err(CheckFailure::Text), On::Fresh, None))));
     }
     assert_eq!((live.verdict(), live.check_failure()), (Verdict::Unknown, None));
     assert!(checks.schedule.is_empty() && checks.schedule.next(|_| true).is_none());
     assert!(ground.moved.try_recv().is_err(), "nobody is told of anything");
+}
+
+#[tokio::test]
+async fn a_check_that_could_not_be_made_here_is_no_verdict_and_is_made_again() {
+    let rules = format!("{WEB}check: {{tcp: true, fall: 1}}\n");
+    let Ground { mut checks, metrics, .. } = ground(&[&rules], vec![("web", vec![instance("web", "web-1", 80, &[])])]);
+    checks.follow_table();
+    let taken = checks.schedule.take_due(checks.clock.now(), |_| true).expect("it is due at once");
+    let live = Arc::clone(&taken.1.endpoint.live);
+    // EMFILE: this process has no descriptor left.
+    let exhausted = CheckFailure::Connect(std::io::Error::from_raw_os_error(24));
+    checks.ended((taken, Ok((Err(exhausted), On::Fresh, None))));
+    assert_eq!((live.verdict(), live.check_failure()), (Verdict::Unknown, None));
+    assert!(checks.schedule.next(|_| true).is_some());
+    let told = metrics.render();
+    assert!(told.contains("pointsman_checks_total{service=\"web\",result=\"unmade\"} 1"), "{told}");
 }
