@@ -7,8 +7,7 @@ use crate::engine::snapshot::Endpoint;
 
 use super::events;
 
-/// An endpoint whose state moved, and the move that was noticed first. Further moves until the publisher has taken it
-/// out of the queue are found in its live state.
+/// An endpoint whose state moved.
 #[derive(Clone, Debug)]
 pub struct Moved {
     /// Whose state; call `live.clear_dirty()` before reading it.
@@ -17,35 +16,38 @@ pub struct Moved {
     pub transition: Option<Transition>,
 }
 
-/// The sending side: one clone a worker. Never waits; holds at most one entry an endpoint, because only the first
-/// marker of a dirty endpoint sends, so the queue needs no bound of its own.
+/// The sending side: one clone a worker. Never waits. It holds every transition that the publisher has not taken, and of
+/// other changes one an endpoint, because only who marks a clean endpoint sends: the queue needs no bound of its own,
+/// since an endpoint takes a verdict, a trial or an operator's word for each of its transitions.
 #[derive(Clone, Debug)]
 pub struct Transitions(mpsc::UnboundedSender<Moved>);
 
 impl Transitions {
     /// The handle and the publisher's end.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "bounded by the number of endpoints: only a clean one may send")]
+    #[expect(clippy::disallowed_methods, reason = "verdicts are few, and of other changes only a clean endpoint sends")]
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Moved>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// Reports the transition that the caller won. When the publisher has gone (shutdown) nothing happens.
+    /// Reports the transition that the caller won: each is told of and counted, also one that comes before the last was
+    /// published. When the publisher has gone (shutdown) nothing happens.
     pub fn report(&self, endpoint: &Endpoint, transition: Transition) {
+        endpoint.live.mark_dirty();
         self.send(endpoint, Some(transition));
     }
 
     /// Reports that something else changed which the pools depend on.
     pub fn touched(&self, endpoint: &Endpoint) {
-        self.send(endpoint, None);
+        if endpoint.live.mark_dirty() {
+            self.send(endpoint, None);
+        }
     }
 
     fn send(&self, endpoint: &Endpoint, transition: Option<Transition>) {
-        if endpoint.live.mark_dirty() {
-            // The receiver is dropped only at shutdown, when no table is published any more.
-            let _ = self.0.send(Moved { endpoint: endpoint.clone(), transition });
-        }
+        // The receiver is dropped only at shutdown, when no table is published any more.
+        let _ = self.0.send(Moved { endpoint: endpoint.clone(), transition });
     }
 }
 
@@ -182,6 +184,20 @@ mod tests {
         moved.endpoint.live.clear_dirty();
         transitions.touched(&endpoint);
         assert!(queue.try_recv().is_ok());
+    }
+
+    #[test]
+    fn every_transition_is_queued_also_of_an_endpoint_that_waits_already() {
+        let (transitions, mut queue) = Transitions::channel();
+        let endpoint = endpoint();
+        let transition = |kind| Transition { kind, reason: Reason::Operator, at: Millis(1), enforced: true };
+        transitions.touched(&endpoint);
+        transitions.report(&endpoint, transition(Kind::Ejected { until: Millis(9), times: 1 }));
+        transitions.report(&endpoint, transition(Kind::Readmitted));
+        transitions.touched(&endpoint);
+        let kinds: Vec<_> =
+            std::iter::from_fn(|| queue.try_recv().ok()).map(|m| m.transition.map(|t| t.kind)).collect();
+        assert_eq!(kinds, [None, Some(Kind::Ejected { until: Millis(9), times: 1 }), Some(Kind::Readmitted)]);
     }
 
     #[test]

@@ -359,7 +359,7 @@ impl Live {
         })
     }
 
-    /// Marks it for the publisher. True for the first marker, who puts it into the queue: it is in there at most once.
+    /// Marks it for the publisher. True for the first marker since it was last taken out of the queue, who puts it there.
     pub fn mark_dirty(&self) -> bool {
         !self.dirty.load(Relaxed) && !self.dirty.swap(true, Relaxed)
     }
