@@ -2,6 +2,7 @@
 //! lock of its own, held for the copy of a few numbers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,8 @@ use crate::engine::label::Text;
 #[derive(Debug)]
 pub struct CatalogStatus {
     started: Instant,
+    /// Whether it has been ready: a service that comes later takes nothing from those that are served.
+    was_ready: AtomicBool,
     wanted: RwLock<Wanted>,
     sources: RwLock<BTreeMap<String, Arc<Cell<SourceFigures>>>>,
     services: RwLock<BTreeMap<Text, Parts>>,
@@ -75,6 +78,8 @@ pub struct SourceFigures {
     pub rotated: usize,
     /// Whether the source answers for every service there is (a file does).
     pub answers_all: bool,
+    /// Whether each service of its first list is among those that readiness waits for.
+    pub listed: bool,
     /// Counters since start.
     pub counters: Counters,
 }
@@ -171,6 +176,7 @@ impl Default for CatalogStatus {
     fn default() -> Self {
         Self {
             started: Instant::now(),
+            was_ready: AtomicBool::new(false),
             wanted: RwLock::default(),
             sources: RwLock::default(),
             services: RwLock::default(),
@@ -255,16 +261,20 @@ impl CatalogStatus {
 
     /// What `/ready` says now: every wanted service has had one good answer or comes from the copy on disk; after 30 s one
     /// of them is enough. Where all services are wanted, these are the ones that the list names, and the list is waited for.
+    /// Once ready, it stays so: what is not known yet of a service that came later degrades it.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (mut known, mut reasons, mut missing, mut copied) = (0, Vec::new(), Vec::new(), false);
         let sources = self.sources();
-        let Wanted { services: mut wanted, all } = self.wanted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Wanted { services: named, all } = self.wanted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut wanted: BTreeMap<Text, bool> = named.into_iter().map(|service| (service, true)).collect();
         if all {
-            wanted.extend(self.services.read().unwrap_or_else(PoisonError::into_inner).keys().cloned());
+            for service in self.services.read().unwrap_or_else(PoisonError::into_inner).keys() {
+                wanted.entry(service.clone()).or_insert(false);
+            }
         }
-        for service in &wanted {
-            match self.known(service, &sources) {
+        for (service, is_named) in &wanted {
+            match self.known(service, *is_named, &sources) {
                 Known::Answered => known += 1,
                 Known::Disk => {
                     known += 1;
@@ -275,10 +285,18 @@ impl CatalogStatus {
             }
         }
         let late = self.started.elapsed() >= PATIENCE;
-        let counted = !(wanted.is_empty() || all) || copied || sources.iter().any(|(_, s)| s.last_good_at.is_some());
-        let ready = missing.is_empty() && counted || late && known > 0;
+        // A list that has come is of no use before everybody in it is waited for.
+        let heard =
+            |source: &SourceFigures| source.last_good_at.is_some() && (source.answers_all || source.listed || !all);
+        let everywhere = !sources.is_empty() && sources.iter().all(|(_, source)| heard(source));
+        let counted = !(wanted.is_empty() || all) || copied || everywhere;
+        let enough = missing.is_empty() && counted || late && known > 0;
+        let ready = self.was_ready.fetch_or(enough, Ordering::Relaxed) || enough;
         if !missing.is_empty() {
             reasons.push(format!("no answer from the catalog yet for: {}", missing.join(", ")));
+        }
+        for (name, _) in sources.iter().filter(|(_, source)| all && source.connected && !heard(source)) {
+            reasons.push(format!("{name}: its list of services is not read yet"));
         }
         for (name, source) in &sources {
             if !source.connected {
@@ -294,11 +312,13 @@ impl CatalogStatus {
         Readiness { ready, degraded: ready && !reasons.is_empty(), reasons }
     }
 
-    fn known(&self, service: &Text, sources: &[(String, SourceFigures)]) -> Known {
+    /// What the sources know of a service: all of them where a rule names it, otherwise those whose lists do.
+    fn known(&self, service: &Text, is_named: bool, sources: &[(String, SourceFigures)]) -> Known {
         let all = self.services.read().unwrap_or_else(PoisonError::into_inner);
         let parts = all.get(service);
+        let asked = |name: &String| is_named || parts.is_some_and(|parts| parts.contains_key(name));
         let mut worst = if sources.is_empty() { Known::Missing } else { Known::Answered };
-        for (name, source) in sources {
+        for (name, source) in sources.iter().filter(|(name, _)| asked(name)) {
             let figures = parts.and_then(|parts| parts.get(name)).map(|cell| cell.read()).unwrap_or_default();
             let answered = figures.answered_at.is_some() || source.answers_all && source.last_good_at.is_some();
             worst = worst.max(match (answered, figures.from_disk) {
@@ -367,17 +387,45 @@ mod tests {
         status.source("consul").with(|s| s.connected = true);
         assert!(!status.readiness().ready, "the list is not known");
         status.source("consul").with(|s| s.last_good_at = Some(Instant::now()));
+        assert!(!status.readiness().ready, "it answered, but nobody has read in the list who is wanted");
         drop(status.service("consul", &"web".into()));
+        status.source("consul").with(|s| s.listed = true);
         let partly = status.readiness();
         assert!(!partly.ready && partly.reasons[0].contains("web"), "{partly:?}");
         status.service("consul", &"web".into()).with(|s| s.answered_at = Some(Instant::now()));
         assert_eq!(status.readiness(), Readiness { ready: true, ..Readiness::default() });
+
+        // Of a service that comes later not everything is known; the others are served as before.
+        drop(status.service("consul", &"new".into()));
+        let later = status.readiness();
+        assert!(later.ready && later.degraded && later.reasons[0].contains("new"), "{later:?}");
 
         let cold = CatalogStatus::default();
         cold.want(Wanted { all: true, ..Wanted::default() });
         cold.source("consul").with(|s| s.last_error = Some("connection refused".to_owned()));
         cold.service("consul", &"web".into()).with(|s| s.from_disk = true);
         assert!(cold.readiness().ready && cold.readiness().degraded, "the copy on disk will do");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_datacenter_is_waited_for_and_counts_for_what_it_lists() {
+        let status = CatalogStatus::default();
+        status.want(Wanted { all: true, ..Wanted::default() });
+        let lists = |source: &str, service: &str| {
+            status
+                .source(source)
+                .with(|s| (s.connected, s.last_good_at, s.listed) = (true, Some(Instant::now()), true));
+            drop(status.service(source, &service.into()));
+        };
+        status.source("dc2").with(|s| s.connected = true);
+        lists("dc1", "web");
+        status.service("dc1", &"web".into()).with(|s| s.answered_at = Some(Instant::now()));
+        let half = status.readiness();
+        assert!(!half.ready && half.reasons == ["dc2: its list of services is not read yet"], "{half:?}");
+        lists("dc2", "api");
+        assert!(!status.readiness().ready, "it lists a service and has not answered for it");
+        status.service("dc2", &"api".into()).with(|s| s.answered_at = Some(Instant::now()));
+        assert_eq!(status.readiness(), Readiness { ready: true, ..Readiness::default() });
     }
 
     #[tokio::test(start_paused = true)]

@@ -126,6 +126,18 @@ async fn a_lower_index_with_a_small_loss_is_confirmed_by_a_second_reading() {
 }
 
 #[tokio::test]
+async fn a_server_that_lags_for_one_answer_leaves_no_doubt_behind() {
+    let (consul, mut subscriber) = three(quick_wait).await;
+    consul.lag_next();
+    subscriber.until_counters(|counters| counters.lower_index == 1).await;
+    consul.wait_for_requests("/health/service/web?index", 3).await;
+    consul.deregister("web", "a");
+    subscriber.until_ids("web", &["b", "c"]).await;
+    let counters = subscriber.source().counters;
+    assert_eq!((counters.held, counters.lower_index), (0, 1), "the loss is believed at once");
+}
+
+#[tokio::test]
 async fn a_restored_snapshot_is_noticed_within_one_wait() {
     let (consul, mut subscriber) = three(quick_wait).await;
     let old = consul.snapshot();

@@ -1,6 +1,7 @@
 //! Following one service: the loop of CATALOGS.md 2.3.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::api::{self, Head, Query};
 use super::ask::{Asker, Failed};
 use super::entry::{self, Entries, Origin};
+use super::position::{Answered, Asked, Meaning, Position, SLOW};
 use super::resolve::names_of;
 use super::services::{Listed, read_again};
 use super::subscription::{Place, SPARE, Subscription, about};
@@ -44,8 +46,18 @@ enum Turn {
     Full,
     /// Answer at once, any server.
     Quick,
-    /// Block on the index for so long.
-    Block(Duration),
+    /// Block on this index for so long.
+    Block(NonZeroU64, Duration),
+}
+
+impl Turn {
+    fn asked(self) -> Asked {
+        match self {
+            Self::Full => Asked::Full,
+            Self::Quick => Asked::Quick,
+            Self::Block(..) => Asked::Blocked,
+        }
+    }
 }
 
 struct Watch {
@@ -53,12 +65,8 @@ struct Watch {
     service: Text,
     asker: Asker,
     figures: Arc<Cell<ServiceFigures>>,
-    index: u64,
+    position: Position,
     epoch: u64,
-    /// The last body and the index it came with.
-    seen: Option<(u64, u64)>,
-    /// Whether the index went down and the next answer is read whatever its index is.
-    lowered: bool,
     /// A reading with default consistency is due then.
     next_reading: Option<Millis>,
     resync: Instant,
@@ -85,10 +93,8 @@ impl Watch {
         let resync = Instant::now() + about(sub.settings.resync, &mut asker.draw);
         Self {
             figures: sub.status.service(&sub.name, &service),
-            index: 0,
+            position: Position::default(),
             epoch: sub.client.epoch(),
-            seen: None,
-            lowered: false,
             next_reading: None,
             resync,
             empty_since: None,
@@ -115,9 +121,7 @@ impl Watch {
         if let Some(turn) = self.park(until_reading).await {
             return turn;
         }
-        if self.index == 0 {
-            return Turn::Quick;
-        }
+        let Some(index) = self.position.index() else { return Turn::Quick };
         let limit = self.sub.client.blockable(SPARE);
         if self.slot.as_ref().is_some_and(|place| place.one_too_many(limit)) {
             self.slot = None;
@@ -139,12 +143,12 @@ impl Watch {
             return if self.next_reading.is_some() { Turn::Full } else { Turn::Quick };
         }
         let wait = until_reading.map_or(self.sub.settings.wait, |left| left.min(self.sub.settings.wait));
-        Turn::Block(wait.max(Duration::from_millis(10)))
+        Turn::Block(index, wait.max(Duration::from_millis(10)))
     }
 
     /// A service that is empty and not in the list would wake with strangers: it waits for its name instead (D2).
     async fn park(&mut self, until_reading: Option<Duration>) -> Option<Turn> {
-        let empty = self.empty_since.is_some() && self.index > 0;
+        let empty = self.empty_since.is_some() && self.position.index().is_some();
         let believed =
             self.sub.board.with(|desk, _| desk.keeper(self.sub.part, &self.service).is_some_and(|k| k.is_empty()));
         if !empty || !believed || until_reading.is_some() || !self.listed.borrow().lacks(&self.service) {
@@ -155,14 +159,14 @@ impl Watch {
         let service = self.service.clone();
         // The sender lives as long as the subscription, so an error means that this task ends soon too.
         let _ = self.listed.wait_for(|listed| !listed.lacks(&service)).await.map(drop);
-        self.index = 0;
+        self.position.lost();
         Some(Turn::Full)
     }
 
     /// Asks once and takes over what may be believed.
     async fn turn(&mut self, turn: Turn) {
         let (index, wait) = match turn {
-            Turn::Block(wait) => (self.index, wait),
+            Turn::Block(index, wait) => (index.get(), wait),
             Turn::Full | Turn::Quick => (0, Duration::ZERO),
         };
         let stale = self.sub.settings.stale && turn != Turn::Full;
@@ -179,8 +183,7 @@ impl Watch {
             Err(failed) => Err(failed),
         };
         if let Err(failed) = outcome {
-            self.index = 0;
-            self.seen = None;
+            self.position.lost();
             self.sub.board.with(|desk, now| desk.interrupted(self.sub.part, &self.service, Doubt::Broken, now));
             self.sub.figures.with(|figures| figures.counters.resets += 1);
             self.figures.with(|figures| figures.failing = Some(failed.message.clone()));
@@ -190,34 +193,40 @@ impl Watch {
     }
 
     async fn take(&mut self, head: Head, reply: Reply, turn: Turn, stale: bool) -> Result<(), Failed> {
-        let blocked = self.index > 0 && turn != Turn::Full;
-        if self.meet_epoch(reply.epoch) && blocked {
+        let standing = self.position.index().is_some() && turn != Turn::Full;
+        if self.meet_epoch(reply.epoch) && standing {
             return Ok(());
         }
-        if self.lower(head.index) {
+        let fresh = head.leader_known && head.last_contact <= self.sub.settings.max_stale.as_millis() as u64;
+        let answered = Answered {
+            index: NonZeroU64::new(head.index).filter(|_| head.indexed),
+            body: xxh3_64(&reply.body),
+            asked: turn.asked(),
+            fresh,
+            reading_due: self.next_reading.is_some(),
+        };
+        let known = self.known();
+        let step = self.position.meet(answered, known);
+        if step.meaning == Meaning::Fell {
+            self.fell(known, head.index);
             return Ok(());
         }
-        let known_index = self.index;
         if turn == Turn::Full {
             self.resync = Instant::now() + about(self.sub.settings.resync, &mut self.asker.draw);
         }
-        let fresh = head.leader_known && head.last_contact <= self.sub.settings.max_stale.as_millis() as u64;
-        let hash = xxh3_64(&reply.body);
-        if self.seen == Some((head.index, hash)) && self.next_reading.is_none() && turn != Turn::Full && fresh {
+        if step.meaning == Meaning::Same {
             self.same();
         } else {
             let entries = parse(reply, &self.sub.settings).await.map_err(refused)?;
             self.judge(head, entries, !stale, fresh).await;
         }
-        self.seen = Some((head.index, hash));
-        self.index = if head.indexed { head.index.max(1) } else { 0 };
         self.asker.worked();
         if stale && !fresh {
             // L4: once again from the leader. If that fails, the stale answer has added and changed, and removed nothing.
             self.next_reading = Some(self.sub.board.now());
         }
-        if !head.indexed || head.index == 1 && known_index <= 1 && turn == Turn::Quick {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+        if step.slowly {
+            tokio::time::sleep(SLOW).await;
         }
         Ok(())
     }
@@ -226,30 +235,26 @@ impl Watch {
     fn meet_epoch(&mut self, epoch: u64) -> bool {
         let another = std::mem::replace(&mut self.epoch, epoch) != epoch;
         if another {
-            self.index = 0;
+            self.position.lost();
             self.interrupted(Doubt::Broken);
         }
         another
     }
 
-    /// Whether the index went down: then everything is read again once, now, and its losses are doubted.
-    fn lower(&mut self, index: u64) -> bool {
-        let known = self.sub.board.with(|desk, _| {
-            desk.keeper(self.sub.part, &self.service)
-                .filter(|keeper| keeper.answered().is_some())
-                .map_or(0, |k| k.index())
-        });
-        if index >= known || std::mem::take(&mut self.lowered) {
-            self.lowered = false;
-            return false;
-        }
-        self.lowered = true;
-        self.index = 0;
+    /// The index of the last answer that was judged; 0 before the first.
+    fn known(&self) -> u64 {
+        self.sub.board.with(|desk, _| {
+            let keeper = desk.keeper(self.sub.part, &self.service);
+            keeper.filter(|keeper| keeper.answered().is_some()).map_or(0, |keeper| keeper.index())
+        })
+    }
+
+    /// The index went down: the losses of the next answer are doubted.
+    fn fell(&self, known: u64, index: u64) {
         self.interrupted(Doubt::IndexFell);
         self.sub.figures.with(|figures| figures.counters.lower_index += 1);
         tracing::warn!(target: "pointsman::catalog", source = self.sub.name, service = %self.service, was = known, is = index,
             "the catalog's index went down (restarted, or a snapshot restored): reading again; losses are held");
-        true
     }
 
     fn interrupted(&self, doubt: Doubt) {

@@ -1,12 +1,14 @@
 //! The Consul source: one blocking query a service, all states asked for, nothing removed on doubt.
 //!
 //! In reading order: [`Source`], then [`roster`] (which services), [`follow`] (one service), [`services`] (the list),
-//! [`ask`] (one request), and the pure parts [`api`], [`entry`], [`labels`], [`resolve`].
+//! [`ask`] (one request), and the pure parts [`api`], [`entry`], [`labels`], [`position`],
+//! [`resolve`].
 pub mod api;
 mod ask;
 pub mod entry;
 mod follow;
 pub mod labels;
+pub mod position;
 mod read_once;
 mod resolve;
 mod roster;

@@ -57,7 +57,10 @@ pub(super) async fn keep_roster(sub: Arc<Subscription>, selector: Selector, mut 
         }
         let rotated = sub.rotated.load(std::sync::atomic::Ordering::Acquire);
         let count = running.len();
-        sub.figures.with(|figures| (figures.watched, figures.rotated) = (count.saturating_sub(rotated), rotated));
+        sub.figures.with(|figures| {
+            (figures.watched, figures.rotated) = (count.saturating_sub(rotated), rotated);
+            figures.listed |= list.tried;
+        });
         tokio::select! {
             changed = wanted.changed(), if rules_follow => rules_follow = changed.is_ok(),
             _ = listed.changed() => {}
