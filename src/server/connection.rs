@@ -117,20 +117,19 @@ struct Served {
     timer: Timer,
     keep_alive: u64,
     last_at: Millis,
+    /// It was counted as ended by us, and HTTP told so.
     told: bool,
 }
 
 impl Served {
     fn new(worker: &Worker, connection: &Rc<Connection>) -> Self {
         let limits = Rc::clone(&worker.limits);
-        let mut luck = worker.forward.draw();
-        let mut jittered = |limit: u64| limit - luck.below(limit / 10 + 1);
         Self {
             connection: Rc::clone(connection),
             metrics: Rc::clone(&worker.forward.metrics),
             timer: Timer::new(&connection.clock),
-            keep_alive: jittered(limits.keep_alive),
-            last_at: after(connection.clock.now(), jittered(limits.connection_age)),
+            keep_alive: worker.jittered(limits.keep_alive),
+            last_at: after(connection.clock.now(), worker.jittered(limits.connection_age)),
             told: false,
             limits,
         }
@@ -165,17 +164,20 @@ impl Served {
         self.connection.remember(cx);
         loop {
             if let Poll::Ready(result) = http.as_mut().poll(cx) {
+                // The last answer may be written before HTTP could be told that it is the last.
+                if self.connection.closing.get() && result.is_ok() {
+                    self.count_closed();
+                }
                 return Poll::Ready(result.map_or_else(|error| refusal(&error), |()| End::Finished));
-            }
-            if self.connection.closing.get() && !self.told {
-                self.told = true;
-                self.count_closed();
-                http.as_mut().last_answer();
-                continue;
             }
             let now = self.connection.clock.now();
             if let Some(end) = self.overdue(now) {
                 return Poll::Ready(end);
+            }
+            if self.connection.closing.get() && !self.told {
+                self.count_closed();
+                http.as_mut().last_answer();
+                continue;
             }
             if self.timer.poll(&self.connection.clock, self.due(now), cx).is_pending() {
                 return Poll::Pending;
@@ -183,10 +185,10 @@ impl Served {
         }
     }
 
-    fn overdue(&self, now: Millis) -> Option<End> {
+    fn overdue(&mut self, now: Millis) -> Option<End> {
         let connection = &self.connection;
         let since = connection.since.get();
-        if now >= after(connection.write_blocked.get(), self.limits.write_idle) {
+        if now >= connection.write_ends() {
             self.metrics.word(&names::WRITE_CUTS, "connection");
             connection.cut.set(true);
             return Some(End::Cut);
@@ -210,8 +212,11 @@ impl Served {
         }
     }
 
-    /// Counts a connection that ends because of its time, or ours.
-    fn count_closed(&self) {
+    /// Counts a connection that ends because of its time, or ours, once.
+    fn count_closed(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
         let reason = match self.connection.closing.get() {
             _ if self.connection.clock.now() >= self.last_at => "connection_age",
             true if self.connection.lingers.get() => "refused",
@@ -233,7 +238,7 @@ impl Served {
         let all = [
             own,
             self.last_at,
-            after(connection.write_blocked.get(), self.limits.write_idle),
+            connection.write_ends(),
             connection.instance_deadline.get(),
             connection.upload_deadline.get(),
         ];

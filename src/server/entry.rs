@@ -19,7 +19,8 @@ use super::settings::Listen;
 use super::tls::Terminator;
 use super::turns::Turns;
 use super::worker::Worker;
-use crate::forward::connection::Tls;
+use crate::forward::connection::{Ends, Tls};
+use crate::observe::memory::Charge;
 use crate::observe::names;
 
 /// How long, and for how many bytes, a client whose handshake failed is listened to after it was told why.
@@ -33,7 +34,7 @@ pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStre
         Box::pin(enter_slowly(&worker, id, listener, stream, peer)).await;
     } else {
         let Ok(_place) = worker.place_of(peer) else { return };
-        let connection = worker.register(id, listener, peer, None);
+        let connection = worker.register(id, listener, own_ends(listen, &stream, peer), None);
         serve(&worker, stream, connection).await;
     }
 }
@@ -41,50 +42,47 @@ pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStre
 /// What begins with a head or a handshake; apart, so that a plain connection does not carry its state.
 async fn enter_slowly(worker: &Rc<Worker>, id: u64, listener: usize, mut stream: TcpStream, peer: SocketAddr) {
     let listen = &worker.listen[listener];
-    let peer = match listen.proxy_protocol {
-        false => peer,
-        true => match announced(worker, listen, &mut stream, peer).await {
-            Some(client) => client,
+    let mut ends = own_ends(listen, &stream, peer);
+    if listen.proxy_protocol {
+        match announced(worker, listen, &mut stream, ends).await {
+            Some(announced) => ends = announced,
             None => return,
-        },
-    };
+        }
+    }
+    let peer = ends.client;
     let Ok(_place) = worker.place_of(peer) else { return };
     if let Some(passes) = &listen.passes {
-        return pass_on(worker, id, listener, passes, stream, peer).await;
+        return pass_on(worker, id, listener, passes, stream, ends).await;
     }
     let Some(terminator) = &listen.tls else {
-        let connection = worker.register(id, listener, peer, None);
+        let connection = worker.register(id, listener, ends, None);
         return serve(worker, stream, connection).await;
     };
     let Some((stream, tls)) = handshake(worker, terminator, stream, peer).await else { return };
-    let connection = worker.register(id, listener, peer, Some(tls));
+    let connection = worker.register(id, listener, ends, Some(tls));
     Box::pin(serve(worker, stream, connection)).await;
 }
 
 /// Passes bytes on to whom the listener or the client's greeting names.
-async fn pass_on(
-    worker: &Rc<Worker>,
-    id: u64,
-    listener: usize,
-    passes: &Passes,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-) {
+async fn pass_on(worker: &Rc<Worker>, id: u64, listener: usize, passes: &Passes, mut stream: TcpStream, ends: Ends) {
+    let peer = ends.client;
     let refused = |reason: &'static str| {
         worker.forward.metrics.word(&names::REFUSALS, reason);
         tracing::info!(%peer, reason, "a connection was refused");
     };
     let limit = Duration::from_millis(worker.limits.tls_handshake);
+    let charge = Charge::new(&worker.forward.account, 0);
     let greeting = match passes {
         Passes::Host(_) => None,
-        Passes::Sni => match timeout(limit, greeting(&mut stream)).await {
+        Passes::Sni => match timeout(limit, greeting(&mut stream, &charge)).await {
             Ok(Ok(greeting)) => Some(greeting),
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return refused("passthrough_malformed"),
             Ok(Err(_)) => return refused("passthrough_closed"),
             Err(_) => return refused("passthrough_timeout"),
         },
     };
-    let connection = worker.register(id, listener, peer, greeting.as_ref().map(told));
+    let connection = worker.register(id, listener, ends, greeting.as_ref().map(told));
+    drop(charge);
     let host = host(passes, greeting.as_ref());
     let read = greeting.map(|greeting| greeting.read).unwrap_or_default();
     pass(worker, stream, connection, &host, read).await;
@@ -150,8 +148,14 @@ async fn leave(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Who the client is, by the PROXY protocol; `None`: the connection is refused, which is counted.
-async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+/// The connection's own ends. A socket that is torn already has no address any more; the listener's does for it.
+fn own_ends(listen: &Listen, stream: &TcpStream, peer: SocketAddr) -> Ends {
+    Ends { client: peer, server: stream.local_addr().unwrap_or(listen.address) }
+}
+
+/// Who the client is and what it connected to, by the PROXY protocol; `None`: the connection is refused, which is counted.
+async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, own: Ends) -> Option<Ends> {
+    let peer = own.client;
     let refused = |reason: &'static str| {
         worker.forward.metrics.word(&names::REFUSALS, reason);
         tracing::info!(%peer, reason, listener = %listen.address, "a connection was refused");
@@ -161,15 +165,15 @@ async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, pee
         return refused("proxy_protocol_untrusted");
     }
     match timeout(Duration::from_millis(worker.limits.head), read_head(stream)).await {
-        Ok(Ok(Ok(source))) => Some(source.unwrap_or(peer)),
+        Ok(Ok(Ok(announced))) => Some(announced.unwrap_or(own)),
         Ok(Ok(Err(Malformed))) => refused("proxy_protocol_malformed"),
         Ok(Err(_)) => refused("proxy_protocol_closed"),
         Err(_) => refused("proxy_protocol_timeout"),
     }
 }
 
-/// Reads exactly the head. `None`: the connection's own peer counts.
-async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Option<SocketAddr>, Malformed>> {
+/// Reads exactly the head. `None`: the connection's own ends count.
+async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Option<Ends>, Malformed>> {
     let mut head = Vec::new();
     loop {
         match step(&head) {
@@ -179,7 +183,7 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Option<SocketAdd
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            Ok(Step::Source(source)) => return Ok(Ok(Some(source))),
+            Ok(Step::Announced(ends)) => return Ok(Ok(Some(ends))),
             Ok(Step::Own) => return Ok(Ok(None)),
             Err(malformed) => return Ok(Err(malformed)),
         }

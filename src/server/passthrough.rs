@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// The most that a greeting may take. A record holds 16 KiB; a greeting may lie in several.
-const GREETING_MOST: usize = 64 * 1024;
+use super::client_hello::{Malformed, Step, step};
+use crate::observe::memory::Charge;
+
+/// Up to so many bytes, a record's head and a message's, each byte is looked at as it comes.
+const LOOKED_AT: usize = 9;
 
 /// Where such a listener's connections go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,43 +26,34 @@ pub enum Passes {
 /// A client's greeting (ClientHello): the name that it asks for, and all that was read for it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// In lower case; `None`: it names nobody.
+    /// In lower case, without a dot at its end; `None`: it names nobody.
     pub name: Option<Arc<str>>,
     /// To be passed on.
     pub read: Bytes,
 }
 
-/// Reads a greeting without answering it. The caller bounds the time.
+/// Reads a greeting without answering it, of any version of TLS. The caller bounds the time; `charge` holds what is read.
 ///
 /// # Errors
-/// `InvalidData`: not TLS, or too long. Others: the client left.
-pub async fn greeting(stream: &mut TcpStream) -> io::Result<Greeting> {
-    let (mut acceptor, mut read) = (Acceptor::default(), BytesMut::with_capacity(2 * 1024));
+/// `InvalidData`: not TLS, or too long; the client gets no alert, for whoever it asks for would have given another one.
+/// Others: the client left.
+pub async fn greeting(stream: &mut TcpStream, charge: &Charge) -> io::Result<Greeting> {
+    let (mut read, mut wanted, mut held) = (BytesMut::with_capacity(2 * 1024), 1, 0);
     loop {
-        let before = read.len();
         if stream.read_buf(&mut read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut fresh = &read[before..];
-        while !fresh.is_empty() {
-            acceptor.read_tls(&mut fresh)?;
-            if let Some(name) = named(&mut acceptor)? {
-                return Ok(Greeting { name, read: read.freeze() });
-            }
+        let size = read.capacity().max(held);
+        charge.hold((size - std::mem::replace(&mut held, size)) as u64);
+        // What is no greeting is refused at its first bytes.
+        if read.len() < wanted && read.len() > LOOKED_AT {
+            continue;
         }
-        if read.len() >= GREETING_MOST {
-            return Err(io::ErrorKind::InvalidData.into());
+        match step(&read) {
+            Ok(Step::More(more)) => wanted = read.len() + more,
+            Ok(Step::Asks(name)) => return Ok(Greeting { name, read: read.freeze() }),
+            Err(Malformed) => return Err(io::ErrorKind::InvalidData.into()),
         }
-    }
-}
-
-/// `None`: the greeting is not whole yet.
-fn named(acceptor: &mut Acceptor) -> io::Result<Option<Option<Arc<str>>>> {
-    match acceptor.accept() {
-        Ok(Some(accepted)) => Ok(Some(accepted.client_hello().server_name().map(Arc::from))),
-        Ok(None) => Ok(None),
-        // The client gets no alert: whoever it asks for would have given another one.
-        Err((error, _)) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
     }
 }
 

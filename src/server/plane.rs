@@ -48,7 +48,7 @@ impl DataPlane {
         let count = shared.workers.max(1);
         let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
         for listen in &listen {
-            let (bound, listeners) = listen::bind(listen.address, count, limits.backlog)?;
+            let (bound, listeners) = listen::bind(listen.address, count, limits.backlog, limits.unsent)?;
             addresses.push(bound);
             sockets.push(listeners.into_iter());
         }

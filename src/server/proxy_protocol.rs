@@ -1,7 +1,9 @@
 //! The PROXY protocol's head, versions 1 and 2, as haproxy.org's `proxy-protocol.txt` (2020/03/05) describes it: who
-//! the client is, from a proxy in front of this one. Strict: what the text does not allow is refused.
+//! the client is and what it connected to, from a proxy in front of this one. Strict: what the text does not allow is refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::forward::connection::Ends;
 
 /// The largest head of version 1: `PROXY UNKNOWN` with two IPv6 addresses of full length.
 const LINE_MOST: usize = 107;
@@ -16,9 +18,9 @@ const FIXED: usize = 16;
 pub enum Step {
     /// So many more bytes belong to the head, at least.
     More(usize),
-    /// The client is this one.
-    Source(SocketAddr),
-    /// The proxy speaks for itself, or does not know the client: the connection's own peer counts.
+    /// The client's connection to the first proxy.
+    Announced(Ends),
+    /// The proxy speaks for itself, or does not know the client: the connection's own ends count.
     Own,
 }
 
@@ -57,7 +59,7 @@ fn line(read: &[u8]) -> Result<Step, Malformed> {
     let mut words = text.split(' ');
     let (family, source, target) = (words.next(), words.next(), words.next());
     let (from, to) = (words.next().and_then(port), words.next().and_then(port));
-    let (Some(source), Some(target), Some(from), Some(_), None) = (source, target, from, to, words.next()) else {
+    let (Some(source), Some(target), Some(from), Some(to), None) = (source, target, from, to, words.next()) else {
         return Err(Malformed);
     };
     let address = |text: &str| -> Option<IpAddr> {
@@ -67,8 +69,8 @@ fn line(read: &[u8]) -> Result<Step, Malformed> {
             _ => None,
         }
     };
-    address(target).ok_or(Malformed)?;
-    Ok(Step::Source(SocketAddr::new(address(source).ok_or(Malformed)?, from)))
+    let at = |text, port| address(text).map(|address| SocketAddr::new(address, port)).ok_or(Malformed);
+    Ok(Step::Announced(Ends { client: at(source, from)?, server: at(target, to)? }))
 }
 
 /// 0 to 65535 without a sign or a leading zero.
@@ -97,13 +99,14 @@ fn binary(read: &[u8]) -> Result<Step, Malformed> {
     };
     let (addresses, extensions) = rest.split_at_checked(addresses).ok_or(Malformed)?;
     are_whole(extensions)?;
-    let ports = &addresses[addresses.len() - 4..];
-    let port = u16::from_be_bytes([ports[0], ports[1]]);
-    let source = match addresses.first_chunk::<16>() {
-        Some(source) if family == 0x21 => IpAddr::from(*source),
-        _ => IpAddr::from([addresses[0], addresses[1], addresses[2], addresses[3]]),
+    let (addresses, ports) = addresses.split_at(addresses.len() - 4);
+    let (source, target) = addresses.split_at(addresses.len() / 2);
+    let at = |address: &[u8], port: &[u8]| {
+        let four = <[u8; 4]>::try_from(address).map(IpAddr::from);
+        let address = four.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).map_err(|_| Malformed)?;
+        Ok(SocketAddr::new(address, u16::from_be_bytes([port[0], port[1]])))
     };
-    Ok(Step::Source(SocketAddr::new(source, port)))
+    Ok(Step::Announced(Ends { client: at(source, &ports[..2])?, server: at(target, &ports[2..])? }))
 }
 
 /// Type, length and value, to the end.
@@ -130,16 +133,16 @@ mod tests {
         }
     }
 
-    fn source(text: &str) -> Result<Step, Malformed> {
-        Ok(Step::Source(text.parse().unwrap()))
+    fn ends(client: &str, server: &str) -> Result<Step, Malformed> {
+        Ok(Step::Announced(Ends { client: client.parse().unwrap(), server: server.parse().unwrap() }))
     }
 
     #[test]
     fn a_line_is_read_to_its_end_and_no_further() {
         for (line, said) in [
-            ("PROXY TCP4 192.0.2.1 198.51.100.1 5000 443\r\n", source("192.0.2.1:5000")),
-            ("PROXY TCP4 1.1.1.1 1.1.1.1 1 1\r\n", source("1.1.1.1:1")),
-            ("PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", source("[2001:db8::1]:65535")),
+            ("PROXY TCP4 192.0.2.1 198.51.100.1 5000 443\r\n", ends("192.0.2.1:5000", "198.51.100.1:443")),
+            ("PROXY TCP4 1.1.1.1 1.1.1.1 1 1\r\n", ends("1.1.1.1:1", "1.1.1.1:1")),
+            ("PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", ends("[2001:db8::1]:65535", "[::1]:0")),
             ("PROXY UNKNOWN\r\n", Ok(Step::Own)),
             ("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", Ok(Step::Own)),
         ] {
@@ -182,12 +185,12 @@ mod tests {
     fn binary_heads_are_read_and_their_extensions_skipped() {
         let v4 = [192, 0, 2, 1, 198, 51, 100, 1, 0x13, 0x88, 1, 187];
         let mut v6 = [0u8; 36];
-        (v6[15], v6[31], v6[33]) = (1, 1, 9);
+        (v6[15], v6[31], v6[33], v6[34]) = (1, 2, 9, 1);
         let extended = [&v4[..], &[4, 0, 2, 0, 0], &[0x20, 0, 1, 7]].concat();
         for (head, said) in [
-            (v2(0x21, 0x11, &v4), source("192.0.2.1:5000")),
-            (v2(0x21, 0x11, &extended), source("192.0.2.1:5000")),
-            (v2(0x21, 0x21, &v6), source("[::1]:9")),
+            (v2(0x21, 0x11, &v4), ends("192.0.2.1:5000", "198.51.100.1:443")),
+            (v2(0x21, 0x11, &extended), ends("192.0.2.1:5000", "198.51.100.1:443")),
+            (v2(0x21, 0x21, &v6), ends("[::1]:9", "[::2]:256")),
             (v2(0x20, 0x00, &[]), Ok(Step::Own)),
             (v2(0x20, 0x11, &v4), Ok(Step::Own)),
             (v2(0x21, 0x31, &[0; 216]), Ok(Step::Own)),

@@ -59,6 +59,9 @@ pub struct Limits {
     pub memory: u64,
     /// The listen queue. Default 4,096.
     pub backlog: i32,
+    /// Bytes that the system takes for a client beyond what is on its way to it. Default 128 KiB; 0: as the system likes,
+    /// which may be 4 MiB for each one that does not read.
+    pub unsent: u32,
     /// Over HTTP/2.
     pub h2: H2Limits,
 }
@@ -117,6 +120,7 @@ impl Default for Limits {
             per_address: 0,
             memory: 0,
             backlog: 4_096,
+            unsent: 128 * 1024,
             h2: H2Limits::default(),
         }
     }

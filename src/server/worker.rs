@@ -25,7 +25,7 @@ use super::turns::{self, Turns};
 use crate::engine::time::Millis;
 use crate::forward;
 use crate::forward::Connection;
-use crate::forward::connection::{Entrance, Phase, Tls};
+use crate::forward::connection::{Ends, Entrance, Phase, Tls};
 use crate::observe::names;
 
 /// What a worker's thread is started with.
@@ -114,15 +114,20 @@ pub struct Worker {
     pub handshakes: Turns,
 }
 
+/// After so many polls of tasks the runtime looks at its events, if it has not run out of tasks before: so long, about, a
+/// request may wait behind others' turns (`forward::turn`) before it is heard of.
+const EVENTS: u32 = 16;
+
 /// How long connections are looked at before those without a request are closed by a drain.
 const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// Runs a worker until it has drained. `ready` is told when it accepts.
 pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
-    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime,
-        Err(error) => return drop(ready.send(Err(error))),
-    };
+    let runtime =
+        match Builder::new_current_thread().enable_all().event_interval(EVENTS).build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
     runtime.block_on(async {
         let Seed { index, shared, limits, listen, listeners, inbox, outboxes, placement, addresses, drain } = seed;
         let worker = Rc::new(Worker::new(index, shared, limits, listen, (placement, addresses), outboxes));
@@ -142,7 +147,10 @@ pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
         let making_room = spawn_local(make_room(Rc::clone(&worker)));
         let turning = spawn_local({
             let worker = Rc::clone(&worker);
-            async move { tokio::join!(worker.beginnings.renew(), worker.handshakes.renew()) }
+            async move {
+                let rounds = worker.forward.clock.rounds.call();
+                tokio::join!(worker.beginnings.renew(), worker.handshakes.renew(), rounds)
+            }
         });
         // The plane dropped without a drain: everything is cut.
         let Ok(Drain { timeout, cut }) = drain.await else { return };
@@ -221,14 +229,22 @@ impl Worker {
     }
 
     /// What the exchanges of a connection share, once it is known who the client is.
-    pub fn register(&self, id: u64, listener: usize, peer: SocketAddr, tls: Option<Tls>) -> Rc<Connection> {
+    pub fn register(&self, id: u64, listener: usize, ends: Ends, tls: Option<Tls>) -> Rc<Connection> {
         self.forward.clock.read();
         let (entrance, account) = (Rc::clone(&self.entrances[listener]), &self.forward.account);
+        let trusted = self.trusts(ends.client);
         let connection =
-            Rc::new(Connection::new(Rc::clone(&self.forward.clock), peer, self.trusts(peer), tls, entrance, account));
+            Rc::new(Connection::new(Rc::clone(&self.forward.clock), ends, trusted, tls, entrance, account));
         connection.closing.set(self.closing.get());
+        connection.write_idle.set(self.jittered(self.limits.write_idle));
         self.open.borrow_mut().insert(id, Some(Rc::clone(&connection)));
         connection
+    }
+
+    /// A limit in milliseconds, less up to a tenth of it: clients that came together do not come back together.
+    #[must_use]
+    pub fn jittered(&self, limit: u64) -> u64 {
+        limit - self.forward.draw().below(limit / 10 + 1)
     }
 
     /// A place among the connections from this address, where there is a limit.

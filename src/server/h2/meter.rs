@@ -51,6 +51,9 @@ pub struct Meter {
     data: Cell<u64>,
     data_before: Cell<u64>,
     uploaded: Cell<u64>,
+    /// Requests that began, and the last one's stream.
+    requests: Cell<u64>,
+    last: Cell<u32>,
 }
 
 /// Where in a frame the next byte belongs.
@@ -80,6 +83,8 @@ impl Meter {
             data: Cell::new(0),
             data_before: Cell::new(0),
             uploaded: Cell::new(0),
+            requests: Cell::new(0),
+            last: Cell::new(0),
         }
     }
 
@@ -111,6 +116,12 @@ impl Meter {
         self.uploaded.get()
     }
 
+    /// Requests whose head came as a whole, good or not.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.get() - u64::from(self.head_since.get() != NEVER && self.requests.get() > 0)
+    }
+
     /// Since when half a head is there; `NEVER`: there is none.
     #[must_use]
     pub fn head_since(&self) -> Millis {
@@ -131,6 +142,12 @@ impl Meter {
         match kind {
             HEADERS | PUSH_PROMISE => {
                 at.open = flags & END_HEADERS == 0;
+                let [.., a, b, c, d] = at.header;
+                let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
+                if stream > self.last.get() {
+                    self.last.set(stream);
+                    add(&self.requests, 1);
+                }
                 // A request makes up for what comes with it: its reset, a priority.
                 add(&self.moved, BYTES_FOR_ONE);
             }

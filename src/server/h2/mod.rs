@@ -104,24 +104,27 @@ struct Served {
     given_up: bool,
     /// The streams' window is wide, which is held against the connection.
     is_wide: bool,
+    /// Requests that the library gave us, and those that it answered or reset itself.
+    taken: u64,
+    refused: u64,
 }
 
 impl Served {
     fn new(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Self {
         let limits = &worker.limits;
-        let mut luck = worker.forward.draw();
-        let mut jittered = |limit: u64| limit - luck.below(limit / 10 + 1);
         Self {
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             streams: Rc::new(Streams::new(connection, limits.h2.resets)),
             meter: Rc::new(Meter::new(limits.h2.frames, connection.clock.now())),
             timer: Timer::new(&connection.clock),
-            keep_alive: jittered(limits.keep_alive),
-            last_at: after(connection.clock.now(), jittered(limits.connection_age)),
+            keep_alive: worker.jittered(limits.keep_alive),
+            last_at: after(connection.clock.now(), worker.jittered(limits.connection_age)),
             told: None,
             given_up: false,
             is_wide: false,
+            taken: 0,
+            refused: 0,
         }
     }
 
@@ -152,6 +155,7 @@ impl Served {
         self.connection.remember(cx);
         loop {
             while let Poll::Ready(next) = http.poll_accept(cx) {
+                self.taken += u64::from(matches!(next, Some(Ok(_))));
                 match next {
                     // Dropped, and so reset: the connection is given up below.
                     Some(Ok(_)) if self.streams.are_reset_too_often() => {}
@@ -193,13 +197,19 @@ impl Served {
         }
     }
 
-    /// What streams left behind that were taken back is not waiting any more. Only where the socket takes what it is
-    /// given can be said how much may be.
-    fn settle(&self) {
-        if self.connection.write_blocked.get() == NEVER {
-            let each = self.worker.limits.h2.send_buffer as u64 + PIECE;
-            self.connection.room.keep_queued(self.streams.count() as u64 * each);
+    /// What streams left behind that were taken back is not waiting any more, and what the library has not given us it
+    /// has refused. Only where the socket takes what it is given can either be said: what it refuses it has to tell.
+    fn settle(&mut self) {
+        if self.connection.write_blocked.get() != NEVER {
+            return;
         }
+        let each = self.worker.limits.h2.send_buffer as u64 + PIECE;
+        self.connection.room.keep_queued(self.streams.count() as u64 * each);
+        let refused = self.meter.requests().saturating_sub(self.taken);
+        for _ in self.refused..refused {
+            self.worker.forward.metrics.word(&names::REFUSALS, "h2_stream");
+        }
+        self.refused = self.refused.max(refused);
     }
 
     /// Widens the streams' window for a client that uploads while memory is ample, and narrows it when memory is short.
@@ -237,7 +247,7 @@ impl Served {
 
     /// Whether nothing more is to be expected. Also tells the client to leave when it is time.
     fn is_over(&mut self, now: Millis) -> bool {
-        let stuck = now >= after(self.connection.write_blocked.get(), self.worker.limits.write_idle);
+        let stuck = now >= self.connection.write_ends();
         if stuck {
             self.worker.forward.metrics.word(&names::WRITE_CUTS, "connection");
             self.connection.cut.set(true);
@@ -264,7 +274,7 @@ impl Served {
             Some(_) => NEVER,
             None => after(idle_since, self.keep_alive).min(self.last_at),
         };
-        let stuck = after(self.connection.write_blocked.get(), self.worker.limits.write_idle);
+        let stuck = self.connection.write_ends();
         // What is due already has just been looked at, and waits for something else.
         let later = |at: Millis| if at <= now { now.plus(LEAVE_MS) } else { at };
         let half = after(self.meter.head_since(), self.worker.limits.head);

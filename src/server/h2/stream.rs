@@ -20,7 +20,6 @@ use super::tunnel;
 use crate::forward::body::AnswerBody;
 use crate::forward::connection::NEVER;
 use crate::forward::request::answer;
-use crate::forward::wait::after;
 use crate::forward::{Connection, Pipe, Piped};
 use crate::observe::names;
 
@@ -31,7 +30,6 @@ pub struct Running<F> {
     work: Pin<Box<F>>,
     open: Open,
     stream: Rc<Connection>,
-    write_idle: u64,
 }
 
 /// Begins a stream.
@@ -44,9 +42,8 @@ pub fn run(
     respond: SendResponse<Bytes>,
 ) -> Running<impl Future<Output = ()>> {
     worker.forward.metrics.cells().h2_streams.add(1);
-    let write_idle = worker.limits.write_idle;
     let work = Box::pin(exchange(worker, Rc::clone(&open.streams), Rc::clone(&stream), request, respond));
-    Running { work, open, stream, write_idle }
+    Running { work, open, stream }
 }
 
 impl<F: Future<Output = ()>> Future for Running<F> {
@@ -56,7 +53,7 @@ impl<F: Future<Output = ()>> Future for Running<F> {
         self.stream.remember(cx);
         let polled = self.work.as_mut().poll(cx);
         match polled {
-            Poll::Pending => self.open.streams.wait(&self.stream, self.write_idle),
+            Poll::Pending => self.open.streams.wait(&self.stream),
             // A tunnel that never began holds the stream that holds it.
             Poll::Ready(()) => drop(self.stream.tunnel.take()),
         }
@@ -204,7 +201,7 @@ fn poll_body(worker: &Worker, stream: &Connection, pipe: &mut Pipe<AnswerBody>, 
             if stream.write_blocked.get() == NEVER {
                 stream.write_blocked.set(now);
             }
-            let cut = match now >= after(stream.write_blocked.get(), worker.limits.write_idle) {
+            let cut = match now >= stream.write_ends() {
                 true => Some(&names::WRITE_CUTS),
                 false => stream.cut.get().then_some(&names::MEMORY_RESETS),
             };

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use crate::engine::time::Millis;
 use crate::forward::Connection;
 use crate::forward::connection::NEVER;
-use crate::forward::wait::after;
 
 /// The window in which a client's resets are counted.
 const WINDOW_MS: u64 = 10_000;
@@ -78,20 +77,15 @@ impl Streams {
         self.due.get()
     }
 
-    /// A stream that has just been polled waits: the driver is to look at it when its time has come. `write_idle`: how
-    /// long the client may leave it full.
-    pub fn wait(&self, stream: &Connection, write_idle: u64) {
+    /// A stream that has just been polled waits: the driver is to look at it when its time has come.
+    pub fn wait(&self, stream: &Connection) {
         let now = self.connection.clock.now();
         // What is due already was looked at, and waits for something else.
-        let due = [
-            stream.instance_deadline.get(),
-            stream.upload_deadline.get(),
-            after(stream.write_blocked.get(), write_idle),
-        ]
-        .into_iter()
-        .filter(|at| *at > now)
-        .min()
-        .unwrap_or(NEVER);
+        let due = [stream.instance_deadline.get(), stream.upload_deadline.get(), stream.write_ends()]
+            .into_iter()
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(NEVER);
         if due < self.due.get() {
             self.due.set(due);
             self.connection.wake();

@@ -1,5 +1,6 @@
 //! One certificate: its key, its names, until when it is good.
 
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::ocsp::{self, Validity};
 use super::settings::CertificateFiles;
 use crate::forward::authority::Names;
 use crate::tls_files;
@@ -20,8 +22,10 @@ const OCSP_MOST: u64 = 64 * 1024;
 /// A certificate that can be shown.
 #[derive(Debug)]
 pub struct Certificate {
-    /// The chain, the key, the OCSP response.
+    /// The chain and the key.
     pub certified: Arc<CertifiedKey>,
+    /// The OCSP response; `Err`: why there is none, in words. `None`: no file is named.
+    pub staple: Option<Result<Staple, String>>,
     /// What it is for.
     pub names: Arc<Names>,
     /// Until when it is good.
@@ -30,8 +34,17 @@ pub struct Certificate {
     pub files: CertificateFiles,
 }
 
+/// An OCSP response that goes with its certificate.
+#[derive(Debug)]
+pub struct Staple {
+    /// The chain, the key, the response.
+    certified: Arc<CertifiedKey>,
+    /// When it may be shown.
+    pub validity: Validity,
+}
+
 impl Certificate {
-    /// Reads the files.
+    /// Reads the files. An OCSP response that cannot be used is left out: [`Certificate::staple`] says why.
     ///
     /// # Errors
     /// A file that cannot be used, by name; a key that belongs to another certificate.
@@ -40,14 +53,41 @@ impl Certificate {
         let key = tls_files::key(&files.key)?;
         let wrong = |error| format!("{}: {error}", files.cert.display());
         let (names, expires) = described(&chain[0]).map_err(wrong)?;
-        let mut certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
             format!("{} and {} do not go together: {error}", files.cert.display(), files.key.display())
         })?;
-        certified.ocsp = files.ocsp.as_deref().map(ocsp).transpose()?;
-        Ok(Self { certified: Arc::new(certified), names: Arc::new(names), expires, files: files.clone() })
+        let staple = files.ocsp.as_deref().map(|path| Staple::read(path, &certified));
+        let (certified, names) = (Arc::new(certified), Arc::new(names));
+        Ok(Self { certified, staple, names, expires, files: files.clone() })
     }
 
-    /// What whoever runs us should look at: a key that others can read, a certificate that is over or names nobody.
+    /// What a client that shakes hands now is shown: with the OCSP response only while that is in force.
+    #[must_use]
+    pub fn shown(&self, now: SystemTime) -> &Arc<CertifiedKey> {
+        match &self.staple {
+            Some(Ok(staple)) if staple.validity.covers(now) => &staple.certified,
+            _ => &self.certified,
+        }
+    }
+
+    /// Why no OCSP response is shown now although a file is named, in words; `None`: nothing is wrong.
+    #[must_use]
+    pub fn unstapled(&self, now: SystemTime) -> Option<String> {
+        let why = match self.staple.as_ref()? {
+            Ok(staple) if staple.validity.covers(now) => return None,
+            Ok(staple) if now < staple.validity.from => "the OCSP response is not valid yet",
+            Ok(_) => "the OCSP response is over",
+            Err(why) => why,
+        };
+        let path = self.files.ocsp.as_deref().unwrap_or(Path::new("")).display();
+        let cert = self.files.cert.display();
+        Some(format!(
+            "{path}: {why}; {cert} is shown without it; write a fresh response to the file, it is read again by itself"
+        ))
+    }
+
+    /// What whoever runs us should look at: a key that others can read, a certificate that is over or names nobody, an
+    /// OCSP response that is not shown.
     #[must_use]
     pub fn doubts(&self, now: SystemTime) -> Vec<String> {
         let mut doubts = Vec::new();
@@ -61,6 +101,7 @@ impl Certificate {
         if *self.names == Names::default() {
             doubts.push(format!("{cert}: the certificate names no host"));
         }
+        doubts.extend(self.unstapled(now));
         doubts
     }
 
@@ -71,6 +112,18 @@ impl Certificate {
         let first = exact.first().map(ToString::to_string);
         let wildcard = || wildcards.first().map(|name| format!("*.{name}"));
         first.or_else(wildcard).or_else(|| addresses.first().map(ToString::to_string)).unwrap_or_default()
+    }
+}
+
+impl Staple {
+    fn read(path: &Path, bare: &CertifiedKey) -> Result<Self, String> {
+        let mut chain = bare.cert.iter().map(|der| X509Certificate::from_der(der).ok().map(|(_, read)| read));
+        // It was read before, for its names.
+        let leaf = chain.next().flatten().ok_or("its certificate cannot be read")?;
+        let issuer = chain.next().flatten().filter(|issuer| issuer.subject() == leaf.issuer());
+        let (response, validity) = response(path, &leaf, issuer.as_ref())?;
+        let certified = CertifiedKey { ocsp: Some(response), ..bare.clone() };
+        Ok(Self { certified: Arc::new(certified), validity })
     }
 }
 
@@ -127,30 +180,20 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-/// An OCSP response, if it is a successful one: a client that insists on stapling breaks off at any other.
-fn ocsp(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error| format!("{}: {error}", path.display());
-    if std::fs::metadata(path).map_err(failed)?.len() > OCSP_MOST {
-        return Err(format!("{}: larger than {OCSP_MOST} bytes, so no OCSP response", path.display()));
+/// The file's response, and when it may be shown.
+fn response(
+    path: &Path,
+    leaf: &X509Certificate<'_>,
+    issuer: Option<&X509Certificate<'_>>,
+) -> Result<(Vec<u8>, Validity), String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    file.take(OCSP_MOST + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > OCSP_MOST {
+        return Err(format!("larger than {OCSP_MOST} bytes, so no OCSP response"));
     }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    if is_successful(&bytes) {
-        Ok(bytes)
-    } else {
-        Err(format!("{}: not a successful OCSP response in DER", path.display()))
-    }
-}
-
-/// RFC 6960, 4.2.1: a SEQUENCE that begins with an ENUMERATED of 0 and is as long as it says.
-fn is_successful(der: &[u8]) -> bool {
-    let Some((0x30, rest)) = der.split_first().map(|(tag, rest)| (*tag, rest)) else { return false };
-    let (length, rest) = match rest.split_first() {
-        Some((short @ 0..=0x7f, rest)) => (usize::from(*short), rest),
-        Some((0x81, [a, rest @ ..])) => (usize::from(*a), rest),
-        Some((0x82, [a, b, rest @ ..])) => (usize::from(*a) << 8 | usize::from(*b), rest),
-        _ => return false,
-    };
-    length == rest.len() && rest.starts_with(&[0x0a, 1, 0])
+    let validity = ocsp::validity(&bytes, leaf, issuer).map_err(|unfit| unfit.to_string())?;
+    Ok((bytes, validity))
 }
 
 #[cfg(unix)]
@@ -162,17 +205,6 @@ fn is_open(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_successful_ocsp_response_is_stapled() {
-        assert!(is_successful(&[0x30, 5, 0x0a, 1, 0, 0xa0, 0]));
-        assert!(is_successful(&[0x30, 0x81, 5, 0x0a, 1, 0, 0xa0, 0]));
-        for wrong in
-            [&[][..], &[0x30], &[0x30, 3, 0x0a, 1, 6], &[0x30, 9, 0x0a, 1, 0], &[0x31, 3, 0x0a, 1, 0], b"-----"]
-        {
-            assert!(!is_successful(wrong), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn rubbish_is_no_certificate() {

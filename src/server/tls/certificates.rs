@@ -1,6 +1,7 @@
 //! Which certificate a client is shown: by the exact name that it asks for, by a wildcard, else the first.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustc_hash::FxHashMap;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -57,6 +58,6 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls gives names in lower case.
-        Some(Arc::clone(&self.choose(hello.server_name()).certified))
+        Some(Arc::clone(self.choose(hello.server_name()).shown(SystemTime::now())))
     }
 }

@@ -24,7 +24,7 @@ pub struct CertificateFiles {
     pub cert: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
-    /// An OCSP response to staple, DER.
+    /// An OCSP response to staple, DER. One that cannot be used is left out.
     pub ocsp: Option<PathBuf>,
 }
 

@@ -88,6 +88,13 @@ impl Terminator {
         self.certificates().all().iter().flat_map(|certificate| certificate.doubts(now)).collect()
     }
 
+    /// Why OCSP responses are not stapled although their files are named, in words.
+    #[must_use]
+    pub fn unstapled(&self) -> Vec<String> {
+        let now = SystemTime::now();
+        self.certificates().all().iter().filter_map(|certificate| certificate.unstapled(now)).collect()
+    }
+
     /// The handshake. The caller bounds the time.
     ///
     /// # Errors
