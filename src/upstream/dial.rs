@@ -5,16 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::proxy_head;
+use super::proxy_head::{self, Ends};
 use super::trust::{Trust, Trusts};
 use super::wire::Wire;
 use crate::engine::instance::Instance;
 use crate::engine::policy::Protocol;
 use crate::engine::upstream::{Encryption, ProxyVersion, Upstream, UpstreamTls, says_https};
+
+/// Bytes that the system takes for an instance beyond what is on its way to it, so that one that does not read costs the
+/// system that and not megabytes for each upload.
+const UNSENT: u32 = 128 * 1024;
 
 /// How to reach an instance.
 #[derive(Clone, Debug)]
@@ -94,11 +99,11 @@ impl Dial {
         self.proxy.is_some()
     }
 
-    /// A connection on which `protocol` can be spoken. The caller bounds the time.
+    /// A connection on which `protocol` can be spoken, on behalf of this client's connection. The caller bounds the time.
     ///
     /// # Errors
     /// Of kind `InvalidData`: TLS failed, in words. Others: no connection.
-    pub async fn wire(&self, protocol: Protocol, client: Option<SocketAddr>) -> io::Result<Wire> {
+    pub async fn wire(&self, protocol: Protocol, client: Option<Ends>) -> io::Result<Wire> {
         let stream = self.socket(client).await?;
         let Some(secure) = &self.secure else { return Ok(Wire::Plain(stream)) };
         let failed = |words: String| io::Error::new(io::ErrorKind::InvalidData, words);
@@ -119,11 +124,12 @@ impl Dial {
     ///
     /// # Errors
     /// No connection.
-    pub async fn socket(&self, client: Option<SocketAddr>) -> io::Result<TcpStream> {
+    pub async fn socket(&self, client: Option<Ends>) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.addr).await?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT)?;
         if let Some(version) = self.proxy {
-            stream.write_all(&proxy_head::head(version, client, self.addr)).await?;
+            stream.write_all(&proxy_head::head(version, client)).await?;
         }
         Ok(stream)
     }

@@ -25,9 +25,6 @@ use super::seat::Open;
 use super::wire::Wire;
 use crate::engine::time::Millis;
 
-/// Bytes of an answer's head.
-const HEAD: usize = 16 * 1024;
-
 /// One connection to an instance.
 #[derive(Debug)]
 pub struct Http1<B: Body + 'static> {
@@ -37,6 +34,8 @@ pub struct Http1<B: Body + 'static> {
     /// Requests it was given.
     served: u32,
     idle_since: Millis,
+    /// Bytes of an answer's head at most.
+    head: usize,
     open: Open,
 }
 
@@ -46,13 +45,14 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    /// A connection on an open socket. `open` counts the endpoint's connections while it lives.
-    pub async fn new(wire: Wire, open: Open) -> io::Result<Box<Self>> {
-        let pace = Pace::new();
+    /// A connection on an open socket. `open` counts the endpoint's connections while it lives; `head`: bytes of an
+    /// answer's head at most.
+    pub async fn new(wire: Wire, open: Open, head: usize) -> io::Result<Box<Self>> {
+        let pace = Pace::new(head);
         let paced = Paced { wire, pace: Rc::clone(&pace) };
-        let (sender, connection) = builder().handshake(TokioIo::new(paced)).await.map_err(io::Error::other)?;
+        let (sender, connection) = builder(head).handshake(TokioIo::new(paced)).await.map_err(io::Error::other)?;
         let connection = Driven::new(connection);
-        Ok(Box::new(Self { sender, connection, pace, served: 0, idle_since: Millis(0), open }))
+        Ok(Box::new(Self { sender, connection, pace, served: 0, idle_since: Millis(0), head, open }))
     }
 
     /// What it may read.
@@ -142,24 +142,24 @@ where
         if !self.pace.was_large() {
             return Some(self);
         }
-        let Self { connection, served, idle_since, open, sender: _, pace: _ } = *self;
+        let Self { connection, served, idle_since, head, open, sender: _, pace: _ } = *self;
         let parts = connection.http?.into_parts();
-        let pace = Pace::new();
+        let pace = Pace::new(head);
         let paced = Paced { wire: parts.io.into_inner().wire, pace: Rc::clone(&pace) };
         // HTTP/1 says nothing first: this is ready at once.
-        let mut shaking = pin!(builder().handshake(TokioIo::new(paced)));
+        let mut shaking = pin!(builder(head).handshake(TokioIo::new(paced)));
         let Poll::Ready(Ok((sender, connection))) = shaking.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
             return None;
         };
         let connection = Driven::new(connection);
-        parts.read_buf.is_empty().then(|| Box::new(Self { sender, connection, pace, served, idle_since, open }))
+        parts.read_buf.is_empty().then(|| Box::new(Self { sender, connection, pace, served, idle_since, head, open }))
     }
 }
 
-fn builder() -> Builder {
+fn builder(head: usize) -> Builder {
     let mut builder = Builder::new();
-    builder.max_buf_size(LARGE).max_header_size(HEAD).max_headers(128);
+    builder.max_buf_size(LARGE.max(head)).max_header_size(head).max_headers(128);
     builder
 }
 
@@ -227,7 +227,7 @@ mod tests {
         });
         let wire = Wire::Plain(TcpStream::connect(address).await.unwrap());
         let open = Open::at_once(&Rc::default(), &std::sync::Arc::new(Live::new(1)), None, false).unwrap();
-        Http1::new(wire, open).await.unwrap()
+        Http1::new(wire, open, 64 * 1024).await.unwrap()
     }
 
     /// The sizes of an answer's pieces.

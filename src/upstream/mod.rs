@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`link`] is what a request holds of one, [`http1`] a connection of its own, [`h2`] a stream of a
 //! shared one, [`pace`] how fast the former is read; [`peer`] is the worker's side of one endpoint with its idle and shared connections, [`peers`] all of them;
-//! [`seat`] bounds how many there are; [`received`] is a body that comes in, [`dial`] makes the [`wire`], by what [`trust`] believes; [`checks`] asks instances on its own account, from the
+//! [`seat`] bounds how many there are; [`received`] is a body that comes in, [`dial`] makes the [`wire`], begins it with a [`proxy_head`], and goes by what [`trust`] believes; [`checks`] asks instances on its own account, from the
 //! control plane.
 
 pub mod dial;
@@ -12,7 +12,7 @@ pub mod link;
 pub mod pace;
 pub mod peer;
 pub mod peers;
-mod proxy_head;
+pub mod proxy_head;
 pub mod received;
 pub mod seat;
 pub mod trust;
@@ -24,5 +24,6 @@ pub use dial::Dial;
 pub use link::Link;
 pub use peer::Peer;
 pub use peers::Peers;
+pub use proxy_head::Ends;
 pub use received::Received;
 pub use trust::Trusts;

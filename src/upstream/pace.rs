@@ -20,14 +20,13 @@ pub const LARGE: usize = 112 * 1024;
 /// The least that is worth a read. The most for a stream of HTTP/2, of which a connection has many, and while memory is
 /// short. One less than 16 KiB: hyper makes its buffer larger when a read has filled it.
 pub const SMALL: usize = 16 * 1024 - 1;
-/// When heads have come to so much and the answer's is not whole, those that only say "wait" (1xx) included, no more is
-/// read. More than one read can give, for what comes with a head is counted as well.
-const HEADS: usize = 64 * 1024 + LARGE;
-
 /// What a connection may read. Shared by the connection's holder and its socket.
 #[derive(Debug)]
 pub struct Pace {
     at_once: Cell<usize>,
+    /// When heads have come to so much and the answer's is not whole, those that only say "wait" (1xx) included, no more
+    /// is read.
+    heads_most: usize,
     /// `usize::MAX`: no head is waited for.
     heads: Cell<usize>,
     /// A large piece was read since `forget`.
@@ -35,10 +34,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Small pieces, and no head.
+    /// Small pieces, and no head; one has at most so many bytes.
     #[must_use]
-    pub fn new() -> Rc<Self> {
-        Rc::new(Self { at_once: Cell::new(SMALL), heads: Cell::new(usize::MAX), was_large: Cell::new(false) })
+    pub fn new(head: usize) -> Rc<Self> {
+        Rc::new(Self {
+            at_once: Cell::new(SMALL),
+            // One read may give all but the last byte of a head, and the next one as much of the body as any.
+            heads_most: head + LARGE,
+            heads: Cell::new(usize::MAX),
+            was_large: Cell::new(false),
+        })
     }
 
     /// A read gives at most so many bytes from now on.
@@ -49,7 +54,7 @@ impl Pace {
     /// An answer's head is waited for. What comes with it of the body is read at once with it, as [`Pace::read_at_most`]
     /// allows: the reading buffer grows only where the answers before on this connection have filled it.
     pub fn head_begins(&self) {
-        self.heads.set(HEADS);
+        self.heads.set(self.heads_most);
     }
 
     /// It is whole.

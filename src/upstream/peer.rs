@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +11,10 @@ use http::HeaderMap;
 use http_body::Body;
 
 use super::dial::Dial;
-use super::h2::{Figures, Stream, pool::Pool};
+use super::h2::{Bounds, Figures, Stream, pool::Pool};
 use super::http1::Http1;
 use super::link::{Link, Raw, RawStream};
+use super::proxy_head::Ends;
 use super::seat::{Bound, Open};
 use super::trust::Trusts;
 use super::wire::Wire;
@@ -53,13 +53,17 @@ pub struct Peer<B: Body + 'static> {
 }
 
 /// What holds for all endpoints.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Terms {
     /// How long an idle connection is kept at most, ms; `None`: 30 s over HTTP/1 and 60 s over HTTP/2. What an instance
     /// shows of its own limit makes it less.
     pub idle: Option<u64>,
     /// The most connections to one endpoint over all workers; `None`: no limit.
     pub bound: Option<Bound>,
+    /// Bytes of an answer's head at most.
+    pub head: usize,
+    /// Streams at once on one HTTP/2 connection, whatever the instance allows. Above it another connection is opened.
+    pub streams: u32,
     /// Counted here.
     pub h2: Rc<Figures>,
 }
@@ -72,7 +76,7 @@ pub struct Ask {
     /// The request may be sent again when the connection turns out to be dead.
     pub repeatable: bool,
     /// On whose behalf.
-    pub client: Option<SocketAddr>,
+    pub client: Option<Ends>,
     /// It asks for a change of protocol.
     pub tunnel: bool,
 }
@@ -165,7 +169,7 @@ where
         }
         let open = self.open_soon(limit).await?;
         let wire = self.dial.wire(Protocol::Http1, ask.client).await.inspect_err(|error| self.tell(error))?;
-        Http1::new(wire, open).await.map(Link::Http1)
+        Http1::new(wire, open, self.terms.head).await.map(Link::Http1)
     }
 
     fn open_at_once(&self, regardless: bool) -> Option<Open> {
@@ -179,7 +183,7 @@ where
     }
 
     /// A bare connection for bytes of any kind. The caller bounds the time; `limit` is that time.
-    pub async fn connect_bare(&self, client: SocketAddr, limit: Duration) -> io::Result<Raw> {
+    pub async fn connect_bare(&self, client: Ends, limit: Duration) -> io::Result<Raw> {
         let open = self.open_soon(limit).await?;
         let wire = Wire::Plain(self.dial.socket(Some(client)).await?);
         Ok(Raw { stream: RawStream::Wire(wire, open), read: bytes::Bytes::new() })
@@ -294,7 +298,7 @@ impl<B: Body + 'static> Links<B> {
     fn new(terms: &Terms) -> Self {
         Self {
             idle: RefCell::default(),
-            shared: Rc::new(Pool::new(&terms.h2)),
+            shared: Rc::new(Pool::new(&terms.h2, Bounds { streams: terms.streams, head: terms.head })),
             open: Rc::default(),
             trust: Cell::new(terms.idle()),
             told: Cell::new(terms.idle()),

@@ -44,9 +44,12 @@ pub(super) fn ground(rules: &[&str], services: Vec<(&str, Vec<Instance>)>) -> Gr
     Ground { checks, table, metrics, moved, silence, _publisher: publisher }
 }
 
-/// A port at which nobody listens.
-async fn closed() -> u16 {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+/// A port at which nobody listens; while the socket lives nobody else is given it.
+fn closed() -> (tokio::net::TcpSocket, u16) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 async fn next(moved: &mut tokio::sync::mpsc::UnboundedReceiver<Moved>) -> Moved {
@@ -55,7 +58,7 @@ async fn next(moved: &mut tokio::sync::mpsc::UnboundedReceiver<Moved>) -> Moved 
 
 #[tokio::test]
 async fn a_service_that_the_catalog_is_silent_about_is_checked_until_it_speaks_again() {
-    let port = closed().await;
+    let (_closed, port) = closed();
     let mut ground = ground(&[WEB], vec![("web", vec![instance("web", "web-1", port, &[])])]);
     let live = Arc::clone(&ground.table.load().endpoint(0, 0).live);
     let running = tokio::spawn(ground.checks.run());
@@ -98,7 +101,8 @@ async fn commands_that_hang_keep_no_other_check_waiting() {
                 check: {command: [/bin/sleep, \"600\"], timeout: 600s}\n";
     let web = format!("{WEB}check: {{tcp: true, interval: 100ms, fall: 2}}\n");
     let many = (0..AT_ONCE as u16 + 100).map(|n| instance("slow", &format!("slow-{n:03}"), 1_000 + n, &[])).collect();
-    let one = vec![instance("web", "web-1", closed().await, &[])];
+    let (_closed, port) = closed();
+    let one = vec![instance("web", "web-1", port, &[])];
     let mut ground = ground(&[slow, &web], vec![("slow", many), ("web", one)]);
     let running = tokio::spawn(ground.checks.run());
     let failing = next(&mut ground.moved).await;

@@ -11,5 +11,5 @@ pub mod socket;
 pub mod stream;
 pub mod websocket;
 
-pub use shared::Figures;
+pub use shared::{Bounds, Figures};
 pub use stream::Stream;

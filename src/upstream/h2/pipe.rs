@@ -129,7 +129,10 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
                         let Ok(mut trailers) = frame.into_trailers() else { continue };
                         strip(&mut trailers);
                         self.stream.reserve_capacity(0);
-                        self.stream.send_trailers(trailers)?;
+                        match trailers.is_empty() {
+                            true => self.stream.send_data(Bytes::new(), true)?,
+                            false => self.stream.send_trailers(trailers)?,
+                        }
                         self.ended = true;
                         return Ok(Piped::Done);
                     }

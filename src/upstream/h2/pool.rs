@@ -12,16 +12,17 @@ use tokio::task::spawn_local;
 
 use super::super::seat::Open;
 use super::super::wire::Wire;
-use super::shared::{Figures, Shared, Slot};
+use super::shared::{Bounds, Figures, Shared, Slot};
 use crate::engine::time::Millis;
 
 /// Between two looks for a place while no other connection may be opened.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Connections to one endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     figures: Rc<Figures>,
+    bounds: Bounds,
     open: RefCell<Vec<Rc<Shared>>>,
     dialing: RefCell<Option<Rc<Dial>>>,
 }
@@ -45,8 +46,8 @@ struct Failed {
 
 impl Pool {
     /// None yet. `figures`: the worker's.
-    pub fn new(figures: &Rc<Figures>) -> Self {
-        Self { figures: Rc::clone(figures), ..Self::default() }
+    pub fn new(figures: &Rc<Figures>, bounds: Bounds) -> Self {
+        Self { figures: Rc::clone(figures), bounds, open: RefCell::default(), dialing: RefCell::default() }
     }
 
     /// A place on an open connection: of those with room, the oldest, so that the others can rest.
@@ -107,7 +108,7 @@ impl Pool {
         let dialing = Dialing { pool: Rc::clone(self), dial: Rc::clone(&dial) };
         spawn_local(async move {
             let Dialing { pool, dial } = &dialing;
-            let opened = async { Shared::start(socket.await?, open, &pool.figures, now).await };
+            let opened = async { Shared::start(socket.await?, open, &pool.figures, pool.bounds, now).await };
             let opened = tokio::time::timeout(limit, opened).await;
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(shared) if shared.takes_streams() => pool.open.borrow_mut().push(shared),
@@ -181,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dial_that_panics_is_a_failure_and_the_next_request_dials_anew() {
-        let pool = Rc::new(Pool::default());
+        let pool = Rc::new(Pool::new(&Rc::default(), Bounds { streams: 100, head: 64 * 1024 }));
         let (count, live, dialled) = (Rc::default(), Arc::new(Live::new(1)), Cell::new(0));
         let open = || Open::at_once(&count, &live, None, false);
         let all = async {

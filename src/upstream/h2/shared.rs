@@ -3,29 +3,26 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use h2::{Ping, PingPong};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{AbortHandle, spawn_local};
+use tokio_util::io::InspectReader;
 
 use super::super::seat::Open;
 use super::super::wire::Wire;
 use crate::engine::time::Millis;
 
-/// Streams at once on one connection, whatever the instance allows. Above it another connection is opened.
-pub const MAX_STREAMS: u32 = 100;
 /// A stream's window. The connection's is as large as those of all streams together, so that a client that does not
 /// read holds up nobody else.
 const STREAM_WINDOW: u32 = 64 * 1024;
+/// The most that HTTP/2 allows (RFC 9113, 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// Bytes that a stream may hand over before the socket takes them.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Of an answer's head.
-const HEADER_LIST: u32 = 64 * 1024;
 /// Silence with streams open after which the instance is asked for a sign of life.
 const SILENCE_MS: u64 = 10_000;
 /// How long it may take to give one.
@@ -40,7 +37,17 @@ pub struct Shared {
     driver: AbortHandle,
     state: Rc<State>,
     life: RefCell<Life>,
+    streams: u32,
     _open: Open,
+}
+
+/// What is set for every connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Streams at once, whatever the instance allows.
+    pub streams: u32,
+    /// Bytes of an answer's head.
+    pub head: usize,
 }
 
 /// What instances did to a worker's connections over HTTP/2.
@@ -81,17 +88,26 @@ struct Life {
 impl Shared {
     /// Starts a connection on an open socket. Waits for the answer to a first question, for the instance's settings come
     /// before it: how many streams it allows, and whether it speaks HTTP/2 at all. The caller bounds the time.
-    pub async fn start(wire: Wire, open: Open, figures: &Rc<Figures>, now: Millis) -> io::Result<Rc<Self>> {
+    pub async fn start(
+        wire: Wire,
+        open: Open,
+        figures: &Rc<Figures>,
+        bounds: Bounds,
+        now: Millis,
+    ) -> io::Result<Rc<Self>> {
         let state = Rc::new(State { figures: Rc::clone(figures), ..State::default() });
         state.idle_since.set(now);
-        let counted = Counted { wire, state: Rc::clone(&state) };
+        let heard = Rc::clone(&state);
+        let wire = InspectReader::new(wire, move |bytes: &[u8]| {
+            heard.reads.set(heard.reads.get() + u64::from(!bytes.is_empty()));
+        });
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
+            .initial_connection_window_size(STREAM_WINDOW.saturating_mul(bounds.streams).min(MAX_WINDOW))
             .max_send_buffer_size(SEND_BUFFER)
-            .max_header_list_size(HEADER_LIST)
-            .handshake::<_, Bytes>(counted)
+            .max_header_list_size(u32::try_from(bounds.head).unwrap_or(u32::MAX))
+            .handshake::<_, Bytes>(wire)
             .await
             .map_err(io::Error::other)?;
         let mut ping = connection.ping_pong().ok_or_else(|| io::Error::other("the connection gave its pings away"))?;
@@ -110,12 +126,13 @@ impl Shared {
         poll_fn(|cx| ping.poll_pong(cx)).await.map_err(io::Error::other)?;
         let life = Life { ping, asked: None, reads: state.reads.get(), ask_at: now.plus(SILENCE_MS) };
         let driver = started.keep();
-        Ok(Rc::new(Self { sender, driver, state, life: RefCell::new(life), _open: open }))
+        let streams = bounds.streams;
+        Ok(Rc::new(Self { sender, driver, state, life: RefCell::new(life), streams, _open: open }))
     }
 
     /// A place for one stream, if there is room and the instance takes new ones.
     pub fn slot(self: &Rc<Self>) -> Option<Slot> {
-        let allowed = (self.sender.current_max_send_streams() as u64).min(u64::from(MAX_STREAMS));
+        let allowed = (self.sender.current_max_send_streams() as u64).min(u64::from(self.streams));
         if self.is_closed() || u64::from(self.state.active.get()) >= allowed {
             return None;
         }
@@ -252,50 +269,6 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let active = &self.on.state.active;
         active.set(active.get().saturating_sub(1));
-    }
-}
-
-/// A socket that counts the reads that brought something.
-#[derive(Debug)]
-struct Counted {
-    wire: Wire,
-    state: Rc<State>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.wire).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.state.reads.set(self.state.reads.get() + 1);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
 

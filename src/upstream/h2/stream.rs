@@ -182,7 +182,7 @@ mod tests {
 
     use super::super::super::seat::Open;
     use super::super::super::wire::Wire;
-    use super::super::shared::Shared;
+    use super::super::shared::{Bounds, Shared};
     use super::*;
     use crate::engine::snapshot::Live;
     use crate::engine::time::Millis;
@@ -237,7 +237,15 @@ mod tests {
             let open = Open::at_once(&Rc::default(), &Arc::new(Live::new(1)), None, false).unwrap();
             let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             spawn_local(silent(listener.accept().await.unwrap().0, allowed, told));
-            let shared = Shared::start(Wire::Plain(socket), open, &Rc::default(), Millis(0)).await.unwrap();
+            let shared = Shared::start(
+                Wire::Plain(socket),
+                open,
+                &Rc::default(),
+                Bounds { streams: 100, head: 64 * 1024 },
+                Millis(0),
+            )
+            .await
+            .unwrap();
             let mut streams = [(); 2].map(|()| Stream::<Empty<Bytes>>::new(shared.slot().unwrap()));
             // Both have their place when the instance thinks better of it.
             allow.send_replace(1);

@@ -30,7 +30,10 @@ async fn swept(is_alive: bool) {
     let open = Open::at_once(&Rc::default(), &Arc::new(Live::new(1)), None, false).unwrap();
     let (told, taken) = oneshot::channel();
     spawn_local(takes_one(listener.accept().await.unwrap().0, is_alive, told));
-    let shared = Shared::start(Wire::Plain(socket), open, &Rc::default(), Millis(0)).await.unwrap();
+    let shared =
+        Shared::start(Wire::Plain(socket), open, &Rc::default(), Bounds { streams: 100, head: 64 * 1024 }, Millis(0))
+            .await
+            .unwrap();
     let on = Rc::clone(&shared);
     let waiting = spawn_local(async move {
         let mut stream = Stream::<Empty<Bytes>>::new(on.slot().unwrap());
