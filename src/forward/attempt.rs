@@ -79,6 +79,8 @@ pub struct Limits {
     pub total: Millis,
     /// For each try, in milliseconds; 0: none.
     pub per_try: u64,
+    /// The end of the try at hand, but for the time in which its client was waited for.
+    pub tried: Millis,
 }
 
 /// A try that came to its end: an answer's head, or none.
@@ -233,7 +235,7 @@ pub async fn try_at(
 ) -> (Ended, Timing) {
     let mut timing = Timing::default();
     let now = connection.clock.now();
-    let limits = Limits { total: after(now, limits.per_try).min(limits.total), ..*limits };
+    let limits = Limits { tried: after(now, limits.per_try), ..*limits };
     let host = if host_of_instance { host_field(peer).map(Box::new) } else { None };
     let ended = sent(connection, peer, outbound, &limits, metrics, host.as_deref(), &mut timing).await;
     (ended, timing)
@@ -249,7 +251,7 @@ async fn sent(
     timing: &mut Timing,
 ) -> Ended {
     let started = connection.clock.micros();
-    let client = Some(connection.peer);
+    let client = Some(connection.ends());
     let ask = Ask { protocol: peer.protocol, repeatable: outbound.is_repeatable(), tunnel: outbound.upgrade, client };
     let encrypted = peer.is_encrypted();
     let pooled = peer.take(&ask, connection.clock.now());
@@ -291,7 +293,7 @@ async fn connect(
     limits: &Limits,
 ) -> Result<Link<UploadBody>, Failure> {
     let now = connection.clock.now();
-    let deadline = after(now, limits.timeouts.connect).min(limits.total);
+    let deadline = after(now, limits.timeouts.connect).min(limits.tried).min(limits.total);
     let failed = |detail| Failure { detail, cause: Some(Cause::Connect), sent: false };
     match until(connection, deadline, peer.connect(ask, Duration::from_millis(limits.timeouts.connect), now)).await {
         Ok(Ok(link)) => Ok(link),
@@ -319,6 +321,12 @@ async fn send(
     let over_h2 = link.is_h2();
     link.read_at_most(connection.room_for_answer().unwrap_or(SMALL));
     let upload = outbound.upload.clone();
+    // Only there can a call be a stream. A mere field does not lift the limits of a body.
+    if let Some(upload) =
+        upload.as_ref().filter(|_| over_h2 && connection.is_stream && outbound.call == Some(Call::Native))
+    {
+        upload.progress().be_patient(limits.timeouts.stream_idle);
+    }
     let no_upload = after(connection.clock.now(), limits.timeouts.first_byte);
     let replied = {
         let mut reply = pin!(link.send(|| outbound.request(host, over_h2), encrypted));
@@ -326,14 +334,21 @@ async fn send(
             if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
                 return Poll::Ready(Some(reply));
             }
-            let deadline = upload
-                .as_ref()
-                .map_or(no_upload, |upload| upload.deadline(limits.timeouts.first_byte, limits.timeouts.idle));
+            let deadline = match &upload {
+                None => no_upload.min(limits.tried),
+                Some(upload) => upload
+                    .progress()
+                    .deadline(limits.timeouts.first_byte, limits.timeouts.idle)
+                    .min(upload.progress().prolonged(limits.tried)),
+            };
             let deadline = deadline.min(limits.total);
             if connection.clock.now() >= deadline {
                 return Poll::Ready(None);
             }
             connection.instance_deadline.set(deadline);
+            if upload.as_ref().is_none_or(|upload| upload.is_whole()) {
+                connection.turn.rests();
+            }
             Poll::Pending
         })
         .await
@@ -357,6 +372,10 @@ async fn send(
         // All the time went by waiting for a stream that the instance allows: as if no connection had come about.
         None if link.is_unsent() => {
             Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Connect), sent: false })
+        }
+        // The instance had no time that the client did not take.
+        None if upload.is_some_and(|upload| upload.progress().gives_up()) => {
+            Err(Failure { detail: Detail::ClientTimeout, cause: None, sent: true })
         }
         None => Err(Failure { detail: Detail::UpstreamTimeout, cause: Some(Cause::Timeout), sent: true }),
     }

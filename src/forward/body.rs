@@ -13,8 +13,9 @@ use super::error::Detail;
 use super::exchange::Exchange;
 use super::grpc::{self, Call};
 use super::grpc_web;
+use super::trailers::of_answer;
 use super::upgrade::{Lasting, Tunnel};
-use super::upload::UploadBody;
+use super::upload::{Upload, UploadBody};
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::upstream::link::Raw;
@@ -46,6 +47,15 @@ impl Source {
     pub fn own(text: Bytes) -> Self {
         Self::Own((!text.is_empty()).then_some(text))
     }
+
+    /// The text, if it is our own and was not read.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        match self {
+            Self::Own(Some(text)) => text,
+            Self::Own(None) | Self::Instance(_) | Self::Tunnel(..) => &[],
+        }
+    }
 }
 
 /// What an instance sends, and the connection it sends it on.
@@ -57,6 +67,8 @@ pub struct Relay {
     pub link: Option<Link<UploadBody>>,
     /// Milliseconds between two pieces.
     pub idle: u64,
+    /// Events or a call: that nothing moves for `idle` is nobody's fault.
+    pub streams: bool,
     /// Until when the whole may last.
     pub total: Millis,
     /// When it has the age at which a stream is ended.
@@ -116,38 +128,63 @@ impl AnswerBody {
             return cut(relay, exchange, Detail::MaxStreamAge, cx);
         }
         if clock.now() >= relay.total {
-            return cut(relay, exchange, Detail::UpstreamTimeout, cx);
+            return too_late(relay, exchange, cx);
         }
         if !relay.may_read(exchange.connection(), cx) {
             return Poll::Pending;
         }
         let Some(link) = &mut relay.link else { return Poll::Ready(None) };
         match link.poll_body(&mut relay.incoming, cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 relay.waiting = None;
+                if let Some(upload) = exchange.upload.as_ref().filter(|upload| !upload.is_whole()) {
+                    upload.progress().answered(clock.read_millis());
+                }
+                // Over HTTP/1 only these say that nothing follows, and nobody asks again.
+                let is_last = frame.is_trailers();
+                if let Some(trailers) = frame.trailers_mut() {
+                    of_answer(trailers);
+                }
                 let frame = if exchange.call.is_some() { relay.of_call(frame, exchange) } else { frame };
                 exchange.sent(frame.data_ref().map_or(0, Bytes::len));
-                if relay.incoming.is_end_stream() {
+                if is_last || relay.incoming.is_end_stream() {
                     self.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(_))) => {
                 // The instance is not to blame for what the client did not send.
-                let fault = exchange.upload.as_ref().and_then(|upload| upload.fault());
-                cut(relay, exchange, fault.unwrap_or(Detail::UpstreamReset), cx)
+                let detail = match exchange.upload.as_ref().and_then(|upload| upload.fault()) {
+                    Some(Detail::ClientTimeout) if relay.streams => Detail::StreamIdle,
+                    fault => fault.unwrap_or(Detail::UpstreamReset),
+                };
+                cut(relay, exchange, detail, cx)
             }
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let since = *relay.waiting.get_or_insert(clock.now());
-                let deadline = after(since, relay.idle).min(relay.total);
-                if clock.now() >= deadline {
-                    return cut(relay, exchange, Detail::UpstreamTimeout, cx);
+                let upload = exchange.upload.as_deref();
+                if upload.is_none_or(Upload::is_whole) {
+                    exchange.connection().turn.rests();
                 }
-                exchange.connection().instance_deadline.set(deadline.min(relay.aged));
+                // Nobody has read the clock since the client said something: what came was the instance's.
+                let since = *relay.waiting.get_or_insert_with(|| clock.read_millis());
+                let idle_at = match upload {
+                    // The client is waited for, by limits of its own.
+                    Some(upload) if upload.progress().waits_for_client() => NEVER,
+                    Some(upload) => after(since.max(upload.progress().moved_at()), relay.idle),
+                    None => after(since, relay.idle),
+                };
+                if clock.now() >= relay.total {
+                    return too_late(relay, exchange, cx);
+                }
+                if clock.now() >= idle_at {
+                    let detail = if relay.streams { Detail::StreamIdle } else { Detail::UpstreamTimeout };
+                    return cut(relay, exchange, detail, cx);
+                }
+                exchange.connection().instance_deadline.set(idle_at.min(relay.total).min(relay.aged));
                 Poll::Pending
             }
         }
@@ -155,10 +192,14 @@ impl AnswerBody {
 }
 
 impl Relay {
-    /// Says how much is read at once. False: it is the client's turn, and what could be read ahead is left to the
-    /// instance; the task is woken when the client has taken what it was given.
+    /// Says how much is read at once. False: it is the turn of others, or of the client, and what could be read ahead is
+    /// left to the instance; the task is woken when they had theirs, or the client has taken what it was given.
     fn may_read(&mut self, connection: &Connection, cx: &mut Context<'_>) -> bool {
         let Some(link) = &mut self.link else { return true };
+        if !connection.turn.lasts(cx) {
+            self.waiting = None;
+            return false;
+        }
         if let Some(room) = connection.room_for_answer() {
             link.read_at_most(room);
             return true;
@@ -200,6 +241,16 @@ impl Relay {
     }
 }
 
+/// The whole took too long, which says something of the instance only where it is the one waited for.
+fn too_late(relay: &mut Relay, exchange: &mut Exchange, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    let by_client = exchange.upload.as_ref().is_some_and(|upload| upload.progress().waits_for_client());
+    if relay.waiting.is_some() && !by_client {
+        return cut(relay, exchange, Detail::UpstreamTimeout, cx);
+    }
+    exchange.give_up(Detail::UpstreamTimeout);
+    ends(relay, Detail::UpstreamTimeout, cx)
+}
+
 fn cut(
     relay: &mut Relay,
     exchange: &mut Exchange,
@@ -207,6 +258,10 @@ fn cut(
     cx: &Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
     exchange.cut(detail);
+    ends(relay, detail, cx)
+}
+
+fn ends(relay: &mut Relay, detail: Detail, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
     relay.failed = Some(detail);
     cx.waker().wake_by_ref();
     Poll::Pending

@@ -1,8 +1,9 @@
-//! A worker's clock: read once where something happened, looked at many times.
+//! A worker's clock: the time, read once where something happened, looked at many times.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use super::turn::Rounds;
 use crate::engine::time::Millis;
 
 /// Microseconds since the process's origin, as of the last reading.
@@ -10,13 +11,15 @@ use crate::engine::time::Millis;
 pub struct Clock {
     origin: Instant,
     micros: Cell<u64>,
+    /// Who waits for a turn.
+    pub rounds: Rounds,
 }
 
 impl Clock {
     /// A clock that counts from `origin`, which all parts of the process share.
     #[must_use]
     pub fn new(origin: Instant) -> Self {
-        let clock = Self { origin, micros: Cell::new(0) };
+        let clock = Self { origin, micros: Cell::new(0), rounds: Rounds::default() };
         clock.read();
         clock
     }

@@ -13,11 +13,14 @@ use http::HeaderValue;
 
 use super::authority::Names;
 use super::clock::Clock;
+use super::turn::Turn;
 use super::unsent::Unsent;
 use super::upgrade::Tunnel;
+use super::wait::after;
 use crate::engine::limit::Places;
 use crate::engine::time::Millis;
 use crate::observe::memory::{Account, CONNECTION, Charge, ENCRYPTED};
+pub use crate::upstream::Ends;
 use crate::upstream::pace::SMALL;
 
 /// No deadline.
@@ -77,6 +80,8 @@ pub struct Connection {
     pub clock: Rc<Clock>,
     /// The TCP peer, or the PROXY protocol's source; IPv4-mapped addresses unmapped.
     pub peer: SocketAddr,
+    /// What it connected to: our address on this connection, or the PROXY protocol's destination.
+    pub local: SocketAddr,
     /// `peer`'s address as a field value.
     pub peer_field: HeaderValue,
     /// Whether `peer` is one of the trusted proxies.
@@ -97,6 +102,8 @@ pub struct Connection {
     pub upload_deadline: Cell<Millis>,
     /// Since when a write has made no progress; `NEVER`: nothing waits to be written.
     pub write_blocked: Cell<Millis>,
+    /// How long that may last, ms; 0: as long as it likes.
+    pub write_idle: Cell<u64>,
     /// Some of the client's last request was not read: its socket is not closed at once.
     pub lingers: Cell<bool>,
     /// The answer under way is the last one.
@@ -109,6 +116,8 @@ pub struct Connection {
     pub room: Rc<Charge>,
     /// What was read for it and not written; nothing of streams, whose windows bound that.
     pub unsent: Unsent,
+    /// How much more it may move before it is others' turn.
+    pub turn: Turn,
     /// It is in the way and does not read: it is reset at its driver's next look.
     pub cut: Cell<bool>,
     /// Wakes the driver's task.
@@ -118,6 +127,7 @@ pub struct Connection {
 /// What a connection's streams have from it.
 struct Told {
     peer: SocketAddr,
+    local: SocketAddr,
     peer_field: HeaderValue,
     peer_trusted: bool,
     tls: Option<Rc<Tls>>,
@@ -126,17 +136,18 @@ struct Told {
 }
 
 impl Connection {
-    /// Whether a preface of HTTP/2 is no beginning here: the listener does not want it in the clear.
+    /// Whether a preface of HTTP/2 is no beginning here: over TLS it has to be agreed on (RFC 9113, 3.2), and in the clear the
+    /// listener may not want it.
     #[must_use]
     pub fn refuses_prior_knowledge(&self) -> bool {
-        self.entrance.refuse_h2c && self.tls.is_none()
+        self.tls.as_ref().map_or(self.entrance.refuse_h2c, |tls| !tls.h2)
     }
 
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(
         clock: Rc<Clock>,
-        peer: SocketAddr,
+        ends: Ends,
         peer_trusted: bool,
         tls: Option<Tls>,
         entrance: Rc<Entrance>,
@@ -144,9 +155,10 @@ impl Connection {
     ) -> Self {
         let room = Rc::new(Charge::new(account, CONNECTION + if tls.is_some() { ENCRYPTED } else { 0 }));
         let tls = tls.map(Rc::new);
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let Ends { client, server: local } = ends;
+        let peer = SocketAddr::new(client.ip().to_canonical(), client.port());
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self::fresh(clock, Told { peer, peer_field, peer_trusted, tls, entrance, room }, false)
+        Self::fresh(clock, Told { peer, local, peer_field, peer_trusted, tls, entrance, room }, false)
     }
 
     /// One stream of an HTTP/2 connection: the same client, with deadlines of its own.
@@ -154,20 +166,24 @@ impl Connection {
     pub fn stream(&self) -> Self {
         let told = Told {
             peer: self.peer,
+            local: self.local,
             peer_field: self.peer_field.clone(),
             peer_trusted: self.peer_trusted,
             tls: self.tls.clone(),
             entrance: Rc::clone(&self.entrance),
             room: Rc::clone(&self.room),
         };
-        Self::fresh(Rc::clone(&self.clock), told, true)
+        let stream = Self::fresh(Rc::clone(&self.clock), told, true);
+        stream.write_idle.set(self.write_idle.get());
+        stream
     }
 
     /// One that has done nothing and waits for nothing yet.
     fn fresh(clock: Rc<Clock>, told: Told, is_stream: bool) -> Self {
-        let Told { peer, peer_field, peer_trusted, tls, entrance, room } = told;
+        let Told { peer, local, peer_field, peer_trusted, tls, entrance, room } = told;
         Self {
             peer,
+            local,
             peer_field,
             peer_trusted,
             tls,
@@ -175,10 +191,12 @@ impl Connection {
             is_stream,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(clock.now()),
+            turn: Turn::new(&clock),
             clock,
             instance_deadline: Cell::new(NEVER),
             upload_deadline: Cell::new(NEVER),
             write_blocked: Cell::new(NEVER),
+            write_idle: Cell::new(0),
             lingers: Cell::new(false),
             closing: Cell::new(false),
             going_away: Cell::new(false),
@@ -188,6 +206,12 @@ impl Connection {
             cut: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// When a client that takes nothing is cut.
+    #[must_use]
+    pub fn write_ends(&self) -> Millis {
+        after(self.write_blocked.get(), self.write_idle.get())
     }
 
     /// Changes what it is doing.
@@ -207,6 +231,12 @@ impl Connection {
         }
         let room = self.unsent.room(self.write_blocked.get() != NEVER)?;
         Some(if self.room.memory().is_ample() { room } else { SMALL })
+    }
+
+    /// Its two ends, as an instance may be told of them.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        Ends { client: self.peer, server: self.local }
     }
 
     /// The address that the rules see.

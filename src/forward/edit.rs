@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::error::Detail;
 use super::view::View;
@@ -72,6 +72,17 @@ impl Changes {
         if let Some((edits, values)) = &self.headers {
             edits.request.apply(headers, values);
         }
+    }
+
+    /// Whether the rules have the last word on this field of an answer.
+    #[must_use]
+    pub fn rule_on(&self, name: &HeaderName) -> bool {
+        self.headers.as_ref().is_some_and(|(edits, _)| edits.response.names().any(|edited| edited == name))
+    }
+
+    /// The fields of the request that the rules remove, set or add to.
+    pub fn edited(&self) -> impl Iterator<Item = &HeaderName> {
+        self.headers.iter().flat_map(|(edits, _)| edits.request.names())
     }
 
     /// Makes the changes in an answer's head.

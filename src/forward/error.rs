@@ -30,6 +30,8 @@ pub enum Detail {
     UpstreamTimeout,
     /// A stream reached the age at which it is ended.
     MaxStreamAge,
+    /// Nothing moved in a tunnel or a stream for `stream_idle`.
+    StreamIdle,
     /// Over a rate limit.
     RateLimited,
     /// Over a concurrency or memory limit.
@@ -70,7 +72,7 @@ impl Detail {
             Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamTls | Self::UpstreamMalformed => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::UpstreamTimeout | Self::MaxStreamAge => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout | Self::MaxStreamAge | Self::StreamIdle => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::BadRequest | Self::PathRefused | Self::ClientBody => StatusCode::BAD_REQUEST,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -99,6 +101,7 @@ impl Detail {
             Self::UpstreamMalformed => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::MaxStreamAge => "max_stream_age",
+            Self::StreamIdle => "stream_idle",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::BadRequest => "bad_request",
@@ -139,6 +142,7 @@ impl Detail {
             | Self::UpstreamMalformed
             | Self::UpstreamTimeout
             | Self::MaxStreamAge
+            | Self::StreamIdle
             | Self::RateLimited
             | Self::Overloaded
             | Self::Misdirected
@@ -160,6 +164,7 @@ impl Detail {
             | Self::NotReady
             | Self::Draining
             | Self::MaxStreamAge
+            | Self::StreamIdle
             | Self::RateLimited
             | Self::Overloaded
             | Self::BadRequest

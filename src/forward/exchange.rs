@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::attempt::Timing;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, NEVER, Phase};
 use super::error::Detail;
 use super::grpc::{self, Call};
 use super::limit::Admission;
@@ -21,7 +21,7 @@ use super::worker::Worker;
 use crate::engine;
 use crate::engine::health::Evidence;
 use crate::engine::policy::Eject;
-use crate::engine::time::Draw;
+use crate::engine::time::{Draw, Millis};
 use crate::observe::access_log::{Answer, Copied, Durations, Place, Record};
 use crate::observe::memory::EXCHANGE;
 use crate::observe::metrics::{Done, RequestKey, RouteKey, SeriesCache};
@@ -39,6 +39,8 @@ pub struct Exchange {
     started: u64,
     /// The client as the rules see it.
     pub client: IpAddr,
+    /// `http` or `https`, through trusted proxies.
+    pub scheme: &'static str,
     /// The request's luck.
     pub draw: Draw,
     /// Where it went; `None` before a file claimed it.
@@ -49,6 +51,8 @@ pub struct Exchange {
     pub upload: Option<Rc<Upload>>,
     /// The call of gRPC that it is.
     pub call: Option<Call>,
+    /// When the call's own deadline ends it; never: what the rules allow ends before, or it has none.
+    pub own_deadline: Cell<Millis>,
     /// The status that ended the call; `None`: none came, or it is no call.
     pub call_status: Option<u8>,
     /// As sent to the client; 0: nothing yet.
@@ -63,6 +67,8 @@ pub struct Exchange {
     pub connect_us: Option<u64>,
     /// From the last try's start to the answer's head; microseconds.
     pub first_byte_us: Option<u64>,
+    /// Of a tunnel; a body counts its own.
+    bytes_in: u64,
     bytes_out: u64,
     /// Bytes in the account of memory.
     held: Cell<u64>,
@@ -73,6 +79,8 @@ pub struct Exchange {
     pub traced: RefCell<Option<Box<Traced>>>,
     /// Its places under limits, and what the client is told of them.
     pub admission: Admission,
+    /// The rules say what becomes of `Strict-Transport-Security`.
+    pub hsts_is_ruled: bool,
 }
 
 /// Where a request went, without holding the table.
@@ -179,11 +187,13 @@ impl Exchange {
             connection: Rc::clone(connection),
             started: connection.clock.micros(),
             client: connection.client(),
+            scheme: connection.scheme(),
             draw: worker.draw(),
             route: None,
             on: None,
             upload: None,
             call: None,
+            own_deadline: Cell::new(NEVER),
             call_status: None,
             status: 0,
             detail: None,
@@ -191,11 +201,13 @@ impl Exchange {
             level: None,
             connect_us: None,
             first_byte_us: None,
+            bytes_in: 0,
             bytes_out: 0,
             held: Cell::new(held),
             complete: false,
             log: None,
             traced: RefCell::default(),
+            hsts_is_ruled: false,
             admission: Admission::default(),
         }
     }
@@ -270,8 +282,19 @@ impl Exchange {
         }
     }
 
-    /// Feeds evidence about the endpoint of the last try.
+    /// Feeds evidence about the endpoint of the last try. That a call came to the end of its own deadline is none: one that
+    /// gives its instances no time would have them ejected.
     pub fn evidence(&self, evidence: Evidence) {
+        let own = self.own_deadline.get();
+        let is_own = match evidence {
+            Evidence::Timeout => self.connection.clock.now() >= own,
+            // The instance knows the deadline too, and may answer first (`grpc-status: 4`).
+            Evidence::Status(504) => own != NEVER,
+            _ => false,
+        };
+        if is_own {
+            return;
+        }
         if let (Some(on), Some(route)) = (&self.on, &self.route) {
             on.evidence(&self.worker, evidence, &route.file.eject);
         }
@@ -337,6 +360,7 @@ impl Exchange {
         self.bytes_out += bytes as u64;
         self.connection.room.queue(bytes as u64);
         self.connection.unsent.add(bytes);
+        self.connection.turn.moved(bytes);
     }
 
     /// Counts a tunnel while what is returned lives.
@@ -346,9 +370,19 @@ impl Exchange {
         OpenTunnel(Rc::clone(&self.worker))
     }
 
-    /// Bytes of a tunnel, to the client.
-    pub fn tunnelled(&mut self, bytes: u64) {
-        self.bytes_out += bytes;
+    /// Bytes of a tunnel: from the client, and to it.
+    pub fn tunnelled(&mut self, up: u64, down: u64) {
+        self.bytes_in += up;
+        self.bytes_out += down;
+    }
+
+    /// The tunnel has ended, by a limit or by nobody's fault.
+    pub fn tunnel_ended(&mut self, by: Option<Detail>) {
+        self.complete = true;
+        if let Some(detail) = by {
+            self.detail = Some(detail);
+            self.count(&names::ERRORS, detail.word());
+        }
     }
 
     /// The last byte of the answer came, or was ours.
@@ -358,17 +392,26 @@ impl Exchange {
 
     /// The answer stays incomplete by the instance's fault.
     pub fn cut(&mut self, detail: Detail) {
-        self.complete = true;
-        self.detail = Some(detail);
         if let Some(evidence) = detail.evidence() {
             self.evidence(evidence);
         }
+        self.give_up(detail);
+    }
+
+    /// The answer stays incomplete, and not by the instance's fault.
+    pub fn give_up(&mut self, detail: Detail) {
+        self.complete = true;
+        self.detail = Some(detail);
         self.count(&names::ERRORS, detail.word());
     }
 
     fn close(&mut self) {
         if !self.complete {
-            self.detail = Some(if std::thread::panicking() { Detail::Internal } else { Detail::ClientClosed });
+            self.detail = Some(match std::thread::panicking() {
+                true => Detail::Internal,
+                false if self.connection.going_away.get() => Detail::Draining,
+                false => Detail::ClientClosed,
+            });
         }
         if self.status == 0 {
             self.status = self.detail.unwrap_or(Detail::ClientClosed).status().as_u16();
@@ -377,7 +420,7 @@ impl Exchange {
         let done = Done {
             duration_us: now.saturating_sub(self.started),
             first_byte_us: self.first_byte_us,
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_in: self.bytes_in + self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: self.bytes_out,
         };
         if let Some(route) = &self.route {
@@ -405,7 +448,7 @@ impl Exchange {
             method: head.method,
             host: head.host,
             target: head.target,
-            scheme: self.connection.scheme(),
+            scheme: self.scheme,
             protocol: self.connection.protocol(),
             copied: head.copied,
             client: self.client,

@@ -1,13 +1,15 @@
-//! Who the client is, through trusted proxies: X-Forwarded-For and `Forwarded` (RFC 7239) are believed from them only.
+//! Who the client is and how it came, through trusted proxies: X-Forwarded-For, X-Forwarded-Proto and `Forwarded` (RFC 7239)
+//! are believed from them only.
 
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST};
 use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
 
 use super::connection::Connection;
-use super::headers::X_FORWARDED_FOR;
+use super::headers::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 use super::settings::Settings;
 use super::survey::Survey;
 
@@ -19,7 +21,7 @@ pub fn client(headers: &HeaderMap, seen: Survey, connection: &Connection, settin
     if !connection.peer_trusted {
         return peer;
     }
-    let trusts = |address: &IpAddr| settings.trusted_proxies.iter().any(|net| net.contains(address));
+    let trusts = |address: &IpAddr| trusts(settings, address);
     let walk = |chain: &mut dyn Iterator<Item = Option<IpAddr>>| {
         let mut client = peer;
         for address in chain {
@@ -33,12 +35,52 @@ pub fn client(headers: &HeaderMap, seen: Survey, connection: &Connection, settin
     };
     if seen.has(Survey::FORWARDED_FOR) {
         let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
-        return walk(&mut values.flat_map(|value| items(value).rev().map(address)));
+        return walk(
+            &mut values.flat_map(|value| value.to_str().unwrap_or("?").rsplit(',').map(|item| address(item.trim()))),
+        );
     }
     if seen.has(Survey::FORWARDED_OTHER) && headers.contains_key(FORWARDED) {
-        return walk(&mut headers.get_all(FORWARDED).iter().rev().flat_map(|value| items(value).rev().map(named)));
+        return walk(
+            &mut headers.get_all(FORWARDED).iter().rev().flat_map(|value| elements(value).into_iter().rev().map(named)),
+        );
     }
     peer
+}
+
+/// `http` or `https`: how the client came to the first proxy, by the word of a trusted one; else how the connection came to
+/// us. Anything but one of the two counts as not said. Without X-Forwarded-Proto that is the `proto` of the element of
+/// `Forwarded` in which the walk for the client ends.
+#[must_use]
+pub fn scheme(headers: &HeaderMap, seen: Survey, connection: &Connection, settings: &Settings) -> &'static str {
+    let own = connection.scheme();
+    if !connection.peer_trusted {
+        return own;
+    }
+    if seen.has(Survey::FORWARDED_PROTO) {
+        let mut values = headers.get_all(X_FORWARDED_PROTO).iter();
+        let only = values.next().filter(|_| values.next().is_none());
+        return only.and_then(|value| web_scheme(value.to_str().ok()?)).unwrap_or(own);
+    }
+    if seen.has(Survey::FORWARDED_OTHER) && headers.contains_key(FORWARDED) {
+        let elements = headers.get_all(FORWARDED).iter().rev().flat_map(|value| elements(value).into_iter().rev());
+        let mut said = None;
+        for element in elements {
+            said = parameter(element, "proto").and_then(web_scheme);
+            if !named(element).is_some_and(|address| trusts(settings, &address)) {
+                break;
+            }
+        }
+        return said.unwrap_or(own);
+    }
+    own
+}
+
+fn trusts(settings: &Settings, address: &IpAddr) -> bool {
+    settings.trusted_proxies.iter().any(|net| net.contains(address))
+}
+
+fn web_scheme(text: &str) -> Option<&'static str> {
+    ["http", "https"].into_iter().find(|scheme| text.trim().eq_ignore_ascii_case(scheme))
 }
 
 /// Adds our element to `Forwarded`: to those of a trusted proxy, in place of everybody else's.
@@ -74,9 +116,45 @@ pub fn extend(headers: &mut HeaderMap, connection: &Connection) {
     }
 }
 
-/// The elements of a list. A comma within quotes does not stand in anything that is an address.
-fn items(value: &HeaderValue) -> impl DoubleEndedIterator<Item = &str> {
-    value.to_str().unwrap_or("?").split(',').map(str::trim)
+/// The elements of a `Forwarded` field. One that ends within quotes is none: nobody knows where its elements end.
+fn elements(value: &HeaderValue) -> SmallVec<[&str; 8]> {
+    let whole = value.to_str().ok().filter(|text| !ends_quoted(text));
+    parts(whole.unwrap_or("?"), ',').collect()
+}
+
+/// What `mark` separates, which means nothing within quotes (RFC 9110, 5.6.4).
+fn parts(text: &str, mark: char) -> impl Iterator<Item = &str> {
+    let mut quotes = Quotes::default();
+    text.split(move |character| quotes.is_outside(character) && character == mark).map(str::trim)
+}
+
+fn ends_quoted(text: &str) -> bool {
+    let mut quotes = Quotes::default();
+    for character in text.chars() {
+        quotes.is_outside(character);
+    }
+    quotes.within
+}
+
+/// Where quoted strings begin and end.
+#[derive(Default)]
+struct Quotes {
+    within: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Whether the next character is outside of quotes.
+    fn is_outside(&mut self, character: char) -> bool {
+        let was_within = self.within;
+        match character {
+            _ if std::mem::take(&mut self.escaped) => {}
+            '\\' => self.escaped = was_within,
+            '"' => self.within = !was_within,
+            _ => {}
+        }
+        !was_within
+    }
 }
 
 /// `192.0.2.1`, `192.0.2.1:5000`, `2001:db8::1` or `[2001:db8::1]:5000`.
@@ -86,12 +164,20 @@ fn address(text: &str) -> Option<IpAddr> {
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The `for` of an element of `Forwarded`.
+/// The `for` of an element of `Forwarded`; `None` where it is no address.
 fn named(element: &str) -> Option<IpAddr> {
-    element.split(';').find_map(|pair| {
+    parameter(element, "for").and_then(address)
+}
+
+/// A parameter of an element of `Forwarded`, without its quotes; `None` where there are several of the name.
+fn parameter<'e>(element: &'e str, wanted: &str) -> Option<&'e str> {
+    let mut found = parts(element, ';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then(|| address(value.trim().trim_matches('"')))?
-    })
+        name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim())
+    });
+    let value = found.next()?;
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    if found.next().is_some() { None } else { Some(bare) }
 }
 
 #[cfg(test)]
@@ -102,13 +188,16 @@ mod tests {
 
     use super::*;
     use crate::forward::clock::Clock;
+    use crate::forward::connection::Ends;
 
     const FOR: &str = "x-forwarded-for";
 
     fn peer(text: &str, trusted: bool) -> Connection {
         let clock = Rc::new(Clock::new(Instant::now()));
         let account = Rc::new(crate::observe::memory::Account::new(&Arc::default()));
-        Connection::new(clock, SocketAddr::new(text.parse().unwrap(), 5000), trusted, None, Rc::default(), &account)
+        let client = SocketAddr::new(text.parse().unwrap(), 5000);
+        let ends = Ends { client, server: client };
+        Connection::new(clock, ends, trusted, None, Rc::default(), &account)
     }
 
     fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -133,12 +222,56 @@ mod tests {
             (&[(FOR, "")], true, "10.0.0.1"),
             (&[("forwarded", "for=1.1.1.1, For=\"[2001:db8::2]:80\";proto=http")], true, "2001:db8::2"),
             (&[("forwarded", "for=_hidden, for=10.0.0.2")], true, "10.0.0.2"),
+            (&[("forwarded", "for=_hidden")], true, "10.0.0.1"),
+            // What a client says in something quoted is nobody's element.
+            (&[("forwarded", r#"host="x;for=10.0.0.9";for=203.0.113.9"#)], true, "203.0.113.9"),
+            (&[("forwarded", r#"for=203.0.113.9;host="a,for=10.0.0.9""#)], true, "203.0.113.9"),
+            (&[("forwarded", r#"for=203.0.113.9;host="a\",for=10.0.0.9;x=\"""#)], true, "203.0.113.9"),
+            (&[("forwarded", r#"for=_hidden;by="z;for=10.0.0.9""#)], true, "10.0.0.1"),
+            (&[("forwarded", r#"for=203.0.113.9;for=10.0.0.9"#)], true, "10.0.0.1"),
+            (&[("forwarded", r#"x=", for=203.0.113.9;host=";for=10.0.0.9;y=""#)], true, "10.0.0.1"),
             (&[("forwarded", "for=1.1.1.1"), (FOR, "203.0.113.9")], true, "203.0.113.9"),
             (&[], true, "10.0.0.1"),
         ] {
             let headers = fields(chain);
             let got = client(&headers, Survey::of(&headers), &peer("10.0.0.1", trusted), &settings);
             assert_eq!(got.to_string(), expected, "{chain:?}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_the_one_word_of_a_trusted_proxy_or_the_connections_own() {
+        const PROTO: &str = "x-forwarded-proto";
+        let settings = Settings { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Settings::default() };
+        for (said, trusted, expected) in [
+            (&[(PROTO, "https")][..], false, "http"),
+            (&[("forwarded", "for=1.1.1.1;proto=https")], false, "http"),
+            (&[(PROTO, "https")], true, "https"),
+            (&[(PROTO, "HTTPS")], true, "https"),
+            (&[(PROTO, "http")], true, "http"),
+            (&[], true, "http"),
+            // What is not one of the two is not guessed at.
+            (&[(PROTO, "https, http")], true, "http"),
+            (&[(PROTO, "https"), (PROTO, "https")], true, "http"),
+            (&[(PROTO, "wss")], true, "http"),
+            (&[(PROTO, "")], true, "http"),
+            (&[(PROTO, "ftp"), ("forwarded", "for=1.1.1.1;proto=https")], true, "http"),
+            (&[(PROTO, "http"), ("forwarded", "for=1.1.1.1;proto=https")], true, "http"),
+            (&[("forwarded", "for=1.1.1.1;Proto=\"https\"")], true, "https"),
+            (&[("forwarded", "proto=https")], true, "https"),
+            (&[("forwarded", "for=_hidden;proto=https")], true, "https"),
+            // The element of the client counts, and nothing that was there before it.
+            (&[("forwarded", "for=1.1.1.1;proto=https, for=10.0.0.2;proto=http")], true, "https"),
+            (&[("forwarded", "for=1.1.1.1;proto=https, for=2.2.2.2;proto=http")], true, "http"),
+            (&[("forwarded", "for=1.1.1.1;proto=https, for=2.2.2.2")], true, "http"),
+            (&[("forwarded", "for=1.1.1.1;proto=https"), ("forwarded", "for=10.0.0.2")], true, "https"),
+            (&[("forwarded", "for=1.1.1.1;proto=https;proto=https")], true, "http"),
+            (&[("forwarded", r#"for=1.1.1.1;host="a;proto=https""#)], true, "http"),
+            (&[("forwarded", r#"for=1.1.1.1;proto=https;host="a"#)], true, "http"),
+        ] {
+            let headers = fields(said);
+            let got = scheme(&headers, Survey::of(&headers), &peer("10.0.0.1", trusted), &settings);
+            assert_eq!(got, expected, "{said:?}");
         }
     }
 

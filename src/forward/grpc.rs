@@ -2,6 +2,7 @@
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::answer::Refusal;
 use super::body::Source;
@@ -12,6 +13,8 @@ use crate::engine::policy::Timeouts;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// Bytes of a rule's text that a message has.
+const MESSAGE_MOST: usize = 1024;
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// How a call is spoken.
@@ -83,25 +86,47 @@ pub fn status(fields: &HeaderMap) -> Option<u8> {
     value.parse::<u32>().ok().map(|status| u8::try_from(status).unwrap_or(u8::MAX))
 }
 
-/// The answer to a call that is refused: HTTP's 200, and the reason where gRPC has it.
+/// The answer to a call that is refused: HTTP's 200, and the reason where gRPC has it. A status that the rules ask for
+/// says more than what it stands for.
 #[must_use]
 pub fn refuse(refusal: Refusal, call: Call, settings: &Settings) -> Response<Source> {
     let Refusal { status, detail } = refusal;
-    let mut response = Response::new(Source::own(bytes::Bytes::new()));
-    own_answer(response.headers_mut());
-    let kind = match call {
-        Call::Native => "application/grpc",
-        Call::Web => "application/grpc-web+proto",
-        Call::WebText => "application/grpc-web-text+proto",
-    };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().extend(ending(detail));
+    let code = if status == detail.status() { status_of(detail) } else { of_http(status) };
+    let mut response = without_messages(call, code, HeaderValue::from_static(detail.word()));
     if settings.error_header {
         response.headers_mut().insert(X_POINTSMAN_ERROR, HeaderValue::from_static(detail.word()));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, settings.retry_after.clone());
     }
+    response
+}
+
+/// The answer of a rule's own as a call gets it: its status as gRPC's, its text as the message.
+#[must_use]
+pub fn own_rule(status: StatusCode, text: &[u8], call: Call) -> Response<Source> {
+    // What has no place in a message is written `%XX` (gRPC's `PROTOCOL-HTTP2.md`).
+    const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+    let text = text.trim_ascii_end();
+    let text = &text[..text.len().min(MESSAGE_MOST)];
+    let message = percent_encode(text, ESCAPED).to_string();
+    let message = HeaderValue::try_from(message).unwrap_or(HeaderValue::from_static(""));
+    without_messages(call, of_http(status), message)
+}
+
+/// A status and no messages: `Trailers-Only`.
+fn without_messages(call: Call, code: u8, message: HeaderValue) -> Response<Source> {
+    let mut response = Response::new(Source::own(bytes::Bytes::new()));
+    let headers = response.headers_mut();
+    own_answer(headers);
+    let kind = match call {
+        Call::Native => "application/grpc",
+        Call::Web => "application/grpc-web+proto",
+        Call::WebText => "application/grpc-web-text+proto",
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code)));
+    headers.insert(GRPC_MESSAGE, message);
     response
 }
 
@@ -112,6 +137,18 @@ pub fn ending(detail: Detail) -> HeaderMap {
     fields.insert(GRPC_STATUS, HeaderValue::from(u16::from(status_of(detail))));
     fields.insert(GRPC_MESSAGE, HeaderValue::from_static(detail.word()));
     fields
+}
+
+/// An HTTP status in the place of gRPC's: `http-grpc-status-mapping.md`.
+fn of_http(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
 }
 
 /// The status for each failure: gRPC's `http-grpc-status-mapping.md`, and finer where we know more than an HTTP status.
@@ -131,6 +168,7 @@ fn status_of(detail: Detail) -> u8 {
         | Detail::ConnectFailed
         | Detail::UpstreamReset
         | Detail::MaxStreamAge
+        | Detail::StreamIdle
         | Detail::UpstreamTls => UNAVAILABLE,
         Detail::UpstreamTimeout | Detail::ClientTimeout => DEADLINE_EXCEEDED,
         Detail::RateLimited | Detail::Overloaded | Detail::HeadTooLarge | Detail::TargetTooLong => RESOURCE_EXHAUSTED,

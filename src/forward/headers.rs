@@ -44,11 +44,13 @@ pub fn wanted_upgrade(head: &Parts, seen: Survey, allowed: &[String]) -> Option<
     (is_allowed && is_asked).then(|| value.clone())
 }
 
-/// Turns a client's head into the one that an instance gets. `upgrade`: the protocol to ask the instance for.
+/// Turns a client's head into the one that an instance gets. `scheme`: as the rules see it.
+/// `upgrade`: the protocol to ask the instance for.
 pub fn towards_instance(
     headers: &mut HeaderMap,
     seen: Survey,
     connection: &Connection,
+    scheme: &'static str,
     settings: &Settings,
     upgrade: Option<HeaderValue>,
 ) {
@@ -57,7 +59,7 @@ pub fn towards_instance(
         // It was checked to be that, in some case.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    forwarded(headers, seen, connection);
+    forwarded(headers, seen, connection, scheme);
     if settings.forwarded {
         super::forwarded::extend(headers, connection);
     }
@@ -202,8 +204,8 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// X-Forwarded-*: kept and extended from a trusted proxy, replaced from anybody else.
-fn forwarded(headers: &mut HeaderMap, seen: Survey, connection: &Connection) {
-    let proto = HeaderValue::from_static(connection.scheme());
+fn forwarded(headers: &mut HeaderMap, seen: Survey, connection: &Connection, scheme: &'static str) {
+    let proto = HeaderValue::from_static(scheme);
     if connection.peer_trusted {
         let chain = seen.has(Survey::FORWARDED_FOR).then(|| extended_chain(headers, connection)).flatten();
         headers.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|| connection.peer_field.clone()));

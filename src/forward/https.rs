@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::answer::{Refusal, own};
 use super::body::Source;
-use super::connection::Connection;
 use super::error::Detail;
+use super::exchange::Exchange;
 
 /// The same target over https. `host`: as the rules see it; a request without one cannot be sent anywhere.
 pub fn redirect(uri: &Uri, host: &str, port: u16) -> Result<Response<Source>, Refusal> {
@@ -26,9 +26,13 @@ pub fn redirect(uri: &Uri, host: &str, port: u16) -> Result<Response<Source>, Re
     Ok(response)
 }
 
-/// Adds the listener's `Strict-Transport-Security`, if it has one and nobody has set it.
-pub fn promise(headers: &mut HeaderMap, connection: &Connection) {
-    if let Some(hsts) = connection.entrance.hsts.as_ref().filter(|_| connection.tls.is_some()) {
+/// Adds the listener's `Strict-Transport-Security`, if it has one, nobody has set it and no rule has a word on it: a
+/// promise that an operator takes back for a host must not be made by our own answers either, for browsers keep it.
+pub fn promise(headers: &mut HeaderMap, exchange: &Exchange) {
+    let connection = exchange.connection();
+    if let Some(hsts) =
+        connection.entrance.hsts.as_ref().filter(|_| connection.tls.is_some() && !exchange.hsts_is_ruled)
+    {
         headers.entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
 }

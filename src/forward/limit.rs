@@ -6,6 +6,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Refusal;
+use super::edit::Changes;
 use super::error::Detail;
 use super::exchange::Exchange;
 use super::view::View;
@@ -46,8 +47,10 @@ pub struct Admission {
 /// What the client is told.
 #[derive(Debug)]
 struct Told {
-    policy: HeaderValue,
-    left: HeaderValue,
+    /// `RateLimit-Policy`, unless the rules have a word on it.
+    policy: Option<HeaderValue>,
+    /// `RateLimit`, the same.
+    left: Option<HeaderValue>,
     /// Seconds; `None`: it was let in.
     retry_after: Option<u64>,
 }
@@ -100,7 +103,12 @@ fn is_under(path: &str, prefix: &str) -> bool {
 ///
 /// # Errors
 /// Over a rate: 429. Over a number of requests at once: 503.
-pub fn admit(exchange: &mut Exchange, view: &View, decision: &Decision) -> Result<(), Refusal> {
+pub fn admit(
+    exchange: &mut Exchange,
+    view: &View,
+    decision: &Decision,
+    changes: Option<&Changes>,
+) -> Result<(), Refusal> {
     let Some(file) = decision.file.map(|file| view.file(file)) else { return Ok(()) };
     let limit = file.limit(decision.rule);
     if (limit.is_none() && file.load.is_none()) || exchange.admission.exempt {
@@ -120,6 +128,10 @@ pub fn admit(exchange: &mut Exchange, view: &View, decision: &Decision) -> Resul
         let (place, within) = entered;
         exchange.admission.places[0] = place;
         exchange.admission.told = limit.told(within.map_or(0, |w| w.left), within.map_or(0, |w| w.full_in), wait);
+        if let (Some(told), Some(changes)) = (&mut exchange.admission.told, changes) {
+            told.policy.take_if(|_| changes.rule_on(&RATELIMIT_POLICY));
+            told.left.take_if(|_| changes.rule_on(&RATELIMIT));
+        }
         if wait.is_some() {
             return refuse(exchange, Detail::RateLimited, "rate");
         }
@@ -137,8 +149,11 @@ impl Admission {
     /// Adds the fields that tell of a rate. Nothing where there is none.
     pub fn tell(&mut self, headers: &mut HeaderMap) {
         let Some(Told { policy, left, retry_after }) = self.told.take().map(|told| *told) else { return };
-        headers.insert(RATELIMIT_POLICY, policy);
-        headers.insert(RATELIMIT, left);
+        for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, left)] {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -161,7 +176,7 @@ impl Limiting {
         let reset = wait.unwrap_or(full_in).div_ceil(SECOND);
         let left = HeaderValue::try_from(format!("{name};r={left};t={reset}")).ok()?;
         let retry_after = wait.map(|wait| wait.div_ceil(SECOND).max(1));
-        Some(Box::new(Told { policy: policy.clone(), left, retry_after }))
+        Some(Box::new(Told { policy: Some(policy.clone()), left: Some(left), retry_after }))
     }
 }
 

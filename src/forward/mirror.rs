@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::engine::mirror::mirrored_to;
 use crate::engine::route::{Decision, FileIdx};
 
 use crate::observe::names;
+use crate::upstream::Ends;
 use crate::upstream::peer::Ask;
 
 /// What a copy carries, so that instances can tell. The Host stays what the request asks for: a name of its own (as
@@ -61,7 +61,7 @@ pub struct Copy {
     uri: Uri,
     headers: HeaderMap,
     /// Who sent the request, for instances that are told by the PROXY protocol.
-    client: SocketAddr,
+    client: Ends,
     route: Route,
 }
 
@@ -96,7 +96,7 @@ impl Copy {
         if let Some(host) = own.then(|| host_field(&peer)).flatten() {
             headers.insert(HOST, host);
         }
-        let (client, route) = (exchange.connection().peer, exchange.route()?.clone());
+        let (client, route) = (exchange.connection().ends(), exchange.route()?.clone());
         Some(Self { peer, method: method.clone(), uri: uri.clone(), headers, client, route })
     }
 
@@ -145,7 +145,7 @@ fn count(route: &Route, word: &'static str) {
 }
 
 /// One exchange whose answer nobody wants. True when a head came.
-async fn exchange_discarded(peer: &Peer, client: SocketAddr, request: Request<UploadBody>, clock: &Clock) -> bool {
+async fn exchange_discarded(peer: &Peer, client: Ends, request: Request<UploadBody>, clock: &Clock) -> bool {
     let now = clock.read_millis();
     let ask = Ask { protocol: peer.protocol, repeatable: false, tunnel: false, client: Some(client) };
     let mut link = match peer.take(&ask, now) {

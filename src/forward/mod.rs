@@ -1,7 +1,7 @@
 //! One request through its phases: accept → limits → labels → decide → pick → attempt → (retry) → respond → account.
 //!
 //! In reading order: [`request`] is the whole path; [`validate`], [`headers`], [`attempt`], [`judge`], [`retry`] and
-//! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes, [`grpc`] and [`grpc_web`]
+//! [`respond`] are its phases; [`upload`], [`body`] and [`upgrade`] move bytes by [`turn`]s, [`trailers`] what stands behind them, [`grpc`] and [`grpc_web`]
 //! know calls; [`exchange`] is a request's account;
 //! [`error`] is the table from what went wrong to what the client gets. [`worker`] and [`view`] are what a worker's
 //! requests share, [`connection`] what a connection shares with its driver.
@@ -27,6 +27,7 @@ mod latency;
 pub mod limit;
 pub mod mirror;
 pub mod passthrough;
+pub mod patience;
 pub mod queue;
 pub mod request;
 pub mod respond;
@@ -36,6 +37,8 @@ pub mod settings;
 pub mod shadow;
 pub mod survey;
 pub mod traced;
+pub mod trailers;
+pub mod turn;
 pub mod unsent;
 pub mod upgrade;
 pub mod upload;

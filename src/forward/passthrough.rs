@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{Refusal, refusal};
 use super::attempt::Limits;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, NEVER, Phase};
 use super::edit::in_force;
 use super::error::Detail;
 use super::exchange::Exchange;
@@ -90,7 +90,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
     };
     exchange.note_head(&Method::CONNECT, &host, "/", &fields);
     route(exchange, &view, &decision, None);
-    limit::admit(exchange, &view, &decision)?;
+    limit::admit(exchange, &view, &decision, None)?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_) | Outcome::Refuse { detail: NoRoutableInstance, .. }) => file,
         (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
@@ -104,7 +104,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
     let mut tries = Tries::new(&view.table, file, &decision, exchange.draw, Some(&worker.memory));
     let first = tries.first(connection.clock.now(), policies.retry.attempts > 1);
     let mut picked = first.map_err(|(status, detail)| refusal(status, detail.into()))?;
-    let limits = Limits { timeouts: policies.timeouts, total, per_try: 0 };
+    let limits = Limits { timeouts: policies.timeouts, total, per_try: 0, tried: NEVER };
     let trying = Trying { worker, view: &view, file, policies, limits: &limits, host_of_instance: false };
     loop {
         route(exchange, &view, &decision, Some(tries.pool));
@@ -122,7 +122,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
         let started = connection.clock.micros();
         let limit = Duration::from_millis(policies.timeouts.connect);
         let deadline = after(connection.clock.now(), policies.timeouts.connect).min(total);
-        let dialled = until(&connection, deadline, peer.connect_bare(connection.peer, limit)).await;
+        let dialled = until(&connection, deadline, peer.connect_bare(connection.ends(), limit)).await;
         exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
         let failed = match dialled {
             Ok(Ok(raw)) => {

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::SET_COOKIE;
+use http::header::{SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
@@ -16,12 +16,12 @@ use super::answer::{Refusal, accepts_json, fixed, refusal, refuse};
 use super::attempt::{Limits, Outbound};
 use super::authority;
 use super::body::{AnswerBody, Source};
-use super::connection::Connection;
+use super::connection::{Connection, NEVER};
 use super::edit::{Changes, in_force};
 use super::error::Detail;
 use super::exchange::{Exchange, Route};
 use super::forwarded;
-use super::grpc;
+use super::grpc::{self, Call};
 use super::headers::{self, X_REQUEST_ID};
 use super::hedge::{Trying, attempt};
 use super::https;
@@ -33,6 +33,7 @@ use super::respond;
 use super::retry::{Cause, Trouble, backoff};
 use super::survey::Survey;
 use super::traced;
+use super::trailers::Taken;
 use super::upload::Upload;
 use super::validate::{Target, check, matched_form, origin_form};
 use super::view::View;
@@ -109,7 +110,10 @@ fn closed(
         }
     });
     exchange.status = response.status().as_u16();
-    https::promise(response.headers_mut(), &connection);
+    if exchange.call.is_some() && exchange.call_status.is_none() {
+        exchange.call_status = grpc::status(response.headers());
+    }
+    https::promise(response.headers_mut(), &exchange);
     if worker.settings.debug_headers {
         respond::add_debug(response.headers_mut(), &exchange);
     }
@@ -163,11 +167,20 @@ fn prepared(
     let seen = Survey::of(&head.headers);
     *json = seen.has(Survey::ACCEPT) && accepts_json(&head.headers);
     exchange.call = if seen.has(Survey::CONTENT_TYPE) { grpc::call(&head.headers) } else { None };
+    // Of HTTP/2, Host was put in place of `:authority`, which is no field.
+    if head.headers.len() > worker.settings.fields + usize::from(exchange.connection().is_stream) {
+        return Err(Refusal::from(Detail::HeadTooLarge));
+    }
     let target = check(&head, seen, worker.settings.target_size, &worker.settings.paths)?;
     authority::agrees(exchange.connection(), &target.host)?;
     limit::enter(worker, exchange, &target.path)?;
-    if let Some(port) = exchange.connection().entrance.redirect {
-        return https::redirect(&head.uri, &target.host, port).map(Course::answered);
+    exchange.scheme = forwarded::scheme(&head.headers, seen, exchange.connection(), &worker.settings);
+    // A proxy in front may have taken the encryption off: that client is where it should be.
+    if let Some(port) = exchange.connection().entrance.redirect
+        && exchange.scheme == "http"
+    {
+        let response = https::redirect(&head.uri, &target.host, port)?;
+        return Ok(Course::answered(as_called(response, exchange.call)));
     }
 
     exchange.client = forwarded::client(&head.headers, seen, exchange.connection(), &worker.settings);
@@ -177,14 +190,15 @@ fn prepared(
     let (decision, changes) = decided(worker, &view, exchange, &head, &target, seen);
     note(worker, &view, exchange, &head, &target, &decision);
     let mut changes = changes?;
-    limit::admit(exchange, &view, &decision)?;
+    exchange.hsts_is_ruled = changes.as_ref().is_some_and(|changes| changes.rule_on(&STRICT_TRANSPORT_SECURITY));
+    limit::admit(exchange, &view, &decision, changes.as_deref())?;
     let file = match (decision.file, decision.outcome) {
         (Some(file), Outcome::Pool(_)) => file,
         // Nobody is routable, but somebody may wait to prove that he is well again.
         (Some(file), Outcome::Refuse { detail: NoRoutableInstance, .. }) => file,
         (_, Outcome::Refuse { status, detail }) => return Err(refusal(status, detail.into())),
         (_, Outcome::Redirect | Outcome::Respond) => {
-            return own_rule(&view, &decision, changes.as_deref()).map(Course::answered);
+            return own_rule(&view, &decision, exchange.call, changes.as_deref()).map(Course::answered);
         }
         (None, Outcome::Pool(_)) => return Err(Detail::Internal.into()),
     };
@@ -205,10 +219,12 @@ fn prepared(
     let host_of_instance = (worker.settings.host_of_instance || !seen.has(Survey::HOST))
         && !changes.as_ref().is_some_and(|c| c.has_host());
     let total = after(exchange.connection().clock.now(), timeouts.total);
-    let limits = Limits { timeouts, total, per_try: policies.retry.per_try };
+    if timeouts.total != policies.timeouts.total {
+        exchange.own_deadline.set(total);
+    }
+    let limits = Limits { timeouts, total, per_try: policies.retry.per_try, tried: NEVER };
     if let Some(call) = exchange.call {
         outbound.calls(call, policies.retry.grpc != 0);
-        exchange.upload.iter().for_each(|upload| upload.be_patient(timeouts.stream_idle));
     }
     Ok(Course::Forward(Ready { view: Some(view), file, decision, changes, outbound, limits, host_of_instance }))
 }
@@ -279,7 +295,7 @@ async fn forwarded_on(
     exchange.call_status = answered.call_status();
     let cookie = decision.mint.map(|mint| {
         let name = &view.table.router.files[file as usize].cookie;
-        cookie::set_cookie_value(name, &mint, exchange.connection().tls.is_some())
+        cookie::set_cookie_value(name, &mint, exchange.scheme == "https")
     });
     drop(held);
     let mut response = if respond::is_ready(&answered) {
@@ -310,7 +326,7 @@ fn decided(
     let router = &*view.table.router;
     let request = RequestView {
         method: &head.method,
-        scheme: connection.scheme(),
+        scheme: exchange.scheme,
         host: &target.host,
         path: &target.path,
         query: head.uri.query(),
@@ -364,14 +380,26 @@ pub(super) fn route(exchange: &mut Exchange, view: &View, decision: &Decision, p
 }
 
 /// A redirect or a text that the rule gives itself.
-fn own_rule(view: &View, decision: &Decision, changes: Option<&Changes>) -> Result<Response<Source>, Refusal> {
+fn own_rule(
+    view: &View,
+    decision: &Decision,
+    call: Option<Call>,
+    changes: Option<&Changes>,
+) -> Result<Response<Source>, Refusal> {
     let file = decision.file.map(|file| &view.table.router.files[file as usize]);
     let rule = file.zip(decision.rule).map(|(file, rule)| &file.rules[rule as usize]);
-    let mut response = rule.and_then(|rule| fixed(&rule.action)).ok_or(Refusal::from(Detail::Internal))?;
+    let response = rule.and_then(|rule| fixed(&rule.action)).ok_or(Refusal::from(Detail::Internal))?;
+    let mut response = as_called(response, call);
     if let Some(changes) = changes {
         changes.answer(response.headers_mut());
     }
     Ok(response)
+}
+
+/// An answer of ours as who asked understands it.
+fn as_called(response: Response<Source>, call: Option<Call>) -> Response<Source> {
+    let Some(call) = call else { return response };
+    grpc::own_rule(response.status(), response.body().text(), call)
 }
 
 /// The request as instances get it.
@@ -382,14 +410,14 @@ fn outbound(
     body: Received,
     seen: Survey,
     file: &RouterFile,
-    changes: Option<&mut Changes>,
+    mut changes: Option<&mut Changes>,
 ) -> Outbound {
     let settings = &worker.settings;
     let connection = Rc::clone(exchange.connection());
     let upgrade = headers::wanted_upgrade(&head, seen, &settings.upgrades);
     let upgrades = upgrade.is_some();
     let mut fields = head.headers;
-    headers::towards_instance(&mut fields, seen, &connection, settings, upgrade);
+    headers::towards_instance(&mut fields, seen, &connection, exchange.scheme, settings, upgrade);
     if seen.has(Survey::COOKIE) || file.ruleset.trusted.is_some() {
         file.strip(&mut fields, connection.client());
     }
@@ -400,14 +428,23 @@ fn outbound(
     if settings.paths.forward_normalised {
         uri = matched_form(uri, &settings.paths);
     }
-    if let Some(changes) = changes {
+    if let Some(changes) = &mut changes {
         changes.make(file, &mut uri, &mut fields);
     }
     if settings.request_id {
         exchange.note_request_id(fields.get(X_REQUEST_ID));
     }
-    exchange.upload =
-        (!body.is_end_stream()).then(|| Upload::new(body, &connection, settings.body_idle, settings.replay_size));
+    exchange.upload = (!body.is_end_stream()).then(|| {
+        let is_declared = !connection.is_stream && seen.has(Survey::CONTENT_LENGTH);
+        let taken = if is_declared || exchange.call.is_some() {
+            Taken::All
+        } else {
+            let edited = changes.iter().flat_map(|changes| changes.edited());
+            let names = fields.keys().chain(&file.control_headers).chain(edited).cloned().collect();
+            Taken::Said { names, underscores: settings.underscores }
+        };
+        Upload::new(body, &connection, settings.patience, settings.replay_size, taken)
+    });
     if exchange.upload.is_some() {
         exchange.hold(UPLOAD);
     }

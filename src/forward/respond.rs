@@ -154,6 +154,7 @@ fn relay(
         incoming,
         link: Some(link),
         idle: if streams { stream_idle } else { idle },
+        streams,
         total: limits.total,
         aged: if streams { after(now, max_stream_age) } else { NEVER },
         waiting: None,

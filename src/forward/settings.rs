@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use ipnet::IpNet;
 
+use super::patience::Patience;
 use crate::engine::paths::Paths;
 
 /// Settings of the forwarding side; the same for every worker.
@@ -28,8 +29,15 @@ pub struct Settings {
     pub paths: Paths,
     /// A request's target. Default 8 KiB; above it 414.
     pub target_size: usize,
-    /// Between two pieces of a request's body. Default 30 s; past it 408.
-    pub body_idle: u64,
+    /// Fields in a request's head. Default 100; above it 431. HTTP/1's are counted as they are read.
+    pub fields: usize,
+    /// How long a client is waited for that sends a request's body. Default 30 s between two pieces, 300 s in all, and a
+    /// second more for each 16 KiB; past it 408.
+    pub patience: Patience,
+    /// An answer's head. Default 64 KiB; above it 502.
+    pub answer_head: usize,
+    /// Streams at once on one HTTP/2 connection to an instance. Default 100.
+    pub upstream_streams: u32,
     /// Protocols that `Upgrade` may name, lower case. Default `websocket`.
     pub upgrades: Vec<String>,
     /// The key of the label that names an instance's protocol: `h2c`, `h2` and `grpc` are HTTP/2. Default `proto`.
@@ -62,7 +70,10 @@ impl Default for Settings {
             underscores: false,
             paths: Paths::default(),
             target_size: 8 * 1024,
-            body_idle: 30_000,
+            fields: 100,
+            patience: Patience::default(),
+            answer_head: 64 * 1024,
+            upstream_streams: 100,
             upgrades: vec!["websocket".to_owned()],
             protocol_label: "proto".to_owned(),
             upstream_idle: None,

@@ -246,7 +246,7 @@ impl Shadow {
             method: request.method.clone(),
             host: request.host.into(),
             target: target.into(),
-            scheme: connection.scheme(),
+            scheme: exchange.scheme,
             protocol: connection.protocol(),
             copied: candidate.fields.copy(request.headers),
             client: request.client,

@@ -17,6 +17,7 @@ use super::exchange::Exchange;
 use super::frames::{Frames, going_away};
 use super::https::promise;
 use super::settings::Settings;
+use super::turn::Turn;
 use super::wait::after;
 use crate::engine::time::Millis;
 use crate::observe::memory::TUNNEL;
@@ -62,7 +63,7 @@ impl Tunnel {
     pub fn disbelieved(self, settings: &Settings) -> Response<AnswerBody> {
         let Self { mut exchange, .. } = self;
         let mut response = refuse(Detail::UpstreamMalformed.into(), false, settings);
-        promise(response.headers_mut(), exchange.connection());
+        promise(response.headers_mut(), &exchange);
         exchange.status = response.status().as_u16();
         exchange.cut(Detail::UpstreamMalformed);
         response.map(|source| AnswerBody::new(source, exchange))
@@ -70,15 +71,17 @@ impl Tunnel {
 
     /// Passes bytes on. `read`: what the client sent behind its request.
     pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C, read: Bytes, connection: &Connection) {
-        let Self { mut raw, mut exchange, lasting } = self;
+        let Self { mut raw, exchange, lasting } = self;
         exchange.hold(TUNNEL);
         let _open = exchange.tunnels();
-        let mut up = Flow::new(read, lasting.websocket);
-        let mut down = Flow::new(std::mem::take(&mut raw.read), lasting.websocket);
+        let up = Flow::new(read, lasting.websocket);
+        let down = Flow::new(std::mem::take(&mut raw.read), lasting.websocket);
+        let mut passing = Passing { exchange, up, down };
+        let Passing { exchange, up, down } = &mut passing;
         let mask = (exchange.draw.fork(GOODBYE_MS).0 as u32).to_be_bytes();
         let mut moved = connection.clock.now();
         let mut cut_at = NEVER;
-        std::future::poll_fn(|cx| {
+        let is_idle = std::future::poll_fn(|cx| {
             let now = connection.clock.now();
             let leaves = lasting.websocket && connection.going_away.get();
             if cut_at == NEVER && (now >= lasting.aged || leaves) {
@@ -87,25 +90,39 @@ impl Tunnel {
                 down.say_goodbye(going_away(None));
             }
             let mut progress = false;
-            let there = up.poll(&mut client, &mut raw.stream, cx, &mut progress);
-            let back = down.poll(&mut raw.stream, &mut client, cx, &mut progress);
+            let there = up.poll(&mut client, &mut raw.stream, cx, &connection.turn, &mut progress);
+            let back = down.poll(&mut raw.stream, &mut client, cx, &connection.turn, &mut progress);
             let over = match (there, back) {
                 (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => true,
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => true,
                 (Poll::Pending, _) | (_, Poll::Pending) => false,
             };
             if over {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
-            poll_until(connection, progress, lasting, cut_at, &mut moved)
+            poll_until(connection, progress, lasting, cut_at, &mut moved).map(|()| true)
         })
         .await;
         connection.instance_deadline.set(NEVER);
-        exchange.tunnelled(down.passed);
-        if cut_at != NEVER {
-            exchange.detail = Some(if connection.going_away.get() { Detail::Draining } else { Detail::MaxStreamAge });
-        }
-        exchange.complete();
+        let by = match cut_at {
+            NEVER => is_idle.then_some(Detail::StreamIdle),
+            _ if connection.going_away.get() => Some(Detail::Draining),
+            _ => Some(Detail::MaxStreamAge),
+        };
+        exchange.tunnel_ended(by);
+    }
+}
+
+/// Both directions, and the exchange that is told what passed, also where a drain cuts them.
+struct Passing {
+    exchange: Exchange,
+    up: Flow,
+    down: Flow,
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.exchange.tunnelled(self.up.passed, self.down.passed);
     }
 }
 
@@ -196,8 +213,15 @@ impl Flow {
         }
     }
 
-    /// Moves what can be moved. Ready when the reading side has ended and the writing side knows.
-    fn poll<R, W>(&mut self, from: &mut R, to: &mut W, cx: &mut Context<'_>, moved: &mut bool) -> Poll<io::Result<()>>
+    /// Moves what can be moved while the turn lasts. Ready when the reading side has ended and the writing side knows.
+    fn poll<R, W>(
+        &mut self,
+        from: &mut R,
+        to: &mut W,
+        cx: &mut Context<'_>,
+        turn: &Turn,
+        moved: &mut bool,
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -237,13 +261,16 @@ impl Flow {
                     std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
                     self.state = State::Ended;
                 }
+                State::Open if !turn.lasts(cx) => return Poll::Pending,
                 State::Open => {
                     let filled = self.poll_fill(from, cx);
                     if filled.is_pending() && self.unflushed {
                         // An encrypted side may hold the last record back.
                         self.unflushed = Pin::new(&mut *to).poll_flush(cx)?.is_pending();
                     }
-                    if std::task::ready!(filled)? == 0 {
+                    let filled = std::task::ready!(filled)?;
+                    turn.moved(filled);
+                    if filled == 0 {
                         self.state = State::Ending;
                     }
                     *moved = true;
@@ -280,20 +307,27 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use super::super::clock::Clock;
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "local")]
     async fn what_was_read_early_goes_first_and_an_end_is_passed_on() {
         let (mut left, mut inner_left) = tokio::io::duplex(8);
         let (mut inner_right, mut right) = tokio::io::duplex(8);
         let mut flow = Flow::new(Bytes::from_static(b"early "), false);
-        let passing = tokio::spawn(async move {
+        let passing = tokio::task::spawn_local(async move {
             let mut moved = false;
-            std::future::poll_fn(|cx| flow.poll(&mut inner_left, &mut inner_right, cx, &mut moved)).await.unwrap();
+            let turn = Turn::new(&Rc::new(Clock::new(Instant::now())));
+            std::future::poll_fn(|cx| flow.poll(&mut inner_left, &mut inner_right, cx, &turn, &mut moved))
+                .await
+                .unwrap();
             flow.passed
         });
-        let writing = tokio::spawn(async move {
+        let writing = tokio::task::spawn_local(async move {
             left.write_all(b"and a longer text than the pipe holds").await.unwrap();
             left.shutdown().await.unwrap();
         });

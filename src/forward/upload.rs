@@ -12,7 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use super::connection::{Connection, NEVER};
 use super::error::Detail;
 use super::grpc_web::Decoder;
-use super::wait::after;
+use super::patience::{Patience, Progress};
+use super::trailers::{Taken, of_request};
 use crate::engine::time::Millis;
 use crate::upstream::Received;
 
@@ -23,22 +24,11 @@ pub struct Upload {
     size: SizeHint,
     kept: RefCell<Kept>,
     connection: Rc<Connection>,
-    /// Milliseconds between two pieces.
-    idle: Cell<u64>,
+    /// What its trailers may not say.
+    taken: Taken,
     /// Frames that the try at hand has read.
     read: Cell<usize>,
     progress: Progress,
-}
-
-#[derive(Debug)]
-struct Progress {
-    bytes: Cell<u64>,
-    /// When the last piece came, or when the waiting began.
-    moved: Cell<Millis>,
-    /// An instance asked for more and nothing was there.
-    waiting: Cell<bool>,
-    ended: Cell<bool>,
-    fault: Cell<Option<Detail>>,
 }
 
 /// What was passed on and may be needed again.
@@ -81,8 +71,15 @@ impl From<KeptFrame> for Frame<Bytes> {
 
 impl Upload {
     /// A body that starts to be read when the first try asks for it. `keep`: bytes kept for another try.
+    /// `taken`: what its trailers may not say.
     #[must_use]
-    pub fn new(source: Received, connection: &Rc<Connection>, idle: u64, keep: usize) -> Rc<Self> {
+    pub fn new(
+        source: Received,
+        connection: &Rc<Connection>,
+        patience: Patience,
+        keep: usize,
+        taken: Taken,
+    ) -> Rc<Self> {
         let size = source.size_hint();
         // A body that says it is larger will not fit: nothing of it need be held.
         let limit = if size.lower() > keep as u64 { 0 } else { keep };
@@ -91,34 +88,29 @@ impl Upload {
             size,
             kept: RefCell::new(Kept { limit, ..Kept::default() }),
             connection: Rc::clone(connection),
-            idle: Cell::new(idle),
+            taken,
             read: Cell::new(0),
-            progress: Progress {
-                bytes: Cell::new(0),
-                moved: Cell::new(connection.clock.now()),
-                waiting: Cell::new(false),
-                ended: Cell::new(false),
-                fault: Cell::new(None),
-            },
+            progress: Progress::new(connection.clock.now(), patience),
         })
     }
 
-    /// Changes how long the client may take between two pieces. Milliseconds.
-    pub fn be_patient(&self, idle: u64) {
-        self.idle.set(idle);
+    /// How far it has come, and who is waited for.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Whether another try would see the whole body.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
-        self.progress.fault.get().is_none() && self.kept.borrow().gone == 0
+        self.fault().is_none() && self.kept.borrow().gone == 0
     }
 
     /// No other try will come: nothing is kept from here on but what the try at hand has still to read.
     pub fn forget(&self) {
         let mut kept = self.kept.borrow_mut();
         kept.limit = 0;
-        if !self.progress.ended.get() {
+        if !self.is_whole() {
             return;
         }
         let read = self.read.get().saturating_sub(kept.gone).min(kept.frames.len());
@@ -144,74 +136,65 @@ impl Upload {
     /// Bytes received from the client.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.progress.bytes.get()
+        self.progress.bytes()
     }
 
     /// Whether all of it was read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.progress.ended.get()
+        self.progress.is_whole()
     }
 
     /// What the client did wrong with its body, if it did.
     #[must_use]
     pub fn fault(&self) -> Option<Detail> {
-        self.progress.fault.get()
-    }
-
-    /// Until when an instance has to answer or to take more: `first_byte` after the last piece, else `idle`
-    /// (between two pieces). While the client is the one waited for, its own limit counts.
-    #[must_use]
-    pub fn deadline(&self, first_byte: u64, idle: u64) -> Millis {
-        let progress = &self.progress;
-        match (progress.ended.get(), progress.waiting.get()) {
-            (true, _) => after(progress.moved.get(), first_byte),
-            (false, true) => NEVER,
-            (false, false) => after(progress.moved.get(), idle),
-        }
+        self.progress.fault()
     }
 
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let progress = &self.progress;
         let now = self.connection.clock.now();
+        if !self.connection.turn.lasts(cx) {
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx);
         match polled {
             Poll::Pending => {
-                if !progress.waiting.replace(true) {
-                    progress.moved.set(now);
-                }
-                let deadline = after(progress.moved.get(), self.idle.get());
+                let deadline = progress.starve(now);
                 if now >= deadline {
                     return self.fail(Detail::ClientTimeout);
                 }
                 self.connection.upload_deadline.set(deadline);
                 Poll::Pending
             }
-            Poll::Ready(Some(Ok(frame))) => {
-                self.moved(now);
-                if let Some(data) = frame.data_ref() {
-                    progress.bytes.set(progress.bytes.get() + data.len() as u64);
+            Poll::Ready(Some(Ok(mut frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.came(now, bytes);
+                self.connection.turn.moved(bytes);
+                if let Some(trailers) = frame.trailers_mut() {
+                    of_request(trailers, &self.taken);
                 }
-                progress.ended.set(frame.is_trailers() || self.source.borrow().is_end_stream());
+                if frame.is_trailers() || self.source.borrow().is_end_stream() {
+                    progress.end();
+                }
                 Poll::Ready(Some(Ok(self.keep(frame))))
             }
             Poll::Ready(Some(Err(_))) => self.fail(Detail::ClientBody),
             Poll::Ready(None) => {
-                self.moved(now);
-                progress.ended.set(true);
+                self.came(now, 0);
+                progress.end();
                 Poll::Ready(None)
             }
         }
     }
 
-    fn moved(&self, now: Millis) {
-        self.progress.moved.set(now);
-        self.progress.waiting.set(false);
+    fn came(&self, now: Millis, bytes: usize) {
+        self.progress.came(now, bytes);
         self.connection.upload_deadline.set(NEVER);
     }
 
     fn fail(&self, detail: Detail) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        self.progress.fault.set(Some(detail));
+        self.progress.fail(detail);
         self.connection.upload_deadline.set(NEVER);
         Poll::Ready(Some(Err(UploadFault(detail))))
     }
@@ -285,10 +268,7 @@ impl UploadBody {
     pub fn new(upload: Option<&Rc<Upload>>) -> Self {
         if let Some(upload) = upload {
             upload.read.set(0);
-            // This try's instance has its own time to answer.
-            if upload.is_whole() {
-                upload.progress.moved.set(upload.connection.clock.now());
-            }
+            upload.progress.begin_try(upload.connection.clock.now());
         }
         Self { upload: upload.cloned(), copy: None, at: 0, text: None }
     }
@@ -316,7 +296,7 @@ impl UploadBody {
             failed => Some(failed),
         };
         decoded.unwrap_or_else(|| {
-            upload.progress.fault.set(Some(Detail::ClientBody));
+            upload.progress.fail(Detail::ClientBody);
             Some(Err(UploadFault(Detail::ClientBody)))
         })
     }
@@ -335,9 +315,10 @@ impl UploadBody {
         if let Some(frame) = again {
             this.at += 1;
             upload.read.set(this.at);
+            upload.progress.took_kept(upload.connection.clock.now());
             return Poll::Ready(Some(Ok(frame.into())));
         }
-        if upload.progress.ended.get() {
+        if upload.is_whole() {
             return Poll::Ready(None);
         }
         let polled = upload.poll_source(cx);
@@ -365,7 +346,7 @@ impl Body for UploadBody {
             && self.text.as_ref().is_none_or(Decoder::is_whole)
             && self.upload.as_ref().is_none_or(|upload| {
                 let kept = upload.kept.borrow();
-                upload.progress.ended.get() && self.at >= kept.gone + kept.frames.len()
+                upload.is_whole() && self.at >= kept.gone + kept.frames.len()
             })
     }
 

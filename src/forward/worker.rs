@@ -233,7 +233,13 @@ fn nobodys() -> Names<'static> {
 fn terms(settings: &Settings, book: &Book) -> Terms {
     let most = settings.max_connections;
     let bound = (most > 0).then(|| Bound { most, seats: Arc::clone(book.seats()) });
-    Terms { idle: settings.upstream_idle, bound, h2: Rc::default() }
+    Terms {
+        idle: settings.upstream_idle,
+        bound,
+        head: settings.answer_head,
+        streams: settings.upstream_streams,
+        h2: Rc::default(),
+    }
 }
 
 /// Whether the table's snapshot still lists the endpoint.
