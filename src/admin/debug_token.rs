@@ -38,7 +38,7 @@ pub async fn issue(State(admin): State<Admin>, body: Bytes) -> Response {
         Some(Some(ms)) if (1_000..=LONGEST.as_millis() as u64).contains(&ms) => Duration::from_millis(ms),
         Some(_) => return wrong("`for` is a time from 1s to 24h, such as \"5m\"".into()),
     };
-    let request = match TrafficLine::of_url("GET", &asked.url).and_then(|line| line.request()) {
+    let request = match TrafficLine::of_url("GET", &asked.url).and_then(|line| line.request_by(&admin.paths)) {
         Ok(request) => request,
         Err(error) => return wrong(error.to_string()),
     };

@@ -10,11 +10,13 @@ use super::dry::{Told, Written};
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use crate::config::{self, Flags};
 use crate::debug_token::{Key, LONGEST};
 use crate::dry_run::inputs::Unusable;
 use crate::dry_run::{explain, inputs};
 use crate::engine::format::explanation::{Explanation, Kind};
 use crate::engine::format::traffic::{TrafficLine, parse_draw, shown_draw};
+use crate::engine::paths::Paths;
 use crate::engine::time::{Draw, Millis};
 use crate::engine::units;
 
@@ -38,6 +40,9 @@ pub struct Args {
     /// The catalog file; `-` is standard input.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["admin", "token"])]
     pub catalog: Option<PathBuf>,
+    /// The proxy's configuration file: its `paths` say how the request's path is read. Default: the defaults
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["admin", "token"])]
+    pub config: Option<PathBuf>,
     /// Ask the proxy whose admin side listens here.
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["rules", "catalog", "region", "zone"])]
     pub admin: Option<String>,
@@ -129,12 +134,20 @@ fn explained(args: &Args) -> Result<Explanation, ExplainError> {
         return ask(address, args.token_file.as_deref(), &line)
             .map_err(|source| ExplainError::Admin { address: address.clone(), source });
     }
-    let request = line.request()?;
+    let request = line.request_by(&paths(args.config.as_deref())?)?;
     let catalog = args.catalog.as_deref().ok_or_else(|| ExplainError::Asked("--catalog is needed".into()))?;
     let table = inputs::from_files(&args.rules, catalog, args.told.place())?;
     let trusted = table.router.trusts(&request.host, &request.path, request.sender());
     let draw = request.draw.unwrap_or_default();
     Ok(explain::explain(&table, &request.view(trusted), draw, Millis(0)))
+}
+
+/// How the proxy with this configuration reads paths.
+fn paths(config: Option<&Path>) -> Result<Paths, ExplainError> {
+    let Some(config) = config else { return Ok(Paths::default()) };
+    let flags = Flags { config: Some(config.to_owned()), ..Flags::default() };
+    let loaded = config::load(&flags, super::run::environment());
+    loaded.map(|loaded| loaded.settings.paths).map_err(|found| ExplainError::Asked(found.render()))
 }
 
 /// A token for the request that was asked for: its host and its path.

@@ -36,6 +36,8 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
         request_id: at.value("request_id", "true", flag, cx),
         forwarded: at.value("forwarded", "false", flag, cx),
         via: at.value("via", "false", flag, cx),
+        upgrades: at.list("upgrades", "websocket", protocol, cx),
+        underscores: at.value("underscores", "false", flag, cx),
         error_header: at.value("error_header", "true", flag, cx),
         host_header: at.value(
             "host_header",
@@ -55,6 +57,19 @@ pub fn settings(layers: &[Layer], out: &mut Diagnostics) -> (Settings, Report) {
     };
     at.finish(cx);
     (settings, std::mem::take(&mut cx.report))
+}
+
+/// What a connection may be changed to by who asks for it.
+fn protocol(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let of_a_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+    if name.is_empty() || !name.bytes().all(of_a_token) {
+        return Err(format!("`{text}` is no name of a protocol; write websocket"));
+    }
+    if ["h2c", "h2", "http/2.0", "http/1.1"].contains(&&*name) || name.starts_with("tls/") {
+        return Err(format!("`{text}` would carry requests past the rules; it is never passed on"));
+    }
+    Ok(name)
 }
 
 fn debug_token(mut at: Scope<'_>, cx: &mut Context<'_>) -> Option<DebugToken> {
@@ -108,6 +123,9 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
         head: at.value("head", "10s", duration, cx),
         tls_handshake: at.value("tls_handshake", "10s", duration, cx),
         body_idle: at.value("body_idle", "30s", duration, cx),
+        body: at.value("body", "300s", duration, cx),
+        body_rate: at.value("body_rate", "16KiB", size, cx),
+        replay_size: at.value("replay_size", "64KiB", size, cx),
         write_idle: at.value("write_idle", "30s", duration, cx),
         keep_alive: at.value("keep_alive", "60s", duration, cx),
         connection_age: at.value("connection_age", "1h", duration, cx),
@@ -123,6 +141,7 @@ fn limits(mut at: Scope<'_>, cx: &mut Context<'_>) -> Limits {
             cx,
         ),
         backlog: at.value("backlog", "4096", count(1 << 20), cx),
+        unsent: at.value("unsent", "128KiB", size, cx),
         h2_streams: at.value("h2_streams", "100", count(1 << 20), cx),
         h2_window: at.value("h2_window", "64KiB", size_from(16 * 1_024), cx),
         h2_connection_window: at.value("h2_connection_window", "1MiB", size_from(64 * 1_024), cx),
@@ -155,11 +174,20 @@ fn size_from(min: u64) -> impl Fn(&str) -> Result<u64, String> {
     }
 }
 
+fn size_within(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, String> {
+    move |text| match size_from(min)(text)? {
+        bytes if bytes > max => Err(format!("`{text}` is above {max} bytes")),
+        bytes => Ok(bytes),
+    }
+}
+
 fn upstream(mut at: Scope<'_>, cx: &mut Context<'_>) -> Upstream {
     let upstream = Upstream {
         idle: at.value("idle", "auto", auto(duration), cx),
         max_connections: at.value("max_connections", "0", |text| whole(0, 1 << 20)(text).map(|n| n as u32), cx),
         protocol_label: at.value("protocol_label", "proto", text, cx),
+        head_size: at.value("head_size", "64KiB", size_within(4 * 1_024, 1 << 20), cx),
+        h2_streams: at.value("h2_streams", "100", |text| whole(1, 10_000)(text).map(|n| n as u32), cx),
     };
     at.finish(cx);
     upstream

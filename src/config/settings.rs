@@ -67,6 +67,10 @@ pub struct Settings {
     pub forwarded: bool,
     /// Whether `Via` is added. Default false.
     pub via: bool,
+    /// Protocols that a client may ask to change to, lower case. Default `websocket`.
+    pub upgrades: Vec<String>,
+    /// Whether field names with an underscore are passed on. Default false.
+    pub underscores: bool,
     /// Whether `x-pointsman-error` is added to our own errors. Default true.
     pub error_header: bool,
     /// Whose Host the instance sees.
@@ -138,6 +142,12 @@ pub struct Limits {
     pub tls_handshake: u64,
     /// Between two pieces of a request body. Default 30 s.
     pub body_idle: u64,
+    /// That a client is waited for in all while it sends one. Default 300 s; 0: no limit.
+    pub body: u64,
+    /// Bytes that are worth a second more than `body`. Default 16 KiB; 0: none are.
+    pub body_rate: u64,
+    /// Bytes of a body that are kept for another try. Default 64 KiB.
+    pub replay_size: u64,
     /// Without progress in writing. Default 30 s.
     pub write_idle: u64,
     /// Idle between requests. Default 60 s.
@@ -158,6 +168,9 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Of the listening sockets. Default 4096.
     pub backlog: u32,
+    /// Bytes of answers that the system holds for a client beyond what is on its way. Default 128 KiB; 0: as the system
+    /// likes.
+    pub unsent: u64,
     /// Streams of one HTTP/2 connection. Default 100.
     pub h2_streams: u32,
     /// Bytes that a client may send ahead on a stream. Default 64 KiB.
@@ -192,6 +205,10 @@ pub struct Upstream {
     pub max_connections: u32,
     /// The key of the label that names an instance's protocol. Default `proto`.
     pub protocol_label: String,
+    /// An answer's head, bytes. Default 64 KiB.
+    pub head_size: u64,
+    /// Streams at once on one HTTP/2 connection. Default 100.
+    pub h2_streams: u32,
 }
 
 /// Active checks.

@@ -15,13 +15,15 @@ rules: rules/
 region: eu
 zone: eu-a
 workers: auto
-limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, h2_streams: 100, h2_window: 64KiB, h2_connection_window: 1MiB, h2_resets: 50}
-paths: {refuse: [encoded_slash], merge_slashes: false, forward: normalised}
-upstream: {idle: auto, max_connections: 0, protocol_label: proto}
+limits: {head: 10s, tls_handshake: 10s, body_idle: 30s, body: 300s, body_rate: 16KiB, replay_size: 64KiB, write_idle: 30s, keep_alive: 60s, connection_age: 1h, head_size: 64KiB, target_size: 8KiB, fields: 100, connections: auto, memory: auto, backlog: 4096, unsent: 128KiB, h2_streams: 100, h2_window: 64KiB, h2_connection_window: 1MiB, h2_resets: 50}
+paths: {refuse: [encoded_slash, parameter], merge_slashes: false, forward: normalised}
+upstream: {idle: auto, max_connections: 0, protocol_label: proto, head_size: 64KiB, h2_streams: 100}
 drain: {delay: 5s, timeout: 30s}
 trusted_proxies: [10.0.0.0/8]
 request_id: true
 via: false
+upgrades: [websocket]
+underscores: false
 error_header: true
 host_header: client
 access_log: {path: stdout, sample: 12.5%, redact: [cookie.session]}
@@ -73,7 +75,8 @@ fn the_documented_file_is_read_whole() {
     assert_eq!(consul.dc, ["a", "b"]);
     assert_eq!(debug_token.unwrap().key_file, "/run/secrets/debug");
     assert_eq!((limits.head, limits.head_size, limits.connections), (10_000, 65_536, Auto::Auto));
-    assert!(paths.refuse == Spellings::ENCODED_SLASH && !paths.merge_slashes && paths.forward_normalised);
+    assert_eq!(paths.refuse, Spellings::ENCODED_SLASH.and(Spellings::PARAMETER));
+    assert!(!paths.merge_slashes && paths.forward_normalised);
     assert_eq!(access_log.unwrap().sample, 125_000);
     assert_eq!(label_keys[0], ("version".to_owned(), vec!["version".to_owned(), "ver".to_owned()]));
     assert_eq!(trusted_proxies[0].to_string(), "10.0.0.0/8");
@@ -184,6 +187,7 @@ fn the_guard_and_the_shadow_are_read_shown_and_checked() {
         ("guard: {max_moved: 101%}", "guard.max_moved"),
         ("guard: {max_unrouted: -1}", "guard.max_unrouted"),
         ("guard: {mode: refuse}", "enforce"),
+        ("paths: {refuse: [semicolon]}", "parameter"),
         ("shadow: {rules: next/, sampel: 5%}", "sample"),
         ("shadow: {rules: next/, sample: half}", "shadow.sample"),
         ("shadow: {rules: next/, queue: 0}", "shadow.queue"),
@@ -201,4 +205,16 @@ fn an_unreadable_or_broken_file_says_so() {
     assert!(text.contains("E900") && text.contains("/nowhere/p.yaml"), "{text}");
     assert!(load_all("a: [", Flags::default(), &[]).unwrap_err().contains("E000"));
     assert!(load_all("[a]", Flags::default(), &[]).unwrap_err().contains("E002"));
+}
+
+#[test]
+fn protocols_that_carry_requests_are_no_upgrades() {
+    let upgrades =
+        |list: &str| load_all(&format!("catalog: {{file: c.yaml}}\nupgrades: {list}\n"), Flags::default(), &[]);
+    assert_eq!(upgrades("[WebSocket, tailscale-control-protocol]").unwrap().settings.upgrades.len(), 2);
+    assert_eq!(upgrades("[]").unwrap().settings.upgrades, Vec::<String>::new());
+    assert_eq!(upgrades("[WebSocket]").unwrap().settings.upgrades, ["websocket"]);
+    for wrong in ["[h2c]", "[websocket, H2C]", "[TLS/1.0]", "[\"two words\"]", "[\"\"]"] {
+        assert!(upgrades(wrong).is_err(), "{wrong}");
+    }
 }

@@ -19,15 +19,18 @@ impl Spellings {
     pub const DOT_PARAMETER: Self = Self(1 << 4);
     /// `/./` and `/../`, however they are written.
     pub const DOT_SEGMENT: Self = Self(1 << 5);
+    /// `;` and `%3B` anywhere: some servers cut a segment there, so that `/admin;x/y` is `/admin/y` to them.
+    pub const PARAMETER: Self = Self(1 << 6);
 
     /// What settings call them.
-    pub const WORDS: [(&'static str, Self); 6] = [
+    pub const WORDS: [(&'static str, Self); 7] = [
         ("encoded_slash", Self::ENCODED_SLASH),
         ("backslash", Self::BACKSLASH),
         ("control", Self::CONTROL),
         ("invalid", Self::INVALID),
         ("dot_parameter", Self::DOT_PARAMETER),
         ("dot_segment", Self::DOT_SEGMENT),
+        ("parameter", Self::PARAMETER),
     ];
 
     /// These and those.
@@ -47,7 +50,8 @@ impl Spellings {
 /// `forward_normalised`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// What is answered with 400. Default all but `DOT_SEGMENT`.
+    /// What is answered with 400. Default all but `DOT_SEGMENT`, which are resolved, and `PARAMETER`, which are legal
+    /// and in use (`;jsessionid=`).
     pub refuse: Spellings,
     /// `//` counts as `/`. Default on.
     pub merge_slashes: bool,

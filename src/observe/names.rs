@@ -108,6 +108,8 @@ families! {
         "TLS handshakes of clients: full, resumed, failed, timeout.";
     TLS_EXPIRY = Gauge "pointsman_tls_certificate_expiry_seconds" ["listener", "name"]
         "Until a certificate in force expires; negative: since it has.";
+    TLS_OCSP_EXPIRY = Gauge "pointsman_tls_ocsp_expiry_seconds" ["listener", "name"]
+        "Until the OCSP response that is stapled to a certificate is over; 0: a file is named, and nothing is stapled.";
     H2_CONNECTIONS = Counter "pointsman_h2_connections_total" ["worker"]
         "Client connections that chose HTTP/2.";
     H2_STREAMS = Counter "pointsman_h2_streams_total" ["worker"]

@@ -14,9 +14,13 @@ use crate::observe::metrics::{Samples, Source};
 use crate::observe::names;
 use crate::observe::reloads::Reloads;
 use crate::server::tls::Terminator;
+use crate::server::tls::certificate::Certificate;
 
-/// How long a certificate and a key that do not go together (yet) may take to: files are replaced one by one.
+/// How long a certificate, a key and an OCSP response that do not go together (yet) may take to: files are replaced one by one.
 const HALF_WRITTEN: Duration = Duration::from_millis(300);
+
+/// How often to look whether an OCSP response is over. Handshakes look each time; this is for whoever reads the log.
+const STAPLES: Duration = Duration::from_secs(10);
 
 /// The listeners that speak TLS, with their addresses as bound.
 #[derive(Debug)]
@@ -31,16 +35,22 @@ impl Certificates {
         reloads: Arc<Reloads>,
     ) {
         let mut watch = FileWatch::new(terminator.settings().files());
+        let mut unstapled = terminator.unstapled();
         loop {
             tokio::select! {
                 () = watch.changed() => {}
                 Ok(()) = again.changed() => {}
+                () = tokio::time::sleep(STAPLES) => {
+                    tell_lapsed(listener, &terminator, &mut unstapled);
+                    continue;
+                }
             }
             let mut read = reload(&terminator).await;
-            if read.is_err() {
+            if read.is_err() || !terminator.unstapled().is_empty() {
                 tokio::time::sleep(HALF_WRITTEN).await;
                 read = reload(&terminator).await;
             }
+            unstapled = terminator.unstapled();
             match read {
                 Ok(()) => {
                     let count = terminator.certificates().all().len();
@@ -66,6 +76,15 @@ pub fn tell_doubts(listener: SocketAddr, terminator: &Terminator) {
     }
 }
 
+/// Says, once, which OCSP responses are no longer stapled. `known`: what was said before.
+fn tell_lapsed(listener: SocketAddr, terminator: &Terminator, known: &mut Vec<String>) {
+    let unstapled = terminator.unstapled();
+    for doubt in unstapled.iter().filter(|doubt| !known.contains(doubt)) {
+        tracing::warn!(%listener, "{doubt}");
+    }
+    *known = unstapled;
+}
+
 async fn reload(terminator: &Arc<Terminator>) -> Result<(), String> {
     let terminator = Arc::clone(terminator);
     let read = tokio::task::spawn_blocking(move || terminator.reload()).await;
@@ -79,6 +98,13 @@ fn seconds_until(at: SystemTime) -> f64 {
         .map_or_else(|_| -now.duration_since(at).unwrap_or_default().as_secs_f64(), |d| d.as_secs_f64())
 }
 
+/// Seconds until the OCSP response that is stapled is over, 0 while none is; `None`: no file of one is named.
+fn stapled_for(certificate: &Certificate) -> Option<f64> {
+    let staple = certificate.staple.as_ref()?.as_ref();
+    let validity = staple.ok().map(|staple| staple.validity).filter(|validity| validity.covers(SystemTime::now()));
+    Some(validity.map_or(0.0, |validity| seconds_until(validity.until).floor().max(0.0)))
+}
+
 impl Source for Certificates {
     fn collect(&self, out: &mut Samples) {
         for (listener, terminator) in &self.0 {
@@ -86,6 +112,9 @@ impl Source for Certificates {
             for certificate in terminator.certificates().all() {
                 let labels = [listener.as_str(), &certificate.name()];
                 out.gauge(&names::TLS_EXPIRY, &labels, seconds_until(certificate.expires).floor());
+                if let Some(left) = stapled_for(certificate) {
+                    out.gauge(&names::TLS_OCSP_EXPIRY, &labels, left);
+                }
             }
         }
     }
@@ -108,6 +137,8 @@ impl CertificatesView for Certificates {
                         "cert": certificate.files.cert,
                         "expires_in_seconds": seconds_until(certificate.expires).floor(),
                         "ocsp": certificate.files.ocsp,
+                        "ocsp_expires_in_seconds": stapled_for(certificate),
+                        "ocsp_unused": certificate.unstapled(SystemTime::now()),
                     })
                 })
                 .collect();

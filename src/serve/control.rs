@@ -71,9 +71,6 @@ impl Readiness {
         loop {
             ticks.tick().await;
             let now = self.ready();
-            if !self.draining.load(Ordering::Relaxed) {
-                self.ready.store(now.ready, Ordering::Relaxed);
-            }
             metrics.gauge(&names::READY, &[], f64::from(u8::from(now.ready)));
             metrics.gauge(&names::DEGRADED, &[], f64::from(u8::from(now.degraded)));
             let state = Some((now.ready, now.degraded));
@@ -138,14 +135,17 @@ impl ReadyView for Readiness {
             reasons.insert(0, "draining".to_owned());
             return Ready { ready: false, degraded, reasons, notes };
         }
-        if catalog.ready && !self.is_published() {
+        let ready = catalog.ready && self.is_published();
+        // Before anybody is told: who hears that we are ready sends requests, and none of them comes too early.
+        self.ready.store(ready, Ordering::Relaxed);
+        if catalog.ready && !ready {
             reasons.push("the first table is being published".to_owned());
             return Ready { ready: false, degraded, reasons, notes };
         }
-        if catalog.ready {
+        if ready {
             self.published.store(true, Ordering::Relaxed);
         }
-        Ready { ready: catalog.ready, degraded, reasons, notes }
+        Ready { ready, degraded, reasons, notes }
     }
 }
 

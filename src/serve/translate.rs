@@ -11,6 +11,7 @@ use crate::engine::instance::Status;
 use crate::engine::label::Labels;
 use crate::engine::locality::Place;
 use crate::forward;
+use crate::forward::patience::Patience;
 use crate::observe::line_writer::Target;
 use crate::observe::{access_log, metrics, recent};
 use crate::publish::guard::{self, Guard};
@@ -155,18 +156,28 @@ pub fn forwarding(settings: &config::Settings) -> forward::Settings {
         request_id: settings.request_id,
         forwarded: settings.forwarded,
         via: settings.via,
+        upgrades: settings.upgrades.clone(),
+        underscores: settings.underscores,
         error_header: settings.error_header,
         debug_headers: settings.debug_headers,
         host_of_instance: settings.host_header == config::HostHeader::Instance,
         paths: settings.paths,
         target_size: usize::try_from(settings.limits.target_size).unwrap_or(usize::MAX),
-        body_idle: settings.limits.body_idle,
+        fields: settings.limits.fields as usize,
+        patience: Patience {
+            idle: settings.limits.body_idle,
+            whole: settings.limits.body,
+            rate: settings.limits.body_rate,
+        },
+        replay_size: usize::try_from(settings.limits.replay_size).unwrap_or(usize::MAX),
         protocol_label: settings.upstream.protocol_label.clone(),
         upstream_idle: match settings.upstream.idle {
             config::Auto::Auto => None,
             config::Auto::Set(idle) => Some(idle),
         },
         max_connections: settings.upstream.max_connections,
+        answer_head: settings.upstream.head_size as usize,
+        upstream_streams: settings.upstream.h2_streams,
         requests: settings.overload.requests,
         exempt_paths: settings.overload.exempt_paths.clone(),
         ..forward::Settings::default()
@@ -181,6 +192,9 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
         head,
         tls_handshake,
         body_idle: _,
+        body: _,
+        body_rate: _,
+        replay_size: _,
         write_idle,
         keep_alive,
         connection_age,
@@ -190,6 +204,7 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
         connections,
         memory,
         backlog,
+        unsent,
         h2_streams,
         h2_window,
         h2_connection_window,
@@ -226,6 +241,7 @@ pub fn limits(from: &config::Limits, descriptors: u64, automatic_memory: u64) ->
             config::Auto::Set(bytes) => bytes,
         },
         backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
+        unsent: u32::try_from(unsent).unwrap_or(u32::MAX),
         h2: H2Limits {
             streams: h2_streams,
             stream_window: window(h2_window),

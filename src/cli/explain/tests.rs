@@ -109,6 +109,8 @@ fn a_greeting_is_explained_by_its_name_and_a_request_over_tls_knows_it() {
     let (status, out, _) = ask(&["--sni", ""]);
     assert_eq!(status, 3);
     assert!(out.contains("no_route"), "{out}");
+    assert!(ask(&["--sni", "db.test."]).1.contains("rule named"), "as it is read off the wire");
+    assert!(ask(&["--sni", "192.0.2.1"]).1.contains("no_route"), "an address is no name");
     assert_eq!(ask(&["GET", "https://db.test/"]).0, 3, "no rule matches without the name");
     assert_eq!(ask(&["--sni", "db.test", "GET", "https://db.test/"]).0, 0);
     assert!(ask(&["--san", "alice", "GET", "http://db.test/"]).1.contains("rule staff"));

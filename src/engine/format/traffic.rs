@@ -157,11 +157,11 @@ impl TrafficLine {
         })
     }
 
-    /// A TLS client's greeting that asks for `name` (SNI; empty: it asks for nobody), as a listener that passes bytes on
-    /// decides it: a `CONNECT` of that name.
+    /// A TLS client's greeting that asks for `name` (SNI; empty, or an address: it asks for nobody), as a listener that passes
+    /// bytes on decides it: a `CONNECT` of that name.
     #[must_use]
     pub fn of_greeting(name: &str) -> Self {
-        let name = name.to_ascii_lowercase();
+        let name = if name.parse::<IpAddr>().is_ok() { "" } else { name.trim_end_matches('.') }.to_ascii_lowercase();
         let sni = Some(name.clone()).filter(|name| !name.is_empty());
         Self { method: "CONNECT".into(), host: name, scheme: Some("https".into()), sni, ..Self::default() }
     }

@@ -147,6 +147,11 @@ impl Edit {
         remove.chain(set).chain(add)
     }
 
+    /// The fields that are removed, set or added to.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.remove.iter().chain(self.set.iter().chain(&self.add).map(|(name, _)| name))
+    }
+
     /// Makes the changes.
     pub fn apply(&self, headers: &mut HeaderMap, values: &Values) {
         for change in self.changes(values) {

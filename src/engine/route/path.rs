@@ -25,6 +25,9 @@ pub enum PathError {
     /// A dot segment with a parameter, `..;x`.
     #[error("the path has a dot segment with a parameter")]
     DotParameter,
+    /// A parameter, or an escaped semicolon that could begin one, where those are refused.
+    #[error("the path has a parameter (`;`)")]
+    Parameter,
     /// A dot segment where those are refused.
     #[error("the path has a dot segment")]
     DotSegment,
@@ -48,6 +51,10 @@ impl Paths {
     pub fn normalise<'p>(&self, path: &'p str) -> Result<Cow<'p, str>, PathError> {
         if !path.starts_with('/') {
             return Err(PathError::NotAbsolute);
+        }
+        // Before anything is resolved: `/a;x/..` has a parameter too, and a server may cut it first.
+        if self.refuse.has(Spellings::PARAMETER) && has_semicolon(path.as_bytes()) {
+            return Err(PathError::Parameter);
         }
         if is_normal(path.as_bytes()) {
             return Ok(Cow::Borrowed(path));
@@ -163,6 +170,12 @@ fn is_dot_with_parameter(segment: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
 }
 
+/// Raw or escaped: some servers cut parameters off before they decode, some behind it.
+fn has_semicolon(path: &[u8]) -> bool {
+    let escaped = |at: usize| path[at] == b'%' && escaped(&path[at + 1..]) == Some(b';');
+    (0..path.len()).any(|at| path[at] == b';' || escaped(at))
+}
+
 /// The byte that the digits behind a `%` stand for.
 fn escaped(rest: &[u8]) -> Option<u8> {
     let [high, low, ..] = rest else { return None };
@@ -271,6 +284,22 @@ mod tests {
             assert_eq!(with(path, strict), Err(PathError::DotSegment), "{path}");
         }
         assert_eq!(with("/a..b/.c", strict).as_deref(), Ok("/a..b/.c"));
+    }
+
+    #[test]
+    fn parameters_are_refused_where_that_is_asked_and_only_there() {
+        let strict = |paths: &mut Paths| paths.refuse = paths.refuse.and(Spellings::PARAMETER);
+        for path in
+            ["/admin;x/y", "/;a/admin", "/admin;", "/admin%3bx/y", "/admin%3B", "/a;x/../b", "/;/", "/a/..;/b", "//a;"]
+        {
+            assert_eq!(with(path, strict), Err(PathError::Parameter), "{path}");
+        }
+        for (path, expected) in [("/a/b", "/a/b"), ("/a%253bx", "/a%253bx"), ("/a,x=1", "/a,x=1"), ("/3b%2d", "/3b-")] {
+            assert_eq!(with(path, strict).as_deref(), Ok(expected), "{path}");
+        }
+        for path in ["/a;x/y", "/a%3Bx", "/;jsessionid=1"] {
+            assert_eq!(normalise(path).as_deref(), Ok(path), "legal, and in use");
+        }
     }
 
     proptest::proptest! {
