@@ -28,6 +28,8 @@ const PIECES: &[&[u8]] = &[
     b"%00",
     b"%2e%2e",
     b"..;",
+    b";",
+    b"%3b",
     b"\\",
     b"//",
     b"../",
@@ -39,6 +41,8 @@ const PIECES: &[&[u8]] = &[
     b"transfer-encoding: identity\r\n",
     b"0\r\n\r\n",
     b"5\r\nhello\r\n",
+    b"trailer: x-path, x-forwarded-for, x-sum\r\n",
+    b"0\r\nx-path: /admin\r\nx-forwarded-for: 6.6.6.6\r\nx-sum: 1\r\n\r\n",
     b"connection: content-length\r\n",
     b"expect: 100-continue\r\n",
     b"upgrade: h2c\r\n",
@@ -67,6 +71,10 @@ const PIECES: &[&[u8]] = &[
     b"!!str",
     b"|\n",
     b"# ",
+    b"\n\nx-consul-index: 7\n",
+    b"\n\nx-consul-index: 1\nbody: b\n",
+    b"\nasked: quick\n",
+    b"\nlost\n",
 ];
 
 #[test]

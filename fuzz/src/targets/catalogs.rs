@@ -1,7 +1,5 @@
 //! What catalogs say.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pointsman::catalog::consul::api;
 use pointsman::catalog::consul::entry::{Origin, read};
 use pointsman::catalog::consul::settings::Settings;
 use pointsman::engine::diagnostic::Source;
@@ -16,22 +14,6 @@ pub fn consul_answer(body: &[u8]) {
         assert!(!draft.instance.identity.is_empty(), "an identity");
     }
     assert!(entries.flawed || entries.problems.len() >= entries.kept.len(), "what is kept is said why");
-}
-
-/// Reads lines as the head of Consul's answer: an index is above 0, whatever the head says.
-pub fn consul_index(lines: &[u8]) {
-    let mut headers = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n') {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let name = HeaderName::from_bytes(line[..colon].trim_ascii());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii())) {
-            headers.append(name, value);
-        }
-    }
-    let head = api::head(&headers);
-    assert!(head.index > 0, "an index of 0 would not block");
-    assert!(head.indexed || head.index == 1, "no index is 1");
-    let _ = api::is_json(&headers);
 }
 
 /// Reads a text as a catalog file; what is read can be written and read again.

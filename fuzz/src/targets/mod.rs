@@ -2,7 +2,9 @@
 //! `fuzz/fuzz_targets`, and `tests/fuzz_smoke.rs` over the corpus and 10,000 mutations on the stable toolchain.
 
 mod catalogs;
+mod client_hellos;
 mod expressions;
+mod indexes;
 mod paths;
 mod proxy_heads;
 pub mod request;
@@ -10,8 +12,10 @@ mod rules;
 pub mod strict;
 mod traffic;
 
-pub use catalogs::{catalog_file, consul_answer, consul_index};
+pub use catalogs::{catalog_file, consul_answer};
+pub use client_hellos::client_hello;
 pub use expressions::expression;
+pub use indexes::consul_index;
 pub use paths::path;
 pub use proxy_heads::proxy_head;
 pub use request::request;
@@ -28,6 +32,7 @@ pub const PURE: &[Target] = &[
     ("consul_answer", consul_answer),
     ("consul_index", consul_index),
     ("catalog_file", catalog_file),
+    ("client_hello", client_hello),
     ("path", path),
     ("proxy_head", proxy_head),
     ("traffic", traffic),

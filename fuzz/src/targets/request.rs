@@ -16,6 +16,7 @@ use pointsman::engine::rules;
 use pointsman::engine::snapshot::{LiveSet, ServiceSnapshot, Snapshot};
 use pointsman::engine::table::Table;
 use pointsman::engine::time::Millis;
+use pointsman::forward::patience::Patience;
 use pointsman::forward::{Settings, Shared};
 use pointsman::observe::limit_book::Book;
 use pointsman::observe::metrics::Metrics;
@@ -107,7 +108,11 @@ async fn start(address: SocketAddr) -> (SocketAddr, DataPlane) {
     };
     let service = ServiceSnapshot::build("web".into(), 1, vec![Arc::new(instance)], &mut LiveSet::default(), Millis(0));
     let table = Table::build(1, Snapshot::new([service]), Arc::new(router), Place::default(), Millis(0)).unwrap();
-    let settings = Settings { body_idle: 60, upgrades: Vec::new(), ..Settings::default() };
+    let settings = Settings {
+        patience: Patience { idle: 60, ..Patience::default() },
+        upgrades: Vec::new(),
+        ..Settings::default()
+    };
     let limits = Limits { head: 60, keep_alive: 60, write_idle: 500, ..Limits::default() };
     let shared = Shared {
         table: Arc::new(ArcSwap::from_pointee(table)),

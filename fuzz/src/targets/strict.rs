@@ -122,8 +122,15 @@ fn trailers(rest: &[u8]) -> Result<Option<usize>, String> {
     let Some(end) = find(rest, b"\r\n\r\n") else { return Ok(None) };
     for line in split_lines(&rest[..end])? {
         let (name, _) = field(line)?;
+        let name = name.to_ascii_lowercase();
         let framing = ["host", "content-length", "transfer-encoding", "te", "trailer", "connection", "authorization"];
-        if framing.contains(&name.to_ascii_lowercase().as_str()) {
+        // The proxy and its rules say these in the head.
+        let said = ["x-method", "x-host", "x-path", "x-request-id", "forwarded", "cookie"];
+        if framing.contains(&name.as_str())
+            || said.contains(&name.as_str())
+            || name.starts_with("x-forwarded-")
+            || name.contains('_')
+        {
             return Err(format!("the trailer `{name}` was passed on"));
         }
     }
