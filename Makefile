@@ -10,7 +10,7 @@ help:
 	@echo "make release  the program as it is released: optimised with a profile of real work (two builds)"
 	@echo "make bench    the engine's own benchmarks (criterion)"
 	@echo "make compare  pointsman beside nginx, HAProxy and Envoy; options in COMPARE=\"--rounds 3 --seconds 5 …\""
-	@echo "make slow     5,000 slow clients of each kind beside good ones (20 min); options in SLOW=\"--clients 200 --seconds 5 …\""
+	@echo "make slow     5,000 slow clients of each kind, then fast ones, beside good ones (22 min); options in SLOW=\"--clients 200 --seconds 5 …\""
 
 test:
 	@scripts/test.sh
@@ -34,3 +34,4 @@ compare:
 slow:
 	$(CARGO) build --locked --release
 	python3 benches/slow/slow.py target/release/pointsman $(SLOW)
+	python3 benches/slow/greedy.py target/release/pointsman

@@ -3,6 +3,8 @@
 A client that is cut comes back, as one with bad intentions would; a listener's limits are not its end.
 """
 
+import multiprocessing
+import os
 import select
 import socket
 import ssl
@@ -10,6 +12,8 @@ import time
 from dataclasses import dataclass
 
 HOST = "slow.test"
+# The core of slow clients and of their instance, which stand for other machines; nobody else's where there are several.
+CORES = {max(os.sched_getaffinity(0))}
 SOURCES = [f"127.0.0.{last}" for last in range(2, 22)]
 # A loopback's segments of 64 KiB would have the system buffer megabytes for each client; these are Ethernet's.
 SEGMENT = 1460
@@ -207,6 +211,36 @@ class Crowd:
     def leave(self):
         for fd in list(self.clients):
             self.close(fd)
+
+
+class Apart:
+    """A crowd in a process of its own, on a core of its own, for the time of a `with`. `told` afterwards:
+    how many clients there were at the end, how often one was cut, how often one could not connect."""
+
+    def __init__(self, crowd):
+        self.ours, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.Process(target=self.stay, args=(crowd, theirs), daemon=True)
+        self.told = None
+
+    @staticmethod
+    def stay(crowd, pipe):
+        os.sched_setaffinity(0, CORES)
+        while not pipe.poll():
+            crowd.run(0.2)
+        pipe.send((len(crowd.clients), crowd.cut, crowd.refused))
+        crowd.leave()
+
+    def __enter__(self):
+        self.process.start()
+        return self
+
+    def __exit__(self, failed, *_):
+        if failed:
+            self.process.kill()
+        else:
+            self.ours.send("enough")
+            self.told = self.ours.recv()
+        self.process.join(60)
 
 
 def at_once(address, count):

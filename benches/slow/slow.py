@@ -4,8 +4,10 @@
 For each kind of `clients.kinds()` it starts `PROGRAM run` before two instances (one for the good, one for the slow),
 measures good clients alone, then with that many slow ones beside them, and prints a line of a table: the proxy's resident
 memory before and at most, its processor time, the good clients' p99 alone and beside the slow, and how many of the good
-failed. At last it connects 3,000 clients at once. All on loopback; it ends by itself, and ends what it started. Needs
-Linux, openssl, and descriptors (`ulimit -Hn`) for three times the clients.
+failed. Another good client asks the good instance without the proxy all the while: what it waits longer is the machine's
+doing. All of them stand for other machines: the slow clients and their instance have the last core, and nobody else has it
+where there are several; the good and their instance go before the proxy on its core, as far as the system allows. At last it connects 3,000 clients at once. All on loopback; it ends by itself, and ends what it started.
+Needs Linux, openssl, and descriptors (`ulimit -Hn`) for three times the clients.
 """
 
 import argparse
@@ -72,35 +74,46 @@ class Proxy:
         return (int(fields[11]) + int(fields[12])) / CORE_TICKS
 
 
+def certificate(folder):
+    """What a `Proxy` shows its clients."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-subj", f"/CN={clients.HOST}",
+                    "-addext", f"subjectAltName=DNS:{clients.HOST}", "-days", "2"], check=True, capture_output=True)
+
+
 def share(proxy, began, since):
     return (proxy.processor() - began) / (time.monotonic() - since) * 100
 
 
+def beside(proxy, direct, seconds):
+    """Good clients of the proxy, and of its instance without it: what both `heard`, and the proxy's processor time in per
+    cent. Returns a function that waits for that."""
+    began, since = proxy.processor(), time.monotonic()
+    good, control = Good(proxy.listens[0], seconds), Good(direct, seconds)
+    return lambda: (good.heard(), control.heard(), share(proxy, began, since))
+
+
 def measure(program, folder, kind, wanted, ports):
     """One kind: a line's figures."""
+    direct = ("127.0.0.1", ports[0])
     with Proxy(program, folder, *ports) as proxy:
         Good(proxy.listens[0], 0.3).heard()
-        began, since = proxy.processor(), time.monotonic()
-        quiet = Good(proxy.listens[0], wanted.quiet).heard()
-        quiet_share = share(proxy, began, since)
+        quiet, quiet_direct, quiet_share = beside(proxy, direct, wanted.quiet)()
         before = most = proxy.resident()
         crowd = clients.Crowd(kind, wanted.clients, *proxy.listens, f"{folder}/cert.pem", wanted.every, wanted.arriving)
-        crowd.run(wanted.arriving)
-        crowd.run(1)
-        most = max(most, proxy.resident())
-        began, since = proxy.processor(), time.monotonic()
-        good = Good(proxy.listens[0], wanted.seconds)
-        while (left := since + wanted.seconds - time.monotonic()) > 0:
-            crowd.run(min(left, 0.5))
-            most = max(most, proxy.resident())
-        during_share = share(proxy, began, since)
-        during = good.heard()
-        there = len(crowd.clients)
-        crowd.leave()
+        with clients.Apart(crowd) as apart:
+            time.sleep(wanted.arriving + 1)
+            heard, until = beside(proxy, direct, wanted.seconds), time.monotonic() + wanted.seconds
+            while time.monotonic() < until:
+                most = max(most, proxy.resident())
+                time.sleep(0.1)
+            during, during_direct, during_share = heard()
+        there, cut, refused = apart.told
         return {
-            "kind": kind.name, "clients": there, "cut": crowd.cut, "refused": crowd.refused, "mib_before": before / 1024,
+            "kind": kind.name, "clients": there, "cut": cut, "refused": refused, "mib_before": before / 1024,
             "mib_most": most / 1024, "kib_each": (most - before) / max(there, 1), "processor_quiet": quiet_share,
             "processor_during": during_share, "p99_quiet_ms": quiet[1], "p99_ms": during[1], "ratio": during[1] / quiet[1],
+            "direct_ratio": during_direct[1] / quiet_direct[1],
             "good": quiet[2] + during[2], "good_failed": quiet[3] + during[3],
         }
 
@@ -109,7 +122,7 @@ def line(found):
     cells = [f"{found['kind']}", f"{found['clients']:,}", f"{found['cut']:,}", f"{found['mib_before']:.0f}",
              f"{found['mib_most']:.0f}", f"{found['kib_each']:.1f}", f"{found['processor_quiet']:.0f}",
              f"{found['processor_during']:.0f}", f"{found['p99_quiet_ms']:.2f}", f"{found['p99_ms']:.2f}",
-             f"{found['ratio']:.2f}", f"{found['good_failed']:,} of {found['good']:,}"]
+             f"{found['ratio']:.2f}", f"{found['direct_ratio']:.2f}", f"{found['good_failed']:,} of {found['good']:,}"]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -125,6 +138,7 @@ def main():
     parser.add_argument("--only", default="", help="names of kinds, separated by semicolons (default: all)")
     parser.add_argument("--json", help="a file for the same figures")
     wanted = parser.parse_args()
+    os.sched_setaffinity(0, os.sched_getaffinity(0) - clients.CORES or clients.CORES)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on the way out
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -134,15 +148,13 @@ def main():
     chosen = [kind for kind in clients.kinds() if not only or kind.name in only]
     program, found = os.path.abspath(wanted.program), []
     print("| kind | clients | cut | MiB before | MiB at most | KiB each | processor %, quiet | beside | p99 ms, quiet |"
-          " beside | ratio | good failed |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+          " beside | ratio | without the proxy | good failed |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                        "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-subj", f"/CN={clients.HOST}",
-                        "-addext", f"subjectAltName=DNS:{clients.HOST}", "-days", "2"], check=True, capture_output=True)
+        certificate(folder)
         good, good_port = instance()
         try:
             for kind in chosen:
-                slow, slow_port = instance()
+                slow, slow_port = instance(clients.CORES)
                 try:
                     found.append(measure(program, folder, kind, wanted, (good_port, slow_port)))
                 finally:
@@ -151,8 +163,10 @@ def main():
                 print(line(found[-1]), flush=True)
             at_once = {}
             if wanted.at_once and not only:
-                slow, slow_port = instance()
+                slow, slow_port = instance(clients.CORES)
                 with Proxy(program, folder, good_port, slow_port) as proxy:
+                    # Those who come stand for other machines, as the slow clients do.
+                    os.sched_setaffinity(0, clients.CORES)
                     connected, answered = clients.at_once(proxy.listens[0], wanted.at_once)
                 slow.terminate()
                 at_once = {"clients": wanted.at_once, "connected_s": connected, "answered_s": answered}
