@@ -13,6 +13,8 @@ mod combined;
 mod drain;
 #[path = "e2e/every_service.rs"]
 mod every_service;
+#[path = "e2e/fairness.rs"]
+mod fairness;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/fields.rs"]
@@ -45,6 +47,8 @@ mod mirrors;
 mod overload;
 #[path = "e2e/passthrough.rs"]
 mod passthrough;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "e2e/proxy_protocol.rs"]
 mod proxy_protocol;
 #[path = "e2e/queues.rs"]
@@ -55,9 +59,13 @@ mod replays;
 mod tables;
 #[path = "e2e/tls.rs"]
 mod tls;
+#[path = "e2e/trailers.rs"]
+mod trailers;
 #[path = "e2e/tunnels.rs"]
 mod tunnels;
 #[path = "e2e/upstream_bounds.rs"]
 mod upstream_bounds;
 #[path = "e2e/upstream_tls.rs"]
 mod upstream_tls;
+#[path = "e2e/waits.rs"]
+mod waits;

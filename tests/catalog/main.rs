@@ -5,6 +5,8 @@ mod consul_live;
 mod file;
 #[path = "../support/front.rs"]
 mod front;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/scripted_consul/mod.rs"]
 mod scripted_consul;
 #[path = "../support/subscriber.rs"]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::harness::h2::H2Client;
 use crate::harness::{Act, Proxy, Scripted, Setup, soon};
 
 /// What is sent, and the statuses that are right for it.
@@ -153,7 +154,7 @@ async fn malformed_answers_are_502_and_held_against_the_instance() {
 #[tokio::test]
 async fn an_answers_head_has_a_limit() {
     let instance = Scripted::http(|_| {
-        Act::Write(format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "a".repeat(17_000)).into_bytes())
+        Act::Write(format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "a".repeat(70_000)).into_bytes())
     })
     .await;
     let proxy = Proxy::to(&[instance.address]).await;
@@ -174,5 +175,13 @@ async fn heads_and_targets_have_limits() {
         (get("/", &format!("x: {}\r\n", "y".repeat(30_000))), 200),
     ] {
         assert_eq!(proxy.ask(&request).await.status, status, "{}", &request[..40]);
+    }
+    let client = H2Client::connect(proxy.address).await;
+    for (fields, status) in [(101, 431), (100, 200)] {
+        let mut request = http::Request::get("http://a/").body(Vec::new()).unwrap();
+        for at in 0..fields {
+            request.headers_mut().append(http::HeaderName::try_from(format!("x-{at}")).unwrap(), "y".parse().unwrap());
+        }
+        assert_eq!(client.send(request).await.unwrap().status, status, "{fields} fields over HTTP/2");
     }
 }

@@ -19,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::harness::pki::Authority;
 use crate::harness::{ANY, Client, Proxy, Scripted, Setup, soon};
 
-const ANNOUNCED: &[u8] = b"PROXY TCP4 203.0.113.9 127.0.0.1 5000 443\r\n";
+const ANNOUNCED: &[u8] = b"PROXY TCP4 203.0.113.9 198.51.100.7 5000 443\r\n";
 const BY_CLIENT: &str = "service: web\npools: {all: id exists}\nrules:\n  - name: theirs\n    when: client.ip in \
     [203.0.113.0/24] and scheme == https and tls.sni == a.test\n    to: [all]\n    headers: {response: {set: \
     {strict-transport-security: max-age=31536000}}}\n  - name: others\n    respond: {status: 403}\n";
@@ -138,10 +138,13 @@ async fn an_instance_is_announced_the_client_before_the_handshake() {
         for head in heads {
             let named = match version {
                 "v1" => {
-                    head == format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", own.port(), instance.address.port())
+                    head == format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", own.port(), proxy.address.port())
                         .as_bytes()
                 }
-                _ => head.len() == 28 && head[16..20] == [127, 0, 0, 1] && head[24..26] == own.port().to_be_bytes(),
+                _ => {
+                    let ports = [own.port().to_be_bytes(), proxy.address.port().to_be_bytes()].concat();
+                    head.len() == 28 && head[16..24] == [127, 0, 0, 1, 127, 0, 0, 1] && head[24..] == ports
+                }
             };
             assert!(named, "{version}: {}", head.escape_ascii());
         }
@@ -163,12 +166,11 @@ async fn what_is_passed_on_keeps_the_client_that_a_proxy_in_front_announced() {
         client.send("GET /x HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
         assert_eq!(soon("an answer", client.reply()).await.text(), "ok", "through two heads and a handshake");
         let heads = heads.lock().unwrap().clone();
-        let port = instance.address.port();
         let wanted = match version {
-            "v1" => format!("PROXY TCP4 203.0.113.9 127.0.0.1 5000 {port}\r\n").into_bytes(),
+            "v1" => ANNOUNCED.to_vec(),
             _ => {
-                let addresses = [203, 0, 113, 9, 127, 0, 0, 1, 0x13, 0x88];
-                [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x21, 0x11, 0, 12], &addresses, &port.to_be_bytes()].concat()
+                let addresses = [203, 0, 113, 9, 198, 51, 100, 7, 0x13, 0x88, 1, 187];
+                [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x21, 0x11, 0, 12], &addresses].concat()
             }
         };
         assert_eq!(heads, [wanted], "{version}");
@@ -197,14 +199,14 @@ async fn echoing(timeouts: &str) -> (Scripted, Proxy) {
 
 #[tokio::test]
 async fn what_is_passed_on_ends_when_nothing_moves_or_when_it_is_too_old() {
-    let (_idle_instance, idle) = echoing("stream_idle: 300ms").await;
+    let (_idle_instance, idle) = echoing("stream_idle: 2s").await;
     let mut client = TcpStream::connect(idle.address).await.unwrap();
     let mut read = [0; 8];
     // What moves is not idle.
     for _ in 0..5 {
         client.write_all(b"x").await.unwrap();
         assert_eq!(soon("an echo", client.read(&mut read)).await.unwrap(), 1);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert!(!matches!(soon("the end", client.read(&mut read)).await, Ok(1..)));
 

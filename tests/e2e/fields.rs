@@ -1,6 +1,8 @@
 //! Fields that a proxy takes away, adds and replaces.
 
-use crate::harness::{Act, Proxy, Scripted, Seen, Setup, ok};
+use pointsman::server::Listen;
+
+use crate::harness::{ANY, Act, Proxy, Scripted, Seen, Setup, ok};
 
 async fn seen_by_instance(setup: impl FnOnce(Setup) -> Setup, request: &str) -> Seen {
     let instance = Scripted::echo().await;
@@ -68,6 +70,63 @@ async fn the_rules_see_the_client_that_a_trusted_proxy_names() {
         let proxy = setup.settings(|settings| settings.trusted_proxies = nets).start().await;
         let reply = proxy.ask("GET / HTTP/1.1\r\nhost: shop\r\nx-forwarded-for: 203.0.113.9\r\n\r\n").await;
         assert_eq!(reply.status, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_stands_within_quotes_of_forwarded_names_nobody() {
+    let rules = "service: web\npools: {all: id exists}\nrules:\n  - name: theirs\n    when: client.ip == 203.0.113.9\n    \
+        respond: {status: 202}\n  - name: all\n    to: [all]\n";
+    let behind = Scripted::echo().await;
+    let setup = Setup::to(&[behind.address]).rules(rules);
+    let proxy =
+        setup.settings(|settings| settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).start().await;
+    for (forwarded, expected) in [
+        ("for=203.0.113.9", 202),
+        ("host=\"x;for=203.0.113.9\"", 200),
+        ("host=\"x, for=203.0.113.9\"", 200),
+        ("host=\"x\\\"\";for=203.0.113.9", 202),
+        ("for=203.0.113.9;host=\"never closed", 200),
+    ] {
+        let reply = proxy.ask(&format!("GET / HTTP/1.1\r\nhost: shop\r\nforwarded: {forwarded}\r\n\r\n")).await;
+        assert_eq!(reply.status, expected, "{forwarded}");
+    }
+}
+
+#[tokio::test]
+async fn the_scheme_is_what_a_trusted_proxy_says_for_rules_cookies_redirects_and_instances() {
+    let rules = "service: web\npools: {all: id exists}\nrules:\n  - name: plain\n    when: scheme == http\n    redirect: \
+        {status: 308, location: \"https://shop/\"}\n  - name: all\n    split: [{to: [all], share: 100%}]\n    key: \
+        [cookie.uid]\n";
+    let behind = Scripted::echo().await;
+    for trusted in [true, false] {
+        let mut listen = vec![Listen::plain(ANY), Listen::plain(ANY)];
+        listen[1].entrance.redirect = Some(443);
+        let nets = if trusted { vec!["127.0.0.0/8".parse().unwrap()] } else { Vec::new() };
+        let setup = Setup::to(&[behind.address]).rules(rules).listen(listen);
+        let proxy = setup.settings(|settings| settings.trusted_proxies = nets).start().await;
+        for (field, told) in [
+            ("x-forwarded-proto: https", Some("https")),
+            ("forwarded: for=203.0.113.9;proto=https", Some("https")),
+            ("x-forwarded-proto: http", None),
+            ("x-forwarded-proto: wss", None),
+            ("x-forwarded-proto: https, http", None),
+            ("x-other: https", None),
+        ] {
+            let told = told.filter(|_| trusted);
+            for at in 0..2 {
+                let mut client = crate::harness::Client::connect(proxy.addresses[at]).await;
+                client.send(format!("GET /x HTTP/1.1\r\nhost: shop\r\n{field}\r\n\r\n")).await;
+                let reply = client.reply().await;
+                assert_eq!(reply.status, if told.is_some() { 200 } else { 308 }, "{trusted} {field} {at}");
+                let secure = reply.field("set-cookie").is_some_and(|cookie| cookie.contains("; Secure"));
+                assert_eq!(secure, told.is_some(), "{field}: {}", reply.head);
+                if told.is_some() {
+                    let seen = behind.requests().pop().unwrap();
+                    assert_eq!(seen.field("x-forwarded-proto").as_deref(), told, "{field}");
+                }
+            }
+        }
     }
 }
 

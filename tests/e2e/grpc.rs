@@ -68,6 +68,34 @@ async fn unary(client: &H2Client, request: Request<()>, text: &str) -> Result<H2
 }
 
 #[tokio::test]
+async fn what_rules_answer_themselves_is_a_status_to_a_call() {
+    let (instance, heads) = echo().await;
+    let rules = "service: web\npools: {all: id exists, nobody: version == 9}\nrules:\n  \
+        - {name: stranger, when: path under \"/who\", respond: {status: 401, body: \"who are you?\\n\"}}\n  \
+        - {name: denied, when: path under \"/admin\", respond: {status: 403, body: \"100% no \u{fc}\"}}\n  \
+        - {name: moved, when: path under \"/old\", redirect: \"https://new.test/\"}\n  \
+        - {name: busy, when: path under \"/busy\", to: [nobody], else: 429}\n  \
+        - {name: gone, when: path under \"/gone\", to: [nobody]}\n  - {name: all, to: [all]}\n";
+    let proxy = to(&[instance.address], "").rules(rules).start().await;
+    let client = H2Client::connect(proxy.address).await;
+    for (path, code, message) in [
+        ("/who/Am", "16", "who are you?"),
+        ("/admin/Drop", "7", "100%25 no %C3%BC"),
+        ("/old/Call", "2", ""),
+        ("/busy/Call", "14", "no_routable_instance"),
+        ("/gone/Call", "14", "no_routable_instance"),
+    ] {
+        let reply = unary(&client, call(path, &[]), "x").await.unwrap();
+        assert_eq!((reply.status, reply.field("content-type")), (200, Some("application/grpc")), "{path}");
+        assert_eq!((reply.field("grpc-status"), reply.field("grpc-message")), (Some(code), Some(message)), "{path}");
+        assert!(reply.body.is_empty(), "{path}");
+    }
+    assert!(heads.lock().unwrap().is_empty());
+    let reply = client.get("/admin/x").await;
+    assert_eq!((reply.status, reply.field("grpc-status")), (403, None), "to others it is what the rule says");
+}
+
+#[tokio::test]
 async fn a_unary_call_passes_with_its_trailers() {
     let (instance, heads) = echo().await;
     let proxy = to(&[instance.address], "").start().await;
@@ -131,6 +159,38 @@ async fn a_call_ends_with_its_own_deadline() {
     assert_eq!(reply.field("grpc-status"), Some("4"));
     assert!(started.elapsed() >= Duration::from_millis(250), "{:?}", started.elapsed());
     assert_eq!(soon("the cancellation", told.recv()).await.unwrap(), Some(Reason::CANCEL));
+}
+
+#[tokio::test]
+async fn a_call_that_gives_no_time_says_nothing_against_the_instance() {
+    for (path, timeout, blamed) in
+        [("/silent", "20m", false), ("/stalls", "20m", false), ("/says", "20m", false), ("/says", "", true)]
+    {
+        let (instance, _) = instance(|request, mut respond, _| async move {
+            match request.uri().path() {
+                "/silent" => std::future::pending().await,
+                "/stalls" => {
+                    let mut sink = respond.send_response(head(), false).unwrap();
+                    sink.send_data(message("part").into(), false).unwrap();
+                    std::future::pending().await
+                }
+                // By the deadline that it was told.
+                _ => drop(respond.send_response(only("4"), true).unwrap()),
+            }
+        })
+        .await;
+        let proxy = to(&[instance.address], "eject: {max_ejection_percent: 100%, min_routable: 0}\n").start().await;
+        let client = H2Client::connect(proxy.address).await;
+        let fields: &[_] = if timeout.is_empty() { &[] } else { &[("grpc-timeout", timeout)] };
+        for _ in 0..8 {
+            let reply = unary(&client, call(path, fields), "").await.unwrap();
+            let status = reply.field("grpc-status").or(reply.trailer("grpc-status"));
+            assert!(status == Some("4") || blamed, "{path}: {status:?}");
+        }
+        let moved = proxy.transitions.all();
+        let is_out = moved.iter().any(|(_, transition)| matches!(transition.kind, Kind::Ejected { .. }));
+        assert_eq!(is_out, blamed, "{path} {timeout}: {moved:?}");
+    }
 }
 
 #[tokio::test]

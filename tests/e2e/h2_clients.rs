@@ -168,7 +168,7 @@ async fn a_stream_that_is_taken_back_ends_the_exchange_with_the_instance() {
 async fn slow_instances_and_slow_clients_meet_their_limits() {
     let instance = Scripted::http(|_| Act::Hang).await;
     let rules = format!("{}timeout: {{first_byte: 200ms}}\nretry: {{attempts: 1}}\n", crate::harness::ONE_POOL);
-    let setup = Setup::to(&[instance.address]).rules(&rules).settings(|settings| settings.body_idle = 200);
+    let setup = Setup::to(&[instance.address]).rules(&rules).settings(|settings| settings.patience.idle = 200);
     let proxy = setup.start().await;
     let client = H2Client::connect(proxy.address).await;
     assert_eq!(client.get("/").await.status, 504);

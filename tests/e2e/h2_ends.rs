@@ -99,11 +99,6 @@ async fn what_instances_take_back_is_counted() {
     assert_eq!(other.get("/").await.status, 200);
     for (proxy, name) in [(&proxy, "resets"), (&other, "goaways")] {
         let wanted = format!("pointsman_upstream_h2_{name}_total{{worker=\"0\"}} 1");
-        soon(&wanted, async {
-            while proxy.metric(&wanted).is_none() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        proxy.counts(&wanted).await;
     }
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, Response};
 
 use crate::harness::h2::{H2Client, collect, echo, get, post, read, write};
 use crate::harness::{Proxy, Setup, h2 as wire, instance, soon};
+use crate::ports::unused;
 
 /// One pool of instances that are labelled as speaking HTTP/2.
 fn labelled(addresses: &[SocketAddr]) -> Setup {
@@ -307,7 +308,7 @@ async fn heads_without_bodies_stay_so() {
 
 #[tokio::test]
 async fn an_instance_that_cannot_be_reached_is_passed_over() {
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = unused();
     let (instance, _) = echo().await;
     let proxy = to(&[gone, instance.address]).await;
     let client = H2Client::connect(proxy.address).await;

@@ -198,7 +198,7 @@ async fn a_websocket_on_a_stream_outlives_its_instances_leave_and_is_told_goodby
         ("it is in maintenance", |_, setup| setup.instances[0].status = Status::Maintenance),
     ];
     const GREETING: &[u8] = &[0x81, 2, b'o', b'k'];
-    let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\ntimeout: {max_stream_age: 2s}\n\
+    let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\ntimeout: {max_stream_age: 4s}\n\
                  rules: [{name: all, to: [first, other]}]\n";
     for (what, leave) in ways {
         for (protocol, leaving) in [("h1", greeting(GREETING, false).await), ("h2c", echo_over_h2(GREETING).await)] {

@@ -58,11 +58,14 @@ async fn a_slow_instance_is_not_waited_for() {
     assert!(times[39] < SLOW - Duration::from_millis(300), "p99 {:?}", times[39]);
     let slow = seen[0].load(Ordering::SeqCst) as u64;
     assert!(slow > 5, "half of the requests are drawn for the slow one: {slow}");
-    assert_eq!((hedges(&proxy, "sent"), hedges(&proxy, "won")), (slow, slow));
+    // A pause of the machine may hedge a fast one, too, or send a hedge before the slow one has read what it was asked.
+    let (sent, won) = (hedges(&proxy, "sent"), hedges(&proxy, "won"));
+    assert!(won <= sent && won.abs_diff(slow) <= 2 && sent.abs_diff(slow) <= 4, "{sent} sent, {won} won, {slow} slow");
     assert!(proxy.transitions.all().is_empty(), "a try that was cancelled is no evidence");
     let cancelled =
         proxy.metric("pointsman_upstream_attempts_total{service=\"web\",pool=\"all\",result=\"cancelled\"}");
-    assert!(cancelled.is_some_and(|line| line.ends_with(&format!(" {slow}"))));
+    let cancelled: u64 = cancelled.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!(cancelled, sent, "one of the two each time");
 }
 
 #[tokio::test]
@@ -113,7 +116,7 @@ async fn a_bad_answer_does_not_win_and_counts_against_its_instance() {
 
 #[tokio::test]
 async fn a_try_has_its_own_limit() {
-    let (proxy, seen, _instances) = mixed("retry: {per_try: 100ms}\n").await;
+    let (proxy, seen, _instances) = mixed("retry: {per_try: 300ms}\n").await;
     for _ in 0..20 {
         let asked = Instant::now();
         assert_eq!(proxy.get("/").await.text(), "fast");

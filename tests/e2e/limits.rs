@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pointsman::forward::patience::Patience;
 use pointsman::server::Listen;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{ANY, Client, Proxy, Scripted, Setup, ok, read_request, soon};
 
@@ -32,42 +33,111 @@ async fn a_slow_head_is_408_and_an_idle_connection_is_closed() {
     assert_eq!(used.reply().await.status, 200);
     assert!(used.is_closed().await);
     let closed = "pointsman_connections_closed_total{reason=\"keep_alive\"} 2";
-    counted(&proxy, closed).await;
+    proxy.counts(closed).await;
     assert!(proxy.metric("pointsman_connections_closed_total{reason=\"drain\"}").is_none());
-}
-
-/// Waits until a metric has this value.
-async fn counted(proxy: &Proxy, line: &str) {
-    soon(line, async {
-        while proxy.metric(line).is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
 async fn a_slow_body_is_408_and_not_the_instances_fault() {
     let instance = Scripted::echo().await;
     let rules = format!("{}eject: {{consecutive_5xx: 1}}\n", crate::harness::ONE_POOL);
-    let proxy = Setup::to(&[instance.address]).rules(&rules).settings(|s| s.body_idle = 200).start().await;
+    let proxy = Setup::to(&[instance.address]).rules(&rules).settings(|s| s.patience.idle = 200).start().await;
     let reply = proxy.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nsome").await;
     assert_eq!((reply.status, reply.field("x-pointsman-error").as_deref()), (408, Some("client_timeout")));
     assert!(proxy.transitions.all().is_empty());
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_given_up_after_a_while_and_one_that_flows_is_not() {
+    let instance = Scripted::echo().await;
+    let patience = Patience { idle: 10_000, whole: 400, rate: 0 };
+    let proxy = Setup::to(&[instance.address]).settings(move |s| s.patience = patience).start().await;
+    let mut client = proxy.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n").await;
+    let (mut reading, mut writing) = client.stream.into_split();
+    let trickling = tokio::spawn(async move {
+        while writing.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut answer = [0; 12];
+    soon("the answer", reading.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    trickling.abort();
+
+    // Fifty bytes a second are worth a second more each, and the client sends more than that.
+    let patience = Patience { whole: 3_000, rate: 50, ..patience };
+    let proxy = Setup::to(&[instance.address]).settings(move |s| s.patience = patience).start().await;
+    let mut client = proxy.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 200\r\n\r\n").await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        client.send("0123456789").await;
+    }
+    assert_eq!(client.reply().await.status, 200);
+}
+
+#[tokio::test]
 async fn a_slow_upload_that_moves_is_not_cut_by_the_limit_on_the_answer() {
     let instance = Scripted::echo().await;
-    let rules = format!("{}timeout: {{first_byte: 200ms}}\n", crate::harness::ONE_POOL);
+    let rules = format!("{}timeout: {{first_byte: 1s}}\n", crate::harness::ONE_POOL);
     let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
     let mut client = proxy.client().await;
     client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").await;
     for byte in ["h", "e", "l", "l", "o"] {
-        tokio::time::sleep(Duration::from_millis(80)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         client.send(byte).await;
     }
     assert_eq!(client.reply().await.text(), "POST / HTTP/1.1 hello");
+}
+
+#[tokio::test]
+async fn the_system_holds_little_for_a_client_that_does_not_read_and_for_an_instance_that_does_not() {
+    let mut down = Vec::new();
+    for unsent in [0, 128 * 1024] {
+        let (tell, mut told) = tokio::sync::mpsc::channel(1);
+        let instance = Scripted::raw(move |mut stream, _| {
+            let tell = tell.clone();
+            async move {
+                // What it has written is at the proxy, or behind it.
+                socket2::SockRef::from(&stream).set_send_buffer_size(16 * 1024).unwrap();
+                read_request(&mut stream, &mut Vec::new(), 0, 0).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n").await;
+                let _ = tell.send(until_stuck(&mut stream).await).await;
+            }
+        })
+        .await;
+        let proxy = Setup::to(&[instance.address]).limits(|limits| limits.unsent = unsent).start().await;
+        let mut client = proxy.client().await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        down.push(soon("the instance is stuck", told.recv()).await.unwrap());
+    }
+    assert!(down[1] < 2 << 20 && down[0] > 2 * down[1], "bytes that went on to a client: {down:?}");
+
+    let (keep, kept) = tokio::sync::mpsc::channel::<tokio::net::TcpStream>(1);
+    let instance = Scripted::raw(move |stream, _| {
+        let keep = keep.clone();
+        async move {
+            let _ = keep.send(stream).await;
+        }
+    })
+    .await;
+    let proxy = Proxy::to(&[instance.address]).await;
+    let mut client = proxy.client().await;
+    socket2::SockRef::from(&client.stream).set_send_buffer_size(16 * 1024).unwrap();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n").await;
+    let up = soon("the client is stuck", until_stuck(&mut client.stream)).await;
+    assert!(up < 2 << 20, "bytes that went on to an instance: {up}");
+    drop(kept);
+}
+
+/// Writes until nothing is taken any more; how many bytes.
+async fn until_stuck(stream: &mut tokio::net::TcpStream) -> usize {
+    let (some, mut written) = ([0; 16 * 1024], 0);
+    while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_millis(1_500), stream.write(&some)).await {
+        written += n;
+    }
+    written
 }
 
 #[tokio::test]
@@ -91,12 +161,7 @@ async fn a_client_that_does_not_read_is_cut() {
     let mut client = proxy.client().await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     soon("the cut", left).await.unwrap();
-    soon("the count", async {
-        while proxy.metric("pointsman_write_cuts_total{of=\"connection\"} 1").is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    proxy.counts("pointsman_write_cuts_total{of=\"connection\"} 1").await;
 }
 
 #[tokio::test]
@@ -118,7 +183,7 @@ async fn a_rested_connection_serves_on() {
 #[tokio::test]
 async fn an_old_connection_gets_one_last_answer() {
     let instance = Scripted::http(|_| ok("x")).await;
-    let proxy = Setup::to(&[instance.address]).limits(|l| l.connection_age = 300).start().await;
+    let proxy = Setup::to(&[instance.address]).limits(|l| l.connection_age = 1_500).start().await;
     let mut client = proxy.client().await;
     let mut answers = 0;
     let last = loop {
@@ -136,7 +201,7 @@ async fn an_old_connection_gets_one_last_answer() {
     assert!(answers > 1);
     assert!(last.is_none_or(|reply| reply.status == 200));
     let closed = "pointsman_connections_closed_total{reason=\"connection_age\"} 1";
-    counted(&proxy, closed).await;
+    proxy.counts(closed).await;
 }
 
 #[tokio::test]

@@ -8,12 +8,14 @@ use pointsman::engine::time::Millis;
 use pointsman::server::Listen;
 use pointsman::server::passthrough::Passes;
 use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::pki::{Authority, greet};
 use crate::harness::{ANY, Proxy, Scripted, Setup, instance, soon};
+use crate::ports::unused;
 
 const BY_NAME: &str = "service: web\nhosts: [a.test, \"*.b.test\", db.test]\npools: {a: colour == blue, b: colour == \
     green}\nrules:\n  - name: blue\n    when: tls.sni == a.test or host == db.test\n    to: [a, b]\n  - name: green\n    to: [b]\n";
@@ -43,7 +45,8 @@ async fn tls_instance(authority: &Authority, says: &'static str) -> (SocketAddr,
 }
 
 async fn site(passes: Passes, blue: SocketAddr, green: SocketAddr) -> Proxy {
-    let mut setup = Setup::to(&[]).rules(BY_NAME).limits(|limits| limits.tls_handshake = 300);
+    let mut setup = Setup::to(&[]).rules(BY_NAME).limits(|limits| limits.tls_handshake = 3_000);
+    setup.logs = true;
     setup.instances =
         vec![instance("blue", blue, &[("colour", "blue")]), instance("green", green, &[("colour", "green")])];
     setup.listen(vec![Listen { passes: Some(passes), ..Listen::plain(ANY) }]).start().await
@@ -104,6 +107,129 @@ async fn what_is_no_tls_or_says_nothing_is_refused_and_counted() {
     assert_eq!(behind.connections(), 0);
 }
 
+/// Says who it is, then gives back what it was sent.
+async fn mirroring(says: &'static str) -> Scripted {
+    Scripted::raw(move |mut stream, _| async move {
+        stream.write_all(says.as_bytes()).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await
+}
+
+/// What comes back for these bytes, sent in pieces of so many; empty: the connection was closed.
+async fn mirrored(proxy: &Proxy, bytes: &[u8], each: usize) -> String {
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client.set_nodelay(true).unwrap();
+    let mut sent = Ok(());
+    for piece in bytes.chunks(each) {
+        // What is refused is refused before the last of it.
+        sent = sent.and(client.write_all(piece).await);
+        tokio::time::sleep(Duration::from_millis(u64::from(each < bytes.len()))).await;
+    }
+    let _ = client.shutdown().await;
+    let mut back = Vec::new();
+    let _ = soon("the end", client.read_to_end(&mut back)).await;
+    let said = back.strip_suffix(bytes).unwrap_or(b"something else");
+    if back.is_empty() { String::new() } else { String::from_utf8_lossy(said).into_owned() }
+}
+
+/// The bytes with which rustls begins.
+fn greeted_by_rustls(name: &str) -> Vec<u8> {
+    let config = Arc::new(Authority::new().trusted());
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut bytes = Vec::new();
+    rustls::ClientConnection::new(config, name).unwrap().write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+/// A list under a length of two bytes.
+fn list(items: &[u8]) -> Vec<u8> {
+    [&u16::try_from(items.len()).unwrap().to_be_bytes()[..], items].concat()
+}
+
+/// The extension that asks for this name.
+fn names(name: &str) -> Vec<u8> {
+    let entry = [&[0], &list(name.as_bytes())[..]].concat();
+    [&[0, 0], &list(&list(&entry))[..]].concat()
+}
+
+/// A greeting of TLS 1.0 as clients of 2008 sent it: no signature algorithms, no versions.
+fn old_greeting(extensions: Option<&[u8]>) -> Vec<u8> {
+    let ciphers = list(&[0xc0, 0x13, 0, 0x2f, 0, 0x0a]);
+    let extensions = extensions.map(list).unwrap_or_default();
+    let hello = [&[3, 1][..], &[7; 32], &[0], &ciphers, &[1, 0], &extensions].concat();
+    let length = u32::try_from(hello.len()).unwrap().to_be_bytes();
+    let message = [&[1], &length[1..], &hello].concat();
+    [&[22, 3, 1][..], &list(&message)].concat()
+}
+
+#[tokio::test]
+async fn a_greeting_in_many_records_and_segments_is_passed_on_as_it_came() {
+    let (blue, green) = (mirroring("blue").await, mirroring("green").await);
+    let proxy = site(Passes::Sni, blue.address, green.address).await;
+    for (name, reached) in [("a.test", "blue"), ("x.b.test", "green")] {
+        let whole = greeted_by_rustls(name);
+        let in_records: Vec<u8> =
+            whole[5..].chunks(29).flat_map(|part| [&[22, 3, 1][..], &list(part)].concat()).collect();
+        for bytes in [&whole, &in_records] {
+            for each in [7, 64, bytes.len()] {
+                assert_eq!(mirrored(&proxy, bytes, each).await, reached, "{name} in pieces of {each}");
+            }
+        }
+        // What a client sends behind its greeting is nobody's to read here.
+        assert_eq!(mirrored(&proxy, &[&whole[..], b"\x17\x03\x03early"].concat(), whole.len()).await, reached);
+    }
+}
+
+#[tokio::test]
+async fn a_greeting_of_an_old_version_goes_where_its_name_says() {
+    let (blue, green) = (mirroring("blue").await, mirroring("green").await);
+    let proxy = site(Passes::Sni, blue.address, green.address).await;
+    for (bytes, reached) in [
+        (old_greeting(Some(&names("A.test"))), "blue"),
+        (old_greeting(Some(&names("x.b.test."))), "green"),
+        // Nobody has rules for no name.
+        (old_greeting(Some(&[])), ""),
+        (old_greeting(None), ""),
+        (old_greeting(Some(&names("127.0.0.1"))), ""),
+    ] {
+        assert_eq!(mirrored(&proxy, &bytes, bytes.len()).await, reached, "{}", bytes.escape_ascii());
+    }
+    assert_eq!(proxy.metric("pointsman_refusals_total{reason=\"passthrough_malformed\"}"), None);
+    let anybody = Setup::to(&[blue.address]);
+    let listen = Listen { passes: Some(Passes::Sni), ..Listen::plain(ANY) };
+    let proxy = anybody.listen(vec![listen]).start().await;
+    let bytes = old_greeting(None);
+    assert_eq!(mirrored(&proxy, &bytes, bytes.len()).await, "blue", "these rules are for every host, and for none");
+}
+
+#[tokio::test]
+async fn a_greeting_that_could_be_read_in_two_ways_is_refused_and_counted() {
+    let behind = mirroring("blue").await;
+    let proxy = site(Passes::Sni, behind.address, behind.address).await;
+    let two_names = [[0].as_slice(), &list(b"a.test"), &[0], &list(b"x.b.test")].concat();
+    let refused = [
+        old_greeting(Some(&[names("a.test"), names("x.b.test")].concat())),
+        old_greeting(Some(&[&[0, 0], &list(&list(&two_names))[..]].concat())),
+        old_greeting(Some(&names(""))),
+        old_greeting(Some(&names("a.test\0"))),
+        [&[0x80, 46, 1, 3, 1, 0, 21, 0, 0, 0, 16][..], &[7; 40]].concat(),
+        b"\x16\x03\x01\x40\x00\x01\xff\xff\xff".to_vec(),
+    ];
+    for bytes in &refused {
+        assert_eq!(mirrored(&proxy, bytes, bytes.len()).await, "", "{}", bytes.escape_ascii());
+    }
+    let wanted = format!("pointsman_refusals_total{{reason=\"passthrough_malformed\"}} {}", refused.len());
+    soon(&wanted, async {
+        while proxy.metric(&wanted).is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(behind.connections(), 0);
+}
+
 #[tokio::test]
 async fn tcp_goes_to_the_host_of_its_listener_and_an_end_is_passed_on() {
     let reversing = Scripted::raw(|mut stream, _| async move {
@@ -113,7 +239,7 @@ async fn tcp_goes_to_the_host_of_its_listener_and_an_end_is_passed_on() {
         let _ = stream.write_all(&all).await;
     })
     .await;
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let closed = unused();
     let proxy = site(Passes::Host("db.test".into()), closed, reversing.address).await;
     for _ in 0..3 {
         let mut client = TcpStream::connect(proxy.address).await.unwrap();
@@ -127,20 +253,17 @@ async fn tcp_goes_to_the_host_of_its_listener_and_an_end_is_passed_on() {
 
 #[tokio::test]
 async fn a_drain_waits_for_what_is_passed_on_then_cuts_and_counts_it() {
-    let holding = Scripted::raw(|mut stream, _| async move {
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    })
-    .await;
+    let holding = holding("hello").await;
     let proxy = site(Passes::Host("db.test".into()), holding.address, holding.address).await;
     let mut client = TcpStream::connect(proxy.address).await.unwrap();
     client.write_all(b"x").await.unwrap();
-    soon("the connection", async {
-        while holding.connections() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    assert_eq!(proxy.drain(Duration::from_millis(200)).await.cut, 1);
+    soon("a greeting", client.read_exact(&mut [0; 5])).await.unwrap();
+    let (drained, logged) = proxy.drain_logged(Duration::from_millis(200), 1).await;
+    assert_eq!(drained.cut, 1);
+    assert_eq!(
+        (&logged[0]["detail"], &logged[0]["bytes_in"], &logged[0]["bytes_out"]),
+        (&"draining".into(), &1.into(), &5.into())
+    );
     assert!(!matches!(soon("the end", client.read(&mut [0; 8])).await, Ok(1..)));
 }
 
@@ -173,10 +296,6 @@ fn ground(more: &str, blue: SocketAddr, green: SocketAddr) -> Setup {
     Setup { instances, ..Setup::default() }.rules(&format!("{BY_NAME}{more}"))
 }
 
-async fn closed_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn what_is_passed_on_takes_a_place_at_its_instance() {
     let (blue, green) = (holding("blue").await, holding("green").await);
@@ -199,7 +318,7 @@ async fn what_is_passed_on_takes_a_place_at_its_instance() {
 
 #[tokio::test]
 async fn a_connection_that_fails_goes_elsewhere_only_where_the_rules_want_it() {
-    let (gone, green) = (closed_port().await, holding("green").await);
+    let (gone, green) = (unused(), holding("green").await);
     let proxy = two("retry: {on: [503]}\n", gone, green.address).await;
     assert_eq!(greeting(&proxy).await.1, "");
     assert_eq!(green.connections(), 0);
@@ -209,7 +328,7 @@ async fn a_connection_that_fails_goes_elsewhere_only_where_the_rules_want_it() {
 
 #[tokio::test]
 async fn an_ejected_instance_that_was_the_last_resort_of_a_connection_is_taken_back() {
-    let (blue, gone) = (holding("blue").await, closed_port().await);
+    let (blue, gone) = (holding("blue").await, unused());
     let proxy = two("", blue.address, gone).await;
     assert!(proxy.live(0).eject(Millis(600_000), 60_000).is_some());
     proxy.publish(&ground("", blue.address, gone));

@@ -18,7 +18,7 @@ async fn site(trusted: &str) -> (Proxy, Scripted) {
     let listen = Listen { proxy_protocol: true, ..Listen::plain(ANY) };
     let setup = Setup::to(&[instance.address]).rules(BY_CLIENT).listen(vec![listen]);
     let setup = setup.settings(|settings| settings.trusted_proxies = vec![trusted.parse().unwrap()]);
-    (setup.limits(|limits| limits.head = 200).start().await, instance)
+    (setup.limits(|limits| limits.head = 2_000).start().await, instance)
 }
 
 async fn ask(proxy: &Proxy, head: &[u8]) -> u16 {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pointsman::engine::time::Millis;
 
 use crate::harness::{Client, ONE_POOL, Proxy, Scripted, Setup, read_request, soon};
+use crate::ports::unused;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
 
@@ -69,7 +70,7 @@ async fn a_request_from_before_the_limit_calls_those_who_wait() {
 async fn who_gives_up_looks_once_more_and_calls_the_next() {
     let (go, told) = tokio::sync::watch::channel(true);
     let instance = held(told).await;
-    let proxy = Setup::to(&[instance.address]).rules(&limited("600ms")).start().await;
+    let proxy = Setup::to(&[instance.address]).rules(&limited("4s")).start().await;
     // A place that is taken and given back without a word to the line.
     let live = proxy.live(0);
     live.begin();
@@ -108,7 +109,7 @@ async fn who_leaves_the_line_leaves_his_turn_to_the_next() {
 
 #[tokio::test]
 async fn after_a_failed_probe_the_chosen_pool_is_tried_before_the_next_one() {
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = unused();
     let (chosen, third) = (Scripted::echo().await, Scripted::echo().await);
     let rules = "service: web\npools: {first: id == web-0, second: id == web-1, third: id == web-2}\n\
                  retry: {attempts: 2}\nrules: [{name: all, to: [first, second, third]}]\n";

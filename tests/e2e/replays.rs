@@ -44,12 +44,12 @@ async fn each_instance_that_a_body_is_sent_to_has_its_own_time_to_answer() {
     let slowly = |code: u16| {
         Scripted::raw(move |mut stream, _| async move {
             read_request(&mut stream, &mut Vec::new(), 0, 0).await;
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::time::sleep(Duration::from_millis(2_200)).await;
             let _ = stream.write_all(format!("HTTP/1.1 {code} So\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
         })
     };
     let (failing, well) = (slowly(503).await, slowly(200).await);
-    let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\ntimeout: {first_byte: 1s}\n\
+    let rules = "service: web\npools: {first: id == web-0, other: id == web-1}\ntimeout: {first_byte: 4s}\n\
                  rules: [{name: all, to: [first, other]}]\n";
     let proxy = Setup::to(&[failing.address, well.address]).rules(rules).start().await;
     assert_eq!(proxy.ask(&pieces().0).await.status, 200);

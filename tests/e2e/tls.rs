@@ -1,5 +1,6 @@
 //! TLS towards clients: which certificate, which client, which host; sessions that come back; files that change.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::harness::ocsp::{GOOD, REVOKED, response};
 use crate::harness::pki::{Authority, TlsClient, greet};
 use crate::harness::{ANY, Proxy, Reply, Scripted, Setup, ok, soon};
 
@@ -157,6 +159,13 @@ async fn a_version_or_a_protocol_that_is_not_offered_is_not_agreed_on() {
     http.alpn_protocols = vec![b"smtp".to_vec(), b"http/1.1".to_vec()];
     let client = greet(&Arc::new(http), site.proxy.address, "a.test").await.unwrap();
     assert_eq!(client.stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    // Nor is it spoken without that: by who agreed on something else, and by who said nothing (RFC 9113, 3.2).
+    for mut client in [client, site.greet("a.test").await] {
+        client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        let reply = client.reply().await;
+        assert!([0, 400, 505].contains(&reply.status), "{}", reply.status);
+    }
+    assert_eq!(site.proxy.metric("pointsman_h2_streams_total").map(|line| line.ends_with(" 0")), Some(true));
 }
 
 #[tokio::test]
@@ -181,7 +190,7 @@ async fn http_2_is_agreed_on_and_spoken() {
 async fn a_client_that_stalls_its_handshake_is_cut_and_counted() {
     let authority = Authority::new();
     let settings = TlsSettings::new(vec![authority.files("c", &["a.test"])]);
-    let site = Site::of(authority, settings, |setup| setup.limits(|limits| limits.tls_handshake = 200)).await;
+    let site = Site::of(authority, settings, |setup| setup.limits(|limits| limits.tls_handshake = 2_000)).await;
     let mut silent = TcpStream::connect(site.proxy.address).await.unwrap();
     let mut half = TcpStream::connect(site.proxy.address).await.unwrap();
     half.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
@@ -300,21 +309,82 @@ async fn long_bodies_pass_both_ways_and_a_kept_connection_rests() {
     }
 }
 
-#[tokio::test]
-async fn an_ocsp_response_is_stapled_and_a_broken_one_refused() {
-    let response = [0x30, 5, 0x0a, 1, 0, 0xa0, 0];
+/// A site whose certificate has an OCSP response beside it, and the response's file.
+async fn stapling() -> (Site, PathBuf) {
     let site = Site::with(&[&["a.test"]], |settings, authority| {
-        let path = authority.folder.path().join("ocsp.der");
-        std::fs::write(&path, response).unwrap();
-        settings.certificates[0].ocsp = Some(path);
+        settings.certificates[0].ocsp = Some(authority.folder.path().join("ocsp.der"));
     })
     .await;
-    let (config, stapled) = site.authority.trusted_and_stapled();
-    greet(&Arc::new(config), site.proxy.address, "a.test").await.unwrap();
-    assert_eq!(*stapled.lock().unwrap(), response);
     let path = site.authority.folder.path().join("ocsp.der");
-    std::fs::write(&path, "unauthorized").unwrap();
-    assert!(site.terminator.reload().unwrap_err().contains("ocsp.der"));
+    (site, path)
+}
+
+impl Site {
+    /// What a new client is stapled; its request is served whatever that is.
+    async fn stapled(&self) -> Vec<u8> {
+        let (config, stapled) = self.authority.trusted_and_stapled();
+        let mut client = greet(&Arc::new(config), self.proxy.address, "a.test").await.unwrap();
+        assert_eq!(ask(&mut client, "a.test").await.status, 200);
+        stapled.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn an_ocsp_response_is_stapled_only_if_it_says_now_that_this_certificate_is_good() {
+    let (site, path) = stapling().await;
+    assert!(site.terminator.doubts().iter().any(|doubt| doubt.contains("ocsp.der: ")), "a missing file blocks nothing");
+    let cert = site.terminator.settings().certificates[0].cert.clone();
+    let other = site.authority.files("other", &["a.test"]).cert;
+    let good = response(&cert, GOOD, -60, Some(3_600));
+    let endless = response(&cert, GOOD, -60, None);
+    let shifted = [good.as_slice(), b"\0"].concat();
+    for (bytes, wrong) in [
+        (good.clone(), None),
+        (response(&other, GOOD, -60, Some(3_600)), Some("for another certificate")),
+        (endless, None),
+        (response(&cert, REVOKED, -60, Some(3_600)), Some("THE CERTIFICATE IS REVOKED")),
+        (response(&cert, GOOD, -7_200, Some(-3_600)), Some("the OCSP response is over")),
+        (response(&cert, GOOD, -90_000, None), Some("the OCSP response is over")),
+        (response(&cert, GOOD, 3_600, Some(7_200)), Some("not valid yet")),
+        (vec![0x30, 3, 0x0a, 1, 6], Some("no answer but the error 6")),
+        (vec![0x30, 5, 0x0a, 1, 0, 0xa0, 0], Some("not an OCSP response")),
+        (b"unauthorized".to_vec(), Some("not an OCSP response")),
+        (vec![0; 70_000], Some("larger than 65536 bytes")),
+        (shifted, Some("not an OCSP response")),
+        (good, None),
+    ] {
+        std::fs::write(&path, &bytes).unwrap();
+        site.terminator.reload().unwrap();
+        let doubts = site.terminator.doubts();
+        let doubt = doubts.iter().find(|doubt| doubt.contains("ocsp.der: "));
+        assert_eq!(doubt.is_some(), wrong.is_some(), "{doubts:?}");
+        assert!(wrong.is_none_or(|wrong| doubt.is_some_and(|doubt| doubt.contains(wrong))), "{wrong:?}: {doubts:?}");
+        assert_eq!(site.stapled().await, if wrong.is_none() { bytes } else { Vec::new() }, "{wrong:?}");
+    }
+    // The certificate is replaced, and the response is not yet.
+    site.authority.issue(&["a.test"]).write(&cert, &cert.with_file_name("c0.key.pem"));
+    site.terminator.reload().unwrap();
+    assert_eq!(site.stapled().await, b"");
+    std::fs::remove_file(&path).unwrap();
+    site.terminator.reload().unwrap();
+    assert_eq!(site.stapled().await, b"");
+}
+
+#[tokio::test]
+async fn a_staple_that_runs_out_is_dropped_without_a_reload() {
+    let (site, path) = stapling().await;
+    let cert = site.terminator.settings().certificates[0].cert.clone();
+    let short = response(&cert, GOOD, -60, Some(5));
+    std::fs::write(&path, &short).unwrap();
+    site.terminator.reload().unwrap();
+    assert_eq!(site.stapled().await, short);
+    soon("the end of the response", async {
+        while !site.stapled().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+    assert!(site.terminator.unstapled()[0].contains("the OCSP response is over"));
 }
 
 #[tokio::test]
@@ -375,4 +445,38 @@ async fn socket_with_all_at_once(stream: &mut TcpStream) -> crate::harness::Clie
     stream.write_all(get("shop").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     crate::harness::Client::over(stream)
+}
+
+#[tokio::test]
+async fn a_rule_has_the_last_word_on_the_promise_to_stay_encrypted() {
+    let rules = "service: web\npools: {all: id exists, none: id == nobody}\nrules:\n  - {name: taken, when: path under '/taken', \
+                 to: all, headers: {response: {remove: [strict-transport-security]}}}\n  - {name: other, when: path under \
+                 '/other', to: all, headers: {response: {set: {strict-transport-security: max-age=0}}}}\n  - {name: added, when: \
+                 path under '/added', to: all, headers: {response: {add: {strict-transport-security: max-age=5}}}}\n  - {name: \
+                 own, when: path under '/own', respond: {status: 403}, headers: {response: {remove: \
+                 [strict-transport-security]}}}\n  - {name: refused, when: path under '/refused', to: none, headers: {response: \
+                 {remove: [strict-transport-security]}}}\n  - {name: else, when: path under '/else', to: none}\n  - {name: all, \
+                 to: all, headers: {response: {set: {x-other: edit}}}}\n";
+    let authority = Authority::new();
+    let settings = TlsSettings::new(vec![authority.files("c", &["a.test"])]);
+    let site = Site::of(authority, settings, |mut setup| {
+        setup.listen[0].entrance.hsts = Some("max-age=600".parse().unwrap());
+        setup.rules(rules)
+    })
+    .await;
+    let mut client = site.greet("a.test").await;
+    for (path, status, promised) in [
+        ("/", 200, Some("max-age=600")),
+        ("/taken", 200, None),
+        ("/other", 200, Some("max-age=0")),
+        ("/added", 200, Some("max-age=5")),
+        ("/own", 403, None),
+        // Our own error is not edited, but it must not promise what the rule takes back.
+        ("/refused", 503, None),
+        ("/else", 503, Some("max-age=600")),
+    ] {
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n")).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.field("strict-transport-security").as_deref()), (status, promised), "{path}");
+    }
 }

@@ -69,9 +69,18 @@ async fn a_silent_tunnel_is_closed() {
     client.send(UPGRADE).await;
     client.reply().await;
     client.raw(7).await;
+    client.send("hello").await;
+    assert_eq!(client.raw(5).await, b"hello");
     let started = std::time::Instant::now();
     assert!(client.is_closed().await);
     assert!(started.elapsed() >= Duration::from_millis(150), "{:?}", started.elapsed());
+    let cut = "pointsman_errors_total{service=\"web\",detail=\"stream_idle\"} 1";
+    proxy.counts(cut).await;
+    let bytes = |of: &str| {
+        proxy.metric(&format!("pointsman_{of}_bytes_total{{")).map(|line| line[line.rfind(' ').unwrap()..].to_owned())
+    };
+    assert_eq!((bytes("request").as_deref(), bytes("response").as_deref()), (Some(" 5"), Some(" 12")));
+    assert!(proxy.transitions.all().is_empty(), "silence is nobody's fault");
 }
 
 #[tokio::test]
@@ -94,6 +103,36 @@ async fn protocols_that_are_not_allowed_are_not_asked_for() {
     assert_eq!(proxy.ask(request).await.text(), "plain");
     let seen = &instance.requests()[0];
     assert_eq!((seen.field("upgrade"), seen.field("http2-settings")), (None, None));
+}
+
+#[tokio::test]
+async fn any_protocol_of_the_list_is_tunnelled_and_no_other() {
+    let instance = Scripted::raw(|mut stream, _| async move {
+        let seen = read_request(&mut stream, &mut Vec::new(), 0, 0).await.unwrap();
+        let Some(asked) = seen.field("upgrade") else {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain").await;
+            return;
+        };
+        let answer = format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {asked}\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut said = [0; 4];
+        stream.read_exact(&mut said).await.unwrap();
+        stream.write_all(&said).await.unwrap();
+    })
+    .await;
+    let upgrades = ["websocket", "tailscale-control-protocol"].map(str::to_owned).to_vec();
+    let proxy = Setup::to(&[instance.address]).settings(|settings| settings.upgrades = upgrades).start().await;
+    for protocol in ["Tailscale-Control-Protocol", "websocket"] {
+        let mut client = proxy.client().await;
+        client
+            .send(format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\nping"))
+            .await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.field("upgrade").as_deref()), (101, Some(protocol)));
+        assert_eq!(client.raw(4).await, b"ping");
+    }
+    let reply = proxy.ask("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: spdy/3\r\n\r\n").await;
+    assert_eq!(reply.text(), "plain");
 }
 
 /// Accepts the change, then echoes frames; what it got is told at its end.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use pointsman::engine::upstream::UpstreamTls;
+use pointsman::server::Listen;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -154,6 +155,43 @@ async fn an_instance_that_fails_at_tls_is_passed_over_and_ejected() {
 }
 
 #[tokio::test]
+async fn a_proxy_head_names_the_address_that_the_client_connected_to() {
+    let heads: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&heads);
+    let behind = Scripted::raw(move |mut stream, _| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let mut read = vec![0u8; 4096];
+            let n = stream.read(&mut read).await.unwrap();
+            seen.lock().unwrap().push(String::from_utf8_lossy(&read[..n]).into_owned());
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let rules =
+        "service: web\nupstream: {proxy_protocol: v1}\npools: {all: id exists}\nrules:\n  - name: all\n    to: [all]\n";
+    // All addresses of IPv4, one of IPv6, and all of both families: what counts is where the client came in.
+    let listen = ["0.0.0.0:0", "[::1]:0", "[::]:0"].map(|address| Listen::plain(address.parse().unwrap()));
+    let proxy = Setup::to(&[behind.address]).rules(rules).listen(listen.to_vec()).start().await;
+    let ports: Vec<u16> = proxy.addresses.iter().map(SocketAddr::port).collect();
+    for (to, family) in [
+        (SocketAddr::from(([127, 0, 0, 1], ports[0])), "TCP4 127.0.0.1 127.0.0.1"),
+        (SocketAddr::from(([127, 0, 0, 2], ports[0])), "TCP4 127.0.0.1 127.0.0.2"),
+        (SocketAddr::new("::1".parse().unwrap(), ports[1]), "TCP6 ::1 ::1"),
+        (SocketAddr::new("::1".parse().unwrap(), ports[2]), "TCP6 ::1 ::1"),
+        (SocketAddr::from(([127, 0, 0, 1], ports[2])), "TCP4 127.0.0.1 127.0.0.1"),
+    ] {
+        let mut client = crate::harness::Client::connect(to).await;
+        let own = client.stream.local_addr().unwrap().port();
+        client.send(GET).await;
+        assert_eq!(soon("an answer", client.reply()).await.status, 200);
+        let head = heads.lock().unwrap().pop().unwrap();
+        let wanted = format!("PROXY {family} {own} {}\r\n", to.port());
+        assert!(head.starts_with(&wanted), "{to}: {head:?} is not {wanted:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_head_names_the_client_and_no_connection_is_shared() {
     let heads: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
     let seen = Arc::clone(&heads);
@@ -178,7 +216,7 @@ async fn a_proxy_head_names_the_client_and_no_connection_is_shared() {
         assert_eq!(soon("an answer", client.reply()).await.status, 200);
     }
     let heads = heads.lock().unwrap().clone();
-    let wanted = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", own.port(), behind.address.port());
+    let wanted = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", own.port(), proxy.address.port());
     assert_eq!(heads.len(), 2, "each request has a connection of its own");
     assert!(heads.iter().all(|head| head.starts_with(&wanted)), "{heads:?}");
 }

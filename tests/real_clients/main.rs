@@ -6,6 +6,8 @@
 
 #[path = "../support/front.rs"]
 mod front;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,13 +1,15 @@
 //! nginx as an instance: static files, its own 404, kept connections, uploads to its disk, and its restart under load.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::ground::{Ground, Service};
+use crate::ports::unused;
 use crate::support::binary::signal;
 use crate::support::load::{Load, get};
+use crate::support::site::until;
 use crate::tools::tool;
 
 /// A running nginx that serves `files/` of its folder and takes PUTs into it. Killed when dropped.
@@ -27,7 +29,7 @@ impl Nginx {
         let folder = within.join(name);
         std::fs::create_dir_all(folder.join("files")).unwrap();
         std::fs::write(folder.join("files/name.txt"), format!("{name}\n")).unwrap();
-        let port = free_port();
+        let port = unused().port();
         let config = format!(
             "daemon off; user root; worker_processes 1; pid AT/pid; error_log AT/error.log;
              events {{ worker_connections 512; }}
@@ -60,11 +62,6 @@ impl Nginx {
         self.child.wait().unwrap();
         self.child = launch(&self.folder, self.port);
     }
-}
-
-/// A port that is free now. Nobody holds it until nginx binds it; the kernel does not give it out again that soon.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn launch(folder: &Path, port: u16) -> Child {
@@ -103,7 +100,8 @@ async fn nginx_serves_files_its_own_404_and_keeps_connections() {
     }
     let (status, page) = get(ground.plain, "web.shop.test", "/no/such/file", &mut kept).await.unwrap();
     assert!(status == 404 && page.contains("<center>nginx"), "{status} {page}");
-    assert_eq!(nginx.requests(), 51);
+    // nginx writes its log after it has answered.
+    until("51 requests", async || nginx.requests() == 51).await;
     let opened = ground.metric("pointsman_upstream_connections_opened_total").await;
     assert!((1.0..=4.0).contains(&opened), "{opened} connections for 51 requests one after the other");
 }
@@ -116,7 +114,7 @@ async fn no_get_fails_while_one_of_two_nginxes_restarts() {
     let load = Load::start(ground.plain, "web.shop.test", 400);
     for how in ["QUIT", "TERM", "QUIT", "TERM"] {
         let before = load.good();
-        crate::support::site::until("the load goes on", async || load.good() > before + 100).await;
+        until("the load goes on", async || load.good() > before + 100).await;
         one = tokio::task::spawn_blocking(move || {
             one.restart(how);
             one

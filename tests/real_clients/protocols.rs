@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::curl::curl;
 use crate::front::Authority;
 use crate::ground::{Ground, Service};
-use crate::nginx::{Nginx, free_port};
+use crate::nginx::Nginx;
+use crate::ports::unused;
 use crate::tools::run;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -15,7 +16,7 @@ async fn the_rule_file_says_what_is_spoken_with_instances() {
     let instances = Authority::new("the instances'");
     instances.write(folder.path().join("instances.pem").as_path());
     instances.issue("web.internal").write(at("n.pem").as_ref(), at("n.key").as_ref());
-    let (h2c, both) = (free_port(), free_port());
+    let (h2c, both) = (unused().port(), unused().port());
     let answer = "location / { return 200 \"$server_protocol $scheme $request_method\"; }";
     let servers = format!(
         "server {{ listen 127.0.0.1:{h2c} http2; {answer} }}

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed test says so; processes are waited for")]
 
+#[path = "../support/ports.rs"]
+mod ports;
 mod proxy;
 #[path = "../support/real_consul.rs"]
 mod real_consul;

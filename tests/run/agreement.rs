@@ -90,6 +90,7 @@ impl Ground {
             &at("pointsman.yaml"),
             &format!(
                 "catalog: {{file: {0}/catalog.yaml}}\nrules: {0}/rules\nregion: eu\nzone: eu-a\ndebug_headers: true\n\
+                 trusted_proxies: [127.0.0.0/8]\n\
                  access_log: {{path: {0}/access.log}}\nworkers: 2\ndrain: {{delay: 0s}}\n",
                 folder.path().display()
             ),
@@ -143,6 +144,8 @@ const PATHS: &[&str] = &[
     "/dead",
     "/dead/any",
     "/teapot",
+    "/secure",
+    "/secure/17",
     "/old",
     "/random",
     "/random/2",
@@ -178,8 +181,16 @@ fn generated(luck: &mut Luck) -> TrafficLine {
             headers.insert(name.into(), luck.one(values).into());
         }
     }
+    // What the client's proxy says of how it came is its scheme, if it is one.
+    let scheme = ["http", "https", "http", "http"][luck.below(4) as usize];
+    match (scheme, luck.below(4)) {
+        ("https", 0) => drop(headers.insert("forwarded".into(), "proto=https".into())),
+        ("https", _) => drop(headers.insert("x-forwarded-proto".into(), "https".into())),
+        (_, 0) => drop(headers.insert("x-forwarded-proto".into(), "wss".into())),
+        _ => {}
+    }
     let line = json!({"method": luck.one(&["GET", "GET", "GET", "POST", "DELETE"]), "host": luck.one(HOSTS),
-                      "path": luck.one(PATHS), "headers": headers, "client": "127.0.0.1"});
+                      "path": luck.one(PATHS), "headers": headers, "client": "127.0.0.1", "scheme": scheme});
     TrafficLine::parse(&line.to_string()).unwrap()
 }
 
@@ -263,7 +274,11 @@ fn command(ground: &Ground, line: &TrafficLine) -> Way {
     for (name, value) in &line.headers {
         command.arg("-H").arg(format!("{name}: {}", value.as_str().unwrap()));
     }
-    let out = command.arg(&line.method).arg(format!("http://{}{}", line.host, line.path)).output().unwrap();
+    let out = command
+        .arg(&line.method)
+        .arg(format!("{}://{}{}", line.scheme.as_deref().unwrap(), line.host, line.path))
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(0), "{line:?}: {}", String::from_utf8_lossy(&out.stderr));
     foretold(&serde_json::from_slice::<Explanation>(&out.stdout).unwrap())
 }

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::front::{Authority, Identity};
 use crate::support::binary::Proxy;
@@ -36,6 +39,84 @@ async fn get(config: &Arc<ClientConfig>, address: SocketAddr) -> std::io::Result
     Ok((answer, stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()))
 }
 
+/// How often the certificate changes.
+const ROTATIONS: usize = 100;
+
+/// A client that asks until it is told to stop.
+#[derive(Clone, Copy)]
+enum Load {
+    /// On one connection of HTTP/1.1.
+    Kept,
+    /// On a connection, with a handshake, of its own each.
+    Fresh,
+    /// On one connection of HTTP/2, replaced now and then.
+    Http2,
+}
+
+impl Load {
+    /// How many answers it got, all of them good.
+    async fn run(self, config: Arc<ClientConfig>, to: SocketAddr, stop: Arc<AtomicBool>) -> usize {
+        let mut asked = 0;
+        while !stop.load(Ordering::Relaxed) {
+            asked += match self {
+                Self::Kept => kept(&config, to, &stop).await,
+                Self::Fresh => {
+                    let (answer, _) = get(&config, to).await.expect("a handshake and an answer");
+                    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                    1
+                }
+                Self::Http2 => over_http2(&config, to, 50).await,
+            };
+        }
+        asked
+    }
+}
+
+async fn connect(config: Arc<ClientConfig>, to: SocketAddr) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(to).await.unwrap();
+    let name = ServerName::try_from("web.test").unwrap();
+    TlsConnector::from(config).connect(name, stream).await.expect("a handshake")
+}
+
+/// Requests on one connection, to the end.
+async fn kept(config: &Arc<ClientConfig>, to: SocketAddr, stop: &AtomicBool) -> usize {
+    let mut stream = BufReader::new(connect(Arc::clone(config), to).await);
+    let mut asked = 0;
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: web.test\r\n\r\n").await.expect("a request");
+        let (mut line, mut length) = (String::new(), 0);
+        stream.read_line(&mut line).await.expect("an answer");
+        assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).await.expect("a field");
+            let declared = line.to_ascii_lowercase().strip_prefix("content-length:").map(|text| text.trim().parse());
+            length = declared.map_or(length, |declared| declared.unwrap());
+        }
+        stream.read_exact(&mut vec![0; length]).await.expect("a body");
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    asked
+}
+
+/// So many requests on one connection.
+async fn over_http2(config: &Arc<ClientConfig>, to: SocketAddr, most: usize) -> usize {
+    let mut config = (**config).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (mut sender, connection) = h2::client::handshake(connect(Arc::new(config), to).await).await.unwrap();
+    let driving = tokio::spawn(connection);
+    for _ in 0..most {
+        sender = sender.ready().await.expect("a stream");
+        let request = http::Request::get("https://web.test/").body(()).unwrap();
+        let answer = sender.send_request(request, true).unwrap().0.await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    driving.abort();
+    most
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_on_disk_are_taken_over_under_load_and_broken_ones_are_told_of() {
     let site = Site::new(&["web-1 version=1.2"], RULES).await;
@@ -60,20 +141,32 @@ async fn certificates_on_disk_are_taken_over_under_load_and_broken_ones_are_told
     ]);
     ready(proxy.admin).await;
     let client = client(&authority);
-    let mut seen = std::collections::HashSet::new();
-    seen.insert(get(&client, proxy.listen).await.unwrap().1);
-    for _ in 0..5 {
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads: Vec<_> = [Load::Kept, Load::Kept, Load::Fresh, Load::Fresh, Load::Http2]
+        .map(|load| tokio::spawn(load.run(Arc::clone(&client), proxy.listen, Arc::clone(&stop))))
+        .into();
+    for turn in 0..ROTATIONS {
         let next = authority.issue("web.test");
         replace(&key, &next.key);
         replace(&cert, &next.cert);
+        let next = CertificateDer::from_pem_slice(next.cert.as_bytes()).unwrap();
         // Every answer on the way is a good one.
-        until("the new certificate is shown", async || {
+        until(&format!("certificate {turn} is shown"), async || {
             let (answer, shown) = get(&client, proxy.listen).await.expect("no request fails");
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-            seen.insert(shown)
+            shown == *next
         })
         .await;
     }
+    stop.store(true, Ordering::Relaxed);
+    for load in loads {
+        let asked = load.await.expect("no request failed");
+        assert!(asked > ROTATIONS, "it went on all the time: {asked}");
+    }
+    // The last one is shown before it is counted.
+    until("every rotation is counted", async || reloads(proxy.admin, "ok").await >= ROTATIONS as u64).await;
+    // Were this process held up between the two files, that would be told of, and mended by the second one.
+    assert!(reloads(proxy.admin, "failed").await < 5);
     replace(&cert, "no certificate");
     let failed = "pointsman_reload_total{what=\"certificates\",result=\"failed\"}";
     until("the broken file is counted", async || admin_text(proxy.admin, "/metrics").await.contains(failed)).await;
@@ -138,7 +231,7 @@ async fn a_broken_file_of_client_authorities_keeps_the_old_ones_and_sighup_reads
 
     replace(&ca, "nobody");
     until("the broken file is counted", async || reloads(proxy.admin, "failed").await > 0).await;
-    assert!(proxy.log().contains("clients.pem"), "the log names it: {}", proxy.log());
+    until("the log names it", async || proxy.log().contains("clients.pem")).await;
     assert!(admitted(&ours).await && !admitted(&theirs).await, "what was in force stays");
 
     let before = reloads(proxy.admin, "failed").await;

@@ -227,10 +227,9 @@ async fn hold_new_keeps_an_instance_out_until_it_passed_once_also_by_the_file_fo
                 tokio::spawn(answer(stream));
             }
         });
-        until("it passed and is available", async || instance(proxy.admin, "web", "web-1").await["available"] == true)
-            .await;
-        let (status, _) = crate::support::load::get(proxy.listen, "web.test", "/health", &mut None).await.unwrap();
-        assert_eq!(status, 200, "{text}");
+        let ask = async || crate::support::load::get(proxy.listen, "web.test", "/health", &mut None).await.unwrap().0;
+        until("it passed and is asked", async || ask().await == 200).await;
+        assert_eq!(instance(proxy.admin, "web", "web-1").await["available"], true, "{text}");
         accepting.abort();
     }
 }

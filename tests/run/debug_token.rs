@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::ports::unused;
 use crate::support::binary::{PATIENCE, Proxy};
 use crate::support::site::{admin_post, ready, replace, until};
 
@@ -34,11 +35,6 @@ fn echo() -> SocketAddr {
         }
     });
     address
-}
-
-/// An address at which nobody listens.
-fn dead() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The head and the body of an answer.
@@ -83,7 +79,7 @@ async fn ground(settings: &str) -> Ground {
     let row = |id: &str, to: SocketAddr, version: &str| {
         format!("    - {{id: {id}, address: 127.0.0.1, port: {}, labels: {{version: '{version}'}}}}\n", to.port())
     };
-    let catalog = format!("services:\n  web:\n{}{}", row("web-1", dead(), "1.1"), row("web-2", echo(), "1.2"));
+    let catalog = format!("services:\n  web:\n{}{}", row("web-1", unused(), "1.1"), row("web-2", echo(), "1.2"));
     replace(&at("catalog.yaml"), &catalog);
     let dir = folder.path().display();
     let config = format!("catalog: {{file: {dir}/catalog.yaml}}\nrules: {dir}/rules\n{settings}");

@@ -54,12 +54,12 @@ async fn a_drain_finishes_what_runs_and_refuses_what_is_new_after_the_delay() {
             .is_ok_and(|(status, body)| status == 503 && body["reasons"][0] == "draining")
     })
     .await;
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < Duration::from_millis(900), "within the delay: {took:?}");
     let (status, _) = get(to, "web.test", "/", &mut None).await.expect("new ones are served during the delay");
     assert_eq!(status, 200);
     until("new connections are refused", async || TcpStream::connect(to).await.is_err()).await;
     let refused = told.elapsed();
-    assert!(refused > Duration::from_millis(900) && refused < Duration::from_millis(2_000), "{refused:?}");
+    assert!(refused > Duration::from_millis(900) && refused < Duration::from_millis(2_900), "{refused:?}");
     assert_eq!(slow.await.unwrap().expect("the slow one is finished").0, 200);
     let status = proxy.wait();
     assert_eq!(status.code(), Some(0), "{}", proxy.log());

@@ -121,7 +121,8 @@ async fn a_slow_instance_gets_little_where_cost_is_counted() {
     let rules = RULES.replace("eject:", "balance: ewma\neject:");
     for size in [2, 10] {
         let site = Site::new(size, &rules).await;
-        site.fleet[0].turn(Mode::Slow(Duration::from_millis(200)));
+        // So slow that a pause of the machine during somebody else's answer does not look like it.
+        site.fleet[0].turn(Mode::Slow(Duration::from_millis(1_500)));
         site.served(50).await;
         let (hits, good) = (site.fleet[0].hits(), site.load.good());
         site.served(400).await;

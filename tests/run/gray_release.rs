@@ -117,7 +117,7 @@ async fn the_change_that_only_the_guard_catches_is_refused_as_the_page_says_and_
 
     site.write_rules(&step("100"));
     until("the next step is in force", async || rules().await["files"][0]["text"] == step("100")).await;
-    assert_eq!(rules().await["state"], "as on disk");
+    until("that is told", async || rules().await["state"] == "as on disk").await;
     let tally = load.stop().await;
     assert!(tally.bad.is_empty(), "{:?}", tally.bad);
 }

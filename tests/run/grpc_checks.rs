@@ -85,6 +85,7 @@ async fn a_real_health_server_is_followed_as_a_whole_and_by_service() {
 
     server.set("-", "NOT_SERVING");
     checked(&proxy, "failing").await;
+    until("it is told", async || !events(proxy.admin, "check_failing", "web-1").await.is_empty()).await;
     let told = events(proxy.admin, "check_failing", "web-1").await;
     assert_eq!(told[0]["reason"], "2 active checks in a row failed: it says NOT_SERVING");
     let shown = instance(proxy.admin, "web", "web-1").await;

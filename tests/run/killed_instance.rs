@@ -1,6 +1,6 @@
 //! An instance killed under load: nobody notices, it is ejected, and a probe lets it back in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,6 +66,12 @@ async fn a_killed_instance_costs_no_get_and_no_post_twice_and_a_probe_brings_it_
     stop.store(true, Ordering::Relaxed);
     let answered = posting.await.unwrap();
     assert!(tally.bad.is_empty(), "{:?}", tally.bad);
+    // What an instance says comes to us by a thread of its own.
+    until("every POST that was answered is told", async || {
+        let told: BTreeSet<String> = instances.iter().flat_map(InstanceProcess::posts).collect();
+        answered.iter().all(|(id, status)| *status != 200 || told.contains(id))
+    })
+    .await;
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for id in instances.iter().flat_map(InstanceProcess::posts) {
         *seen.entry(id).or_default() += 1;

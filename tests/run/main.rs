@@ -8,6 +8,8 @@
 mod frames;
 #[path = "../support/front.rs"]
 mod front;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/scripted_consul/mod.rs"]
 mod scripted_consul;
 #[path = "../support/mod.rs"]
@@ -35,6 +37,7 @@ mod operators;
 mod outliers;
 mod panic;
 mod passing_on;
+mod paths;
 mod probing;
 mod regions;
 mod rules_reload;

@@ -25,10 +25,10 @@ async fn operators_eject_readmit_drain_and_undrain() {
             table["services"][0]["files"][0]["pools"][0]["routable"] == 1
         })
         .await;
-        assert!(took < Duration::from_millis(500), "{took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
         assert_eq!(events(proxy.admin, event, "web-1").await.len(), 1);
         // What was picked just before may still be under way.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         let (gone, other) = (of("web-1"), of("web-2"));
         until("the other one goes on alone", async || of("web-2") > other + 40).await;
         assert_eq!(of("web-1"), gone, "{away}");

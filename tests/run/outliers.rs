@@ -31,17 +31,17 @@ async fn a_slow_instance_is_ejected_and_the_event_and_the_figures_say_why() {
     let load = Load::start(proxy.listen, "web.test", 200);
     until("the slow one is out", async || instance(proxy.admin, "web", "web-2").await["health"]["state"] == "ejected")
         .await;
+    until("it is told", async || !events(proxy.admin, "ejected", "web-2").await.is_empty()).await;
     let told = events(proxy.admin, "ejected", "web-2").await;
     let reason = told[0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("p90 ") && reason.contains("pool median "), "{reason}");
-    let text = metrics(&proxy).await;
     for line in [
         "pointsman_ejections_total{service=\"web\",reason=\"latency\"} 1",
         "pointsman_endpoints{service=\"web\",version=\"1.2\",state=\"ejected\"} 1",
         "pointsman_endpoints{service=\"web\",version=\"1.2\",state=\"available\"} 1",
         "pointsman_pool_ejected{service=\"web\",pool=\"all\"} 1",
     ] {
-        assert!(text.contains(line), "no {line} in {text}");
+        until(line, async || metrics(&proxy).await.contains(line)).await;
     }
     let tally = load.stop().await;
     assert!(tally.bad.is_empty(), "{:?}", tally.bad);
@@ -79,6 +79,7 @@ rules: [{name: all, to: [all]}]
     five[4].1.answers(500, 0);
     let load = Load::start(proxy.listen, "web.test", 400);
     until("it is out", async || instance(proxy.admin, "web", "web-5").await["health"]["state"] == "ejected").await;
+    until("it is told", async || !events(proxy.admin, "ejected", "web-5").await.is_empty()).await;
     let told = events(proxy.admin, "ejected", "web-5").await;
     let reason = told[0]["reason"].as_str().unwrap();
     assert!(reason.contains("is an outlier"), "{reason}");

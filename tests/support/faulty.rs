@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
+use crate::ports::unused;
+
 /// What it does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
@@ -40,8 +42,8 @@ pub struct Faulty {
 impl Faulty {
     /// A healthy one.
     pub async fn start(id: &str) -> Self {
-        let listener = bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        let addr = listener.local_addr().unwrap();
+        let addr = unused();
+        let listener = bind(addr).expect("a free port");
         let mode = watch::Sender::new(Mode::Well);
         let hits = Arc::new(AtomicUsize::new(0));
         tokio::spawn(serve(listener, addr, mode.subscribe(), id.to_owned(), Arc::clone(&hits)));

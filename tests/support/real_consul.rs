@@ -1,7 +1,6 @@
 //! A real Consul agent for one test: ports and a data folder of its own, killed when it is dropped.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -10,12 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use http::header::HeaderName;
-use pointsman::catalog::http::client::Settings;
+use pointsman::catalog::http::client::{Reply, Settings};
 use pointsman::catalog::http::connect::TlsSettings;
 use pointsman::catalog::http::{Address, Client, Token};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+
+use crate::ports::unused;
 
 /// The token that may do everything, where ACLs are on.
 pub const ROOT: &str = "7f6f2d0e-0000-4000-8000-00000000c0de";
@@ -52,7 +53,7 @@ impl Agent {
     }
 
     async fn with(extra: Value) -> Self {
-        let [http, server, lan, wan] = free_ports();
+        let [http, server, lan, wan] = [(); 4].map(|()| unused().port());
         let mut config = json!({
             "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "node_name": "n1", "log_level": "ERR",
             "disable_update_check": true, "leave_on_terminate": false,
@@ -126,6 +127,15 @@ impl Agent {
         self.put("/v1/agent/service/register?replace-existing-checks=true", &body).await;
     }
 
+    /// Waits until the catalog knows a service: the agent tells the servers a little after it was told.
+    pub async fn until_listed(&self, service: &str) {
+        let (path, began) = (format!("/v1/health/service/{service}"), tokio::time::Instant::now());
+        while self.raw(Method::GET, &path, Bytes::new()).await.len() <= 2 {
+            assert!(began.elapsed() < UP, "{service} does not come into the catalog");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Deregisters an instance.
     pub async fn deregister(&self, id: &str) {
         self.put(&format!("/v1/agent/service/deregister/{id}"), &Value::Null).await;
@@ -136,11 +146,22 @@ impl Agent {
         self.put(&format!("/v1/agent/check/{verb}/check-{id}"), &Value::Null).await;
     }
 
+    /// The index of a service now.
+    pub async fn index(&self, service: &str) -> u64 {
+        let reply = self.reply(Method::GET, &format!("/v1/health/service/{service}"), Bytes::new()).await;
+        let index = reply.headers.get("x-consul-index").expect("an answer has an index");
+        index.to_str().expect("it is ASCII").parse().expect("it is a number")
+    }
+
     async fn raw(&self, method: Method, path: &str, body: Bytes) -> Bytes {
+        self.reply(method, path, body).await.body
+    }
+
+    async fn reply(&self, method: Method, path: &str, body: Bytes) -> Reply {
         let reply = self.client.send(method, path, body, Duration::from_secs(20)).await;
         let reply = reply.unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
-        reply.body
+        reply
     }
 }
 
@@ -176,11 +197,6 @@ fn binary() -> &'static PathBuf {
         assert!(found.status.success(), "there is no Consul for these tests, and they are not skipped:\n{said}");
         PathBuf::from(String::from_utf8_lossy(&found.stdout).trim())
     })
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port of loopback"));
-    held.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
 fn client(http: u16) -> Client {

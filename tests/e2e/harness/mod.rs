@@ -2,6 +2,7 @@
 
 mod client;
 pub mod h2;
+pub mod ocsp;
 pub mod pki;
 mod scripted;
 
@@ -252,22 +253,17 @@ impl Proxy {
 
     /// What came of requests by the access log, once it has so many lines.
     pub async fn logged(&self, lines: usize) -> Vec<serde_json::Value> {
-        let file = self.log.as_ref().expect("set up with a log");
-        soon("lines of the access log", async {
-            loop {
-                let text = std::fs::read_to_string(file.path()).unwrap();
-                if text.lines().count() >= lines && text.ends_with('\n') {
-                    let line = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["result"].take();
-                    return text.lines().map(line).collect();
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
+        lines_of(self.log.as_ref().expect("set up with a log"), lines).await
     }
 
     pub async fn drain(self, timeout: Duration) -> Drained {
         soon("the drain", self.plane.drain(timeout)).await
+    }
+
+    /// Drains, and what the access log then says of so many requests.
+    pub async fn drain_logged(self, timeout: Duration, lines: usize) -> (Drained, Vec<serde_json::Value>) {
+        let drained = soon("the drain", self.plane.drain(timeout)).await;
+        (drained, lines_of(&self.log.expect("set up with a log"), lines).await)
     }
 
     /// The account of memory.
@@ -279,6 +275,30 @@ impl Proxy {
     pub fn metric(&self, start: &str) -> Option<String> {
         self.metrics.render().lines().find(|line| line.starts_with(start)).map(str::to_owned)
     }
+
+    /// Waits until a line of the metrics page starts like this.
+    pub async fn counts(&self, start: &str) {
+        soon(start, async {
+            while self.metric(start).is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn lines_of(file: &tempfile::NamedTempFile, lines: usize) -> Vec<serde_json::Value> {
+    soon("lines of the access log", async {
+        loop {
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            if text.lines().count() >= lines && text.ends_with('\n') {
+                let line = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["result"].take();
+                return text.lines().map(line).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
 }
 
 fn log() -> std::io::Result<(Log, tempfile::NamedTempFile)> {

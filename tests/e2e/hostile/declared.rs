@@ -9,7 +9,7 @@ use crate::harness::{Proxy, Scripted, Setup};
 #[tokio::test]
 async fn a_client_that_sends_more_or_less_than_it_declared_harms_only_itself() {
     let instance = Scripted::echo().await;
-    let proxy = Setup::to(&[instance.address]).settings(|settings| settings.body_idle = 200).start().await;
+    let proxy = Setup::to(&[instance.address]).settings(|settings| settings.patience.idle = 200).start().await;
     // More: the body ends where it was said to, and what is over is no request.
     let mut client = proxy.client().await;
     client.send("POST /more HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabcdef\x00 /smuggled\r\n\r\n").await;

@@ -4,6 +4,7 @@ use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
     asked, frame, indexed,
 };
+use crate::harness::h2::{H2Client, get};
 use crate::harness::{Act, Proxy, Scripted, Setup, ok};
 
 const FRAME_SIZE_ERROR: u32 = 6;
@@ -327,41 +328,83 @@ async fn a_client_that_was_refused_and_stays_is_heard_for_a_second_and_no_longer
     }
 }
 
-#[tokio::test]
-async fn a_client_that_uploads_gets_a_wider_window_and_one_that_does_not_keeps_the_narrow_one() {
-    const BODY: usize = 1 << 20;
-    let instance = Scripted::echo().await;
-    let proxy = Proxy::to(&[instance.address]).await;
-    let mut client = Raw::connect(proxy.address).await;
-    client.send(HEADERS, END_HEADERS, 1, &asked("POST", "/", &[])).await;
-    let (mut room, mut sent, mut windows, mut status_at) = (65_535usize, 0, Vec::new(), None);
-    while status_at.is_none() {
-        while sent < BODY && room >= 16_384 {
+const UPLOAD: usize = 1 << 20;
+
+/// Uploads within the windows that it is told: the stream's begins with this one, the connection's has this room. Returns
+/// the windows of streams that it was told meanwhile, and how much it had sent by then; and how much when the answer came.
+async fn upload(client: &mut Raw, stream: u32, mut window: usize, all: &mut i64) -> (Vec<(usize, usize)>, usize) {
+    client.send(HEADERS, END_HEADERS, stream, &asked("POST", "/", &[])).await;
+    let (mut room, mut sent, mut windows) = (window as i64, 0, Vec::new());
+    loop {
+        while sent < UPLOAD && room.min(*all) >= 16_384 {
             sent += 16_384;
             room -= 16_384;
-            let end = if sent == BODY { END_STREAM } else { 0 };
-            assert!(client.send(DATA, end, 1, &[b'x'; 16_384]).await);
+            *all -= 16_384;
+            let end = if sent == UPLOAD { END_STREAM } else { 0 };
+            assert!(client.send(DATA, end, stream, &[b'x'; 16_384]).await);
         }
         let frame = client.next().await.expect("it goes on");
         let value = |at: usize| u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap());
         match frame.kind {
-            WINDOW_UPDATE if frame.stream == 1 => room += value(0) as usize,
+            WINDOW_UPDATE if frame.stream == stream => room += i64::from(value(0)),
+            WINDOW_UPDATE if frame.stream == 0 => *all += i64::from(value(0)),
             SETTINGS if frame.flags == 0 => {
                 // Told by its number, 4.
-                let told =
-                    frame.payload.chunks(6).position(|setting| setting[..2] == [0, 4]).map(|at| value(at * 6 + 2));
-                windows.extend(told.map(|window| (window, sent)));
-                client.send(SETTINGS, 1, 0, &[]).await;
-                if windows.len() > 1 {
-                    room += 192 * 1024;
+                let told = frame.payload.chunks(6).position(|setting| setting[..2] == [0, 4]);
+                if let Some(told) = told.map(|at| value(at * 6 + 2) as usize) {
+                    // What is under way counts against the new one (RFC 9113, 6.9.2).
+                    room += told as i64 - window as i64;
+                    window = told;
+                    windows.push((told, sent));
                 }
+                client.send(SETTINGS, 1, 0, &[]).await;
             }
-            HEADERS => status_at = Some(sent),
+            HEADERS => return (windows, sent),
             _ => {}
         }
     }
-    assert_eq!(windows.len(), 2, "{windows:?}");
-    assert_eq!((windows[0].0, windows[1].0), (64 * 1024, 256 * 1024));
+}
+
+#[tokio::test]
+async fn a_client_that_uploads_gets_a_wider_window_until_memory_is_short() {
+    const NARROW: usize = 64 * 1024;
+    const WIDE: usize = 256 * 1024;
+    let instance = Scripted::echo().await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.memory = 1 << 30).start().await;
+    let mut client = Raw::connect(proxy.address).await;
+    let mut all = 65_535;
+    let (windows, sent) = upload(&mut client, 1, 65_535, &mut all).await;
+    assert_eq!(sent, UPLOAD);
+    let told: Vec<usize> = windows.iter().map(|(window, _)| *window).collect();
+    assert_eq!(told, [NARROW, WIDE]);
     assert!(windows[1].1 >= 128 * 1024, "only who has uploaded: {windows:?}");
-    assert_eq!(status_at, Some(BODY));
+    // Between 80 and 85 %: nobody is refused yet.
+    proxy.memory().set_limit(proxy.memory().held() * 100 / 82);
+    let (windows, sent) = upload(&mut client, 3, WIDE, &mut all).await;
+    assert_eq!(sent, UPLOAD);
+    assert_eq!(windows.first().map(|(window, _)| *window), Some(NARROW), "{windows:?}");
+}
+
+#[tokio::test]
+async fn what_the_library_refuses_is_counted() {
+    let instance = Scripted::http(|_| Act::Hang).await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.h2.streams = 2).start().await;
+    let refused = |count: u32| format!("pointsman_refusals_total{{reason=\"h2_stream\"}} {count}");
+    let mut client = Raw::connect(proxy.address).await;
+    for stream in [1, 3, 5, 7] {
+        client.send(HEADERS, END_HEADERS | END_STREAM, stream, &asked("GET", "/", &[])).await;
+    }
+    proxy.counts(&refused(2)).await;
+    assert!(proxy.metric("pointsman_h2_streams_total").unwrap().ends_with(" 2"), "those go on");
+
+    // A head above the size is answered by the library: 431.
+    let builder = h2::client::Builder::new();
+    let client = H2Client::with(proxy.address, &builder).await;
+    let mut large = get("/");
+    (0..9).for_each(|n| {
+        let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+        large.headers_mut().insert(name, "y".repeat(8 * 1024).parse().unwrap());
+    });
+    assert_eq!(client.send(large).await.unwrap().status, 431);
+    proxy.counts(&refused(3)).await;
 }

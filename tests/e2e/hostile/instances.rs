@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, frame, literal};
-use crate::harness::{Act, ONE_POOL, Proxy, Scripted, Setup, instance, ok, read_request, soon};
+use crate::harness::{Act, ONE_POOL, Proxy, Scripted, Setup, h2, instance, ok, read_request, soon};
 
 /// Reads a request, then writes these bytes for as long as somebody reads them, after the first ones.
 async fn endless(first: &'static [u8], more: &'static [u8]) -> Scripted {
@@ -32,10 +32,34 @@ async fn an_endless_head_of_any_kind_is_given_up() {
         ("empty lines for ever", b"", b"\r\n", [502, 504]),
     ] {
         let instance = endless(first, more).await;
-        let rules = format!("{ONE_POOL}timeout: {{first_byte: 500ms}}\nretry: {{attempts: 1}}\n");
+        let rules = format!("{ONE_POOL}timeout: {{first_byte: 3s}}\nretry: {{attempts: 1}}\n");
         let proxy = Setup::to(&[instance.address]).rules(&rules).start().await;
         let reply = proxy.get("/").await;
         assert!(statuses.contains(&reply.status), "{what}: {}", reply.head);
+    }
+}
+
+#[tokio::test]
+async fn an_answers_head_has_a_limit_that_is_a_setting() {
+    let long = |seen: Option<&str>| "x".repeat(seen.unwrap().parse().unwrap());
+    let http1 = Scripted::http(move |seen| {
+        let long = long(seen.field("x-length").as_deref());
+        Act::Write(format!("HTTP/1.1 200 OK\r\nx-long: {long}\r\ncontent-length: 2\r\n\r\nok").into_bytes())
+    })
+    .await;
+    let (h2, _) = h2::instance(move |request, mut respond, _| async move {
+        let long = long(request.headers().get("x-length").map(|length| length.to_str().unwrap()));
+        let _ = respond.send_response(http::Response::builder().header("x-long", long).body(()).unwrap(), true);
+    })
+    .await;
+    let protocol = |name| format!("{ONE_POOL}retry: {{attempts: 1}}\nupstream: {{protocol: {name}}}\n");
+    for (instance, rules) in [(&http1, protocol("http1")), (&h2, protocol("h2"))] {
+        for (limit, length, status) in [(64 << 10, 60 << 10, 200), (64 << 10, 70 << 10, 502), (8 << 10, 9 << 10, 502)] {
+            let setup = Setup::to(&[instance.address]).rules(&rules).settings(|settings| settings.answer_head = limit);
+            let proxy = setup.start().await;
+            let reply = proxy.ask(&format!("GET / HTTP/1.1\r\nhost: a\r\nx-length: {length}\r\n\r\n")).await;
+            assert_eq!(reply.status, status, "{rules}: {limit} {length}");
+        }
     }
 }
 

@@ -98,6 +98,63 @@ async fn no_spelling_of_a_path_slips_past_a_rule() {
     }
 }
 
+/// The segments that a server finds which cuts parameters off, before it decodes or behind it.
+fn served_without_parameters(path: &str, decoded_first: bool) -> String {
+    let path = if decoded_first { path.replace("%3b", ";").replace("%3B", ";") } else { path.to_owned() };
+    let cut: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
+    served(&cut.join("/"))
+}
+
+/// Spellings of `/admin/x` to servers that cut parameters, and what they are by default.
+const PARAMETERS: &[(&str, u16)] = &[
+    ("/admin;x/x", 200),
+    ("/admin;x=1;y=2/x", 200),
+    ("/;a/admin/x", 200),
+    ("/;/admin/x", 200),
+    ("/a/;/../admin/x", 200),
+    ("/admin%3bx/x", 200),
+    ("/%61dmin%3Bx/x", 200),
+    ("/;%61/admin/x", 200),
+    ("http://shop/admin;x/x", 200),
+    ("/a/..;/admin/x", 400),
+    ("/a/..;b=c/admin/x", 400),
+    ("/.;/admin/x", 400),
+    ("/a/..%3B/admin/x", 400),
+    ("/a/%2e%2e;/admin/x", 400),
+    ("/a/.%2e%3bx/admin/x", 400),
+];
+
+#[tokio::test]
+async fn parameters_slip_past_no_rule_where_they_are_refused() {
+    let (instance, proxy) =
+        ground(|settings| settings.paths.refuse = settings.paths.refuse.and(Spellings::PARAMETER)).await;
+    for (target, _) in PARAMETERS {
+        let path = target.trim_start_matches("http://shop");
+        let served = [false, true].map(|decoded_first| served_without_parameters(path, decoded_first));
+        assert!(served.contains(&"/admin/x".to_owned()), "{target} is an attack: {served:?}");
+        let reply = ask(&proxy, target, "shop").await;
+        assert_eq!(
+            (reply.status, reply.field("x-pointsman-error").as_deref()),
+            (400, Some("path_refused")),
+            "{target}"
+        );
+    }
+    assert_eq!(instance.messages("refused").len(), 0, "no instance hears of them");
+    for target in ["/x?a=1;b=2", "/x?/admin;x", "/a%253bx"] {
+        assert_eq!(ask(&proxy, target, "shop").await.status, 200, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn dot_segments_with_parameters_are_refused_by_default_and_other_parameters_are_not() {
+    let (instance, proxy) = ground(|_| {}).await;
+    for (target, status) in PARAMETERS {
+        assert_eq!(ask(&proxy, target, "shop").await.status, *status, "{target}");
+    }
+    let passed = PARAMETERS.iter().filter(|(_, status)| *status == 200).count();
+    assert_eq!(instance.messages("parameters").len(), passed);
+}
+
 #[tokio::test]
 async fn instances_get_the_matched_path_where_that_is_asked() {
     let (instance, proxy) = ground(|settings| settings.paths.forward_normalised = true).await;

@@ -98,7 +98,7 @@ async fn no_request_is_smuggled_over_http1() {
     for (what, bytes) in attacks() {
         let instance = Recorder::start().await;
         let proxy = Setup::to(&[instance.address])
-            .settings(|settings| settings.body_idle = 100)
+            .settings(|settings| settings.patience.idle = 100)
             .limits(|limits| (limits.head, limits.keep_alive) = (100, 100))
             .start()
             .await;

@@ -76,7 +76,7 @@ async fn no_request_is_smuggled_from_http2() {
 
 async fn check(what: &str, head: &[u8], body: Option<&[u8]>) {
     let instance = Recorder::start().await;
-    let proxy = Setup::to(&[instance.address]).settings(|settings| settings.body_idle = 200).start().await;
+    let proxy = Setup::to(&[instance.address]).settings(|settings| settings.patience.idle = 200).start().await;
     let mut client = Raw::connect(proxy.address).await;
     client.send(HEADERS, END_HEADERS | if body.is_none() { END_STREAM } else { 0 }, 1, head).await;
     if let Some(body) = body {

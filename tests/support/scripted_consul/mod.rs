@@ -19,6 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::ports::unused;
+
 use server::accept;
 
 /// The handle. Dropping it ends the server and every connection.
@@ -50,6 +52,8 @@ struct Service {
 struct Script {
     fail: Option<(u16, String)>,
     fail_next: usize,
+    /// The next answer about a service says an index below the one it has.
+    lag_next: bool,
     body: Option<String>,
     cut_bodies: bool,
     frozen: bool,
@@ -143,6 +147,7 @@ impl ScriptedConsul {
         let script = Script {
             fail: None,
             fail_next: 0,
+            lag_next: false,
             body: None,
             cut_bodies: false,
             frozen: false,
@@ -165,7 +170,7 @@ impl ScriptedConsul {
             slots: AtomicUsize::new(0),
             most_slots: AtomicUsize::new(0),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
+        let listener = TcpListener::bind(unused()).await.expect("a port of loopback");
         let addr = listener.local_addr().expect("it is bound");
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { addr, shared, accepting: Mutex::new(Some(accepting)) }
@@ -249,6 +254,11 @@ impl ScriptedConsul {
     /// The next `count` answers are 500.
     pub fn fail_next(&self, count: usize) {
         self.script(|script| script.fail_next = count);
+    }
+
+    /// The next answer about a service comes of a server that lags behind: its index is lower by one, its body the same.
+    pub fn lag_next(&self) {
+        self.script(|script| script.lag_next = true);
     }
 
     /// Truth again, in every respect.

@@ -106,7 +106,9 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Body> 
         Some(garbage) if request.uri().path().starts_with("/v1/health/service/") => garbage.clone(),
         _ => seen.1,
     };
-    good(request, &now, seen.0, stale, body)
+    let about_service = request.uri().path().starts_with("/v1/health/service/");
+    let lags = about_service && std::mem::take(&mut shared.script.lock().expect("no panic holds it").lag_next);
+    good(request, &now, seen.0 - u64::from(lags), stale, body)
 }
 
 /// An error instead of an answer.
