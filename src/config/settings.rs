@@ -148,7 +148,7 @@ pub struct Limits {
     pub body_rate: u64,
     /// Bytes of a body that are kept for another try. Default 64 KiB.
     pub replay_size: u64,
-    /// Without progress in writing. Default 30 s.
+    /// Without progress in writing. Default 30 s, and by connection up to half of it more.
     pub write_idle: u64,
     /// Idle between requests. Default 60 s.
     pub keep_alive: u64,

@@ -44,7 +44,7 @@ pub struct Limits {
     pub fields: usize,
     /// Between two requests, and before the first. Default 60 s, with 10 % jitter.
     pub keep_alive: u64,
-    /// For a write that makes no progress. Default 30 s; then the connection is cut.
+    /// For a write that makes no progress. Default 30 s, and by connection up to half of it more; then it is cut.
     pub write_idle: u64,
     /// After which a connection's next answer is its last. Default 1 h, with 10 % jitter. 0: never.
     pub connection_age: u64,

@@ -236,7 +236,7 @@ impl Worker {
         let connection =
             Rc::new(Connection::new(Rc::clone(&self.forward.clock), ends, trusted, tls, entrance, account));
         connection.closing.set(self.closing.get());
-        connection.write_idle.set(self.jittered(self.limits.write_idle));
+        connection.write_idle.set(self.prolonged(self.limits.write_idle));
         self.open.borrow_mut().insert(id, Some(Rc::clone(&connection)));
         connection
     }
@@ -245,6 +245,12 @@ impl Worker {
     #[must_use]
     pub fn jittered(&self, limit: u64) -> u64 {
         limit - self.forward.draw().below(limit / 10 + 1)
+    }
+
+    /// A limit in milliseconds, and up to half of it more: clients that stopped reading together come back over a time that
+    /// is long beside the one in which they came, and nobody is cut before the limit.
+    fn prolonged(&self, limit: u64) -> u64 {
+        limit.saturating_add(self.forward.draw().below(limit / 2 + 1))
     }
 
     /// A place among the connections from this address, where there is a limit.

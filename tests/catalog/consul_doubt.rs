@@ -177,6 +177,22 @@ async fn an_empty_service_that_the_list_still_names_is_a_withdrawn_permission() 
 }
 
 #[tokio::test]
+async fn a_withdrawn_permission_is_noticed_although_the_index_moved_meanwhile() {
+    let (consul, mut subscriber) = three(quick_wait).await;
+    let lists = consul.count("/v1/catalog/services");
+    consul.withdraw_permission();
+    // What wakes the watch is a check, or an instance that came or went: nothing at a higher index.
+    consul.set_check("web", "a", "warning");
+    let state = subscriber.until("web", |state| state.note != Note::Trusted || state.instances.is_empty()).await;
+    assert_eq!(state.note, Note::Held { instances: 3, why: Doubt::Permission });
+    assert!(consul.count("/v1/catalog/services") > lists, "it was read before the loss was judged");
+    subscriber.never_without("web", ALL, Duration::from_secs(1)).await;
+    consul.grant_permission();
+    consul.set_check("web", "a", "passing");
+    subscriber.until("web", |state| state.note == Note::Trusted && state.instances.len() == 3).await;
+}
+
+#[tokio::test]
 async fn a_permission_that_returns_releases_what_was_held() {
     let (consul, mut subscriber) = three(quick_wait).await;
     consul.withdraw_permission();

@@ -19,7 +19,7 @@ use super::subscription::{Place, SPARE, Subscription, about};
 use crate::catalog::http::{Reply, body};
 use crate::catalog::status::{Cell, Followed, ServiceFigures};
 use crate::catalog::watch::backoff::Failure;
-use crate::catalog::watch::desk::{Desk, Ruling};
+use crate::catalog::watch::desk::Ruling;
 use crate::catalog::watch::keeper::{Answer, Doubt, Evidence};
 use crate::catalog::{Note, consul::Settings};
 use crate::engine::label::Text;
@@ -278,15 +278,22 @@ impl Watch {
         kept.extend(entries.kept.iter().cloned());
         let empty = groups.is_empty() && kept.is_empty();
         let since = *self.empty_since.get_or_insert_with(Instant::now);
-        if empty && self.without_leader() && !self.listed.borrow().is_since(since) {
-            read_again(&sub, &mut self.asker).await;
+        if empty && self.wants_list() {
+            read_again(&sub, &mut self.asker, since).await;
         }
         let still_listed = empty && self.listed.borrow().holds_since(&service, since);
+        let nothing_listed = empty && self.listed.borrow().is_hidden_since(since, self.epoch);
         if !empty {
             self.empty_since = None;
         }
-        let evidence =
-            Evidence { consistent, leader_known, filtered: head.filtered, flawed: entries.flawed, still_listed };
+        let evidence = Evidence {
+            consistent,
+            leader_known,
+            filtered: head.filtered,
+            flawed: entries.flawed,
+            still_listed,
+            nothing_listed,
+        };
         let answer = Answer { index: head.index, groups, kept, evidence };
         let (ruling, note, figures) = sub.board.with(|desk, now| {
             let ruling = desk.judge(sub.part, &service, answer, now);
@@ -311,10 +318,13 @@ impl Watch {
         self.drafts = entries.drafts;
     }
 
-    /// Whether instances are held because no leader vouched for their loss.
-    fn without_leader(&self) -> bool {
-        let holding = |desk: &mut Desk, _| desk.keeper(self.sub.part, &self.service).and_then(|k| k.holding());
-        self.sub.board.with(holding).is_some_and(|(_, why)| why == Doubt::NoLeader)
+    /// Whether the list of services is to be read before an empty answer is judged: everything would go now, or is held
+    /// for want of a leader.
+    fn wants_list(&self) -> bool {
+        self.sub.board.with(|desk, _| {
+            let keeper = desk.keeper(self.sub.part, &self.service).filter(|keeper| !keeper.is_empty());
+            keeper.is_some_and(|keeper| keeper.holding().is_none_or(|(_, why)| why == Doubt::NoLeader))
+        })
     }
 
     /// Counters and log lines of a ruling.

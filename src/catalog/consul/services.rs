@@ -23,6 +23,10 @@ pub(super) struct Listed {
     pub(super) asked: Option<Instant>,
     /// Whether one attempt was made.
     pub(super) tried: bool,
+    /// With the address and token of this epoch a list named Consul itself, and none since that named others without it.
+    consul: Option<u64>,
+    /// When it was last read out of turn, well or not.
+    reread: Option<Instant>,
 }
 
 /// Service names with their tags. Consul looks names up without regard to case.
@@ -41,6 +45,23 @@ impl Listed {
     /// Whether it was asked for after `moment`.
     pub(super) fn is_since(&self, moment: Instant) -> bool {
         self.asked.is_some_and(|asked| asked > moment)
+    }
+
+    /// Whether a list that was asked for after `moment` names nothing, not even Consul, which was named before with the
+    /// same token. A catalog that answers has Consul in it, so the token may not read it any more.
+    pub(super) fn is_hidden_since(&self, moment: Instant, epoch: u64) -> bool {
+        self.names.is_none() && self.consul == Some(epoch) && self.is_since(moment)
+    }
+
+    /// What is known once this list was read: of `names`, asked for at `asked` in this epoch.
+    fn then(&self, names: Names, asked: Instant, epoch: u64) -> Self {
+        let consul = match names.lower.contains("consul") {
+            true => Some(epoch),
+            false => self.consul.filter(|_| names.tags.is_empty()),
+        };
+        let names = (!names.tags.is_empty()).then(|| Arc::new(names));
+        let asked = self.asked.map_or(asked, |latest| latest.max(asked));
+        Self { names, asked: Some(asked), tried: true, consul, reread: self.reread }
     }
 
     /// Whether the list is there, was asked for after `moment`, and holds this name.
@@ -141,7 +162,7 @@ pub(super) async fn follow_list(sub: Arc<Subscription>) {
                 let lower = head.index < index || reply_epoch != epoch;
                 epoch = reply_epoch;
                 index = if lower || !head.indexed { 0 } else { head.index };
-                note(&sub, names, asked);
+                note(&sub, names, asked, reply_epoch);
                 if !head.indexed {
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
@@ -164,23 +185,31 @@ pub(super) async fn follow_list(sub: Arc<Subscription>) {
     }
 }
 
-/// Reads the list now: the one that blocks may say nothing for a minute. A failure is its affair.
-pub(super) async fn read_again(sub: &Subscription, asker: &mut Asker) {
+/// Reads the list now, unless it was since this moment: the one that blocks may say nothing for a minute. A failure is
+/// its affair, and is not tried again by those who waited for the same reading.
+pub(super) async fn read_again(sub: &Subscription, asker: &mut Asker, since: Instant) {
+    let Ok(_turn) = sub.rereading.acquire().await else { return };
+    if sub.listed.borrow().reread.is_some_and(|began| began > since) || sub.listed.borrow().is_since(since) {
+        return;
+    }
     let asked = Instant::now();
+    sub.listed.send_if_modified(|listed| {
+        listed.reread = Some(asked);
+        false
+    });
     let query = Query { dc: &sub.dc, ..Query::default() };
     let answer = asker.ask(&api::catalog_services(query, &sub.settings), Duration::ZERO).await;
-    if let Ok(names) = answer.and_then(|(_, reply)| read(&reply.body)) {
-        note(sub, names, asked);
+    if let Ok((names, epoch)) = answer.and_then(|(_, reply)| Ok((read(&reply.body)?, reply.epoch))) {
+        note(sub, names, asked, epoch);
     }
 }
 
 /// A list that was asked for then.
-fn note(sub: &Subscription, names: Names, asked: Instant) {
-    let names = (!names.tags.is_empty()).then(|| Arc::new(names));
+fn note(sub: &Subscription, names: Names, asked: Instant, epoch: u64) {
     sub.listed.send_if_modified(|listed| {
-        let news = listed.names != names || !listed.tried;
-        let asked = listed.asked.map_or(asked, |latest| latest.max(asked));
-        *listed = Listed { names, asked: Some(asked), tried: true };
+        let next = listed.then(names, asked, epoch);
+        let news = listed.names != next.names || !listed.tried;
+        *listed = next;
         news
     });
 }
@@ -206,6 +235,24 @@ mod tests {
 
     fn names(body: &str) -> Names {
         read(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_list_that_names_nothing_hides_something_if_it_named_consul_before_with_the_same_token() {
+        let (began, later) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let hidden = |lists: &[(&str, u64)], epoch| {
+            let mut listed = Listed::default();
+            for (body, epoch) in lists {
+                listed = listed.then(names(body), later, *epoch);
+            }
+            listed.is_hidden_since(began, epoch) && !listed.is_hidden_since(later, epoch)
+        };
+        assert!(hidden(&[(r#"{"consul":[],"web":[]}"#, 1), ("{}", 1), ("{}", 1)], 1));
+        assert!(!hidden(&[(r#"{"consul":[]}"#, 1)], 1));
+        assert!(!hidden(&[(r#"{"web":[]}"#, 1), ("{}", 1)], 1), "a token for web alone, whose last instance went");
+        assert!(!hidden(&[(r#"{"consul":[]}"#, 1), (r#"{"web":[]}"#, 1), ("{}", 1)], 1));
+        assert!(!hidden(&[(r#"{"consul":[]}"#, 1), ("{}", 2)], 2), "another token may never have named it");
+        assert!(!hidden(&[("{}", 1)], 1));
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl Source {
                 blocking: blocking.clone(),
                 rotated: Default::default(),
                 listed: watch::Sender::new(Listed::default()),
+                rereading: Semaphore::new(1),
                 names: Default::default(),
                 own: OwnAddresses::new(&surroundings.listeners),
             });

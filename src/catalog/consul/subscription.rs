@@ -42,6 +42,8 @@ pub(super) struct Subscription {
     pub(super) rotated: AtomicUsize,
     /// The last list of services.
     pub(super) listed: watch::Sender<Listed>,
+    /// Who reads it out of turn: thousands of services may want that at once.
+    pub(super) rereading: Semaphore,
     pub(super) names: Names,
     pub(super) own: OwnAddresses,
 }

@@ -78,11 +78,20 @@ pub struct Evidence {
     pub flawed: bool,
     /// A list of services begun after this answer still names the service.
     pub still_listed: bool,
+    /// A list of services begun after this answer names nothing at all, and did before.
+    pub nothing_listed: bool,
 }
 
 impl Default for Evidence {
     fn default() -> Self {
-        Self { consistent: true, leader_known: true, filtered: false, flawed: false, still_listed: false }
+        Self {
+            consistent: true,
+            leader_known: true,
+            filtered: false,
+            flawed: false,
+            still_listed: false,
+            nothing_listed: false,
+        }
     }
 }
 
@@ -199,7 +208,8 @@ impl Keeper {
         if evidence.flawed {
             return Some(Doubt::Flawed);
         }
-        if evidence.filtered || answer.index == self.index {
+        // The index alone does not tell: it moves with every check, and a lost permission wakes nobody.
+        if evidence.filtered || evidence.nothing_listed || answer.index == self.index {
             return Some(Doubt::Permission);
         }
         if evidence.consistent || evidence.leader_known {

@@ -138,6 +138,7 @@ fn each_reason_to_doubt_is_named() {
     check(|a| a.index = 19, Some(Doubt::IndexFell));
     check(|a| a.index = 20, Some(Doubt::Permission));
     check(|a| a.evidence.filtered = true, Some(Doubt::Permission));
+    check(|a| a.evidence.nothing_listed = true, Some(Doubt::Permission));
     check(|a| a.evidence.flawed = true, Some(Doubt::Flawed));
     check(|a| a.evidence.leader_known = false, Some(Doubt::NoLeader));
     check(
