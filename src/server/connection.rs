@@ -242,9 +242,7 @@ impl Served {
             connection.instance_deadline.get(),
             connection.upload_deadline.get(),
         ];
-        // What is due already has just been polled, and waits for something else (a client that does not read).
-        let later = |at: Millis| if at <= now { now.plus(LINGER_MS) } else { at };
-        all.into_iter().map(later).min().unwrap_or(NEVER)
+        all.into_iter().map(|at| later(at, now)).min().unwrap_or(NEVER)
     }
 
     /// HTTP is over: a tunnel takes the socket, or it is closed so that the last answer is not lost.
@@ -267,7 +265,7 @@ impl Served {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
-            let due = self.connection.instance_deadline.get();
+            let due = later(self.connection.instance_deadline.get(), self.connection.clock.now());
             if self.timer.poll(&self.connection.clock, due, cx).is_pending() {
                 return Poll::Pending;
             }
@@ -283,13 +281,14 @@ impl Served {
         let mut left = LINGER_BYTES;
         let mut scratch = vec![0u8; 8 * 1024];
         let mut reading = pin!(poll_fn(|cx| {
+            // Over TLS the end of what we say is bytes, too: a client that does not read holds them up.
+            if connection.clock.now() >= until {
+                return Poll::Ready(());
+            }
             if std::task::ready!(Pin::new(&mut socket).poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
             }
             loop {
-                if connection.clock.now() >= until {
-                    return Poll::Ready(());
-                }
                 let mut buffer = ReadBuf::new(&mut scratch);
                 match std::task::ready!(Pin::new(&mut socket).poll_read(cx, &mut buffer)) {
                     Ok(()) if !buffer.filled().is_empty() && left > buffer.filled().len() => {
@@ -301,6 +300,12 @@ impl Served {
         }));
         poll_fn(|cx| self.poll_with_timer(reading.as_mut(), cx)).await;
     }
+}
+
+/// When to look again at what is due at `at`: what is due already has just been polled, and waits for something else (a
+/// client that does not read).
+fn later(at: Millis, now: Millis) -> Millis {
+    if at <= now { now.plus(LINGER_MS) } else { at }
 }
 
 impl Drop for Served {

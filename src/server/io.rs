@@ -231,7 +231,10 @@ impl<T: Transport> AsyncWrite for Watched<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        std::task::ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+        // Of an encrypted transport this is a write: the client is told that nothing follows.
+        let polled = Pin::new(&mut self.transport).poll_shutdown(cx);
+        self.wrote(&polled);
+        std::task::ready!(polled)?;
         let Self { transport, connection, lingers, .. } = &mut *self;
         let mut scratch = [0u8; 1_024];
         while let Some(linger) = lingers {

@@ -1,11 +1,14 @@
 //! Clients that are slow, silent, or many.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pointsman::forward::patience::Patience;
 use pointsman::server::Listen;
+use pointsman::server::tls::{Terminator, TlsSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::harness::pki::{Authority, greet};
 use crate::harness::{ANY, Client, Proxy, Scripted, Setup, ok, read_request, soon};
 
 #[tokio::test]
@@ -274,4 +277,44 @@ async fn connections_spread_over_the_workers() {
     let open: Vec<u64> = (0..2).map(|worker| proxy.metrics.worker_cells(worker).connections.value()).collect();
     assert_eq!(open.iter().sum::<u64>(), 60);
     assert!(open.iter().all(|count| *count >= 20), "{open:?}");
+}
+
+#[tokio::test]
+async fn a_tls_client_that_reads_nothing_is_let_go_when_its_next_head_is_late() {
+    // The end of TLS is bytes, too, and they have no room any more. Which answer leaves just that depends on what the
+    // system holds: one of these sizes does.
+    let instance = Scripted::http(|request| {
+        let size: usize = request.line()[5..].split(' ').next().unwrap().parse().unwrap();
+        ok(&"x".repeat(size))
+    })
+    .await;
+    let authority = Authority::new();
+    let terminator = Arc::new(Terminator::new(TlsSettings::new(vec![authority.files("c", &["a.test"])])).unwrap());
+    let listen = Listen { tls: Some(terminator), ..Listen::plain(ANY) };
+    let setup = Setup::to(&[instance.address]).listen(vec![listen]).limits(|limits| limits.head = 300);
+    let proxy = setup.start().await;
+    let config = Arc::new(authority.trusted());
+    let mut clients = Vec::new();
+    for size in (1..200).map(|n| n * 16 * 1024) {
+        let mut client = greet(&config, proxy.address, "a.test").await.unwrap();
+        client.send(format!("GET /{size} HTTP/1.1\r\nhost: a.test\r\n\r\n")).await;
+        clients.push(client);
+    }
+    // The answers that can are handed to the system meanwhile.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for client in &mut clients {
+        client.send("GET /").await;
+    }
+    let value = |name: &str| -> usize {
+        let line = proxy.metric(name).unwrap_or_default();
+        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).map_or(0, |value| value as usize)
+    };
+    let late = "pointsman_refusals_total{reason=\"client_timeout\"}";
+    proxy.counts(late).await;
+    soon("the end of each of them", async {
+        while value("pointsman_connections{") + value(late) > clients.len() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
