@@ -17,8 +17,10 @@ use super::passthrough::{Passes, greeting, host, told};
 use super::proxy_protocol::{Malformed, Step, step};
 use super::settings::Listen;
 use super::tls::Terminator;
+use super::tls::socket::ClientSocket;
+use super::tls::terminator::Encrypted;
 use super::turns::Turns;
-use super::worker::Worker;
+use super::worker::{LAST_LOOK, Worker};
 use crate::forward::connection::{Ends, Tls};
 use crate::observe::memory::Charge;
 use crate::observe::names;
@@ -70,16 +72,22 @@ async fn pass_on(worker: &Rc<Worker>, id: u64, listener: usize, passes: &Passes,
         worker.forward.metrics.word(&names::REFUSALS, reason);
         tracing::info!(%peer, reason, "a connection was refused");
     };
-    let limit = Duration::from_millis(worker.limits.tls_handshake);
     let charge = Charge::new(&worker.forward.account, 0);
     let greeting = match passes {
         Passes::Host(_) => None,
-        Passes::Sni => match timeout(limit, greeting(&mut stream, &charge)).await {
-            Ok(Ok(greeting)) => Some(greeting),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return refused("passthrough_malformed"),
-            Ok(Err(_)) => return refused("passthrough_closed"),
-            Err(_) => return refused("passthrough_timeout"),
-        },
+        Passes::Sni => {
+            let greeting =
+                async { if speaks(worker, &stream).await { Some(greeting(&mut stream, &charge).await) } else { None } };
+            match timeout(limit(worker.limits.tls_handshake), greeting).await {
+                Ok(None) => return,
+                Ok(Some(Ok(greeting))) => Some(greeting),
+                Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => {
+                    return refused("passthrough_malformed");
+                }
+                Ok(Some(Err(_))) => return refused("passthrough_closed"),
+                Err(_) => return refused("passthrough_timeout"),
+            }
+        }
     };
     let connection = worker.register(id, listener, ends, greeting.as_ref().map(told));
     drop(charge);
@@ -88,25 +96,50 @@ async fn pass_on(worker: &Rc<Worker>, id: u64, listener: usize, passes: &Passes,
     pass(worker, stream, connection, &host, read).await;
 }
 
-type Encrypted = Box<tokio_rustls::server::TlsStream<TcpStream>>;
+/// A limit in milliseconds; 0: none.
+fn limit(millis: u64) -> Duration {
+    if millis == 0 { Duration::MAX } else { Duration::from_millis(millis) }
+}
 
-/// The handshake within its limit; `None`: there was none, which is counted.
+/// Waits until the client says something, or has left. False: a drain came first, which waits only for who has begun.
+async fn speaks(worker: &Worker, stream: &TcpStream) -> bool {
+    let mut byte = [0];
+    let first = stream.peek(&mut byte);
+    let mut drains = pin!(worker.drains.notified());
+    drains.as_mut().enable();
+    if worker.closing.get() {
+        return timeout(LAST_LOOK, first).await.is_ok();
+    }
+    tokio::select! {
+        biased;
+        _ = first => true,
+        () = drains => false,
+    }
+}
+
+/// The handshake within its limit; `None`: there was none, which is counted, or not begun before a drain.
 async fn handshake(
     worker: &Worker,
     terminator: &Terminator,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<(Encrypted, Tls)> {
-    let limit = Duration::from_millis(worker.limits.tls_handshake);
     let metrics = &worker.forward.metrics;
-    let shaking = Box::pin(by_turns(&worker.handshakes, terminator.accept(stream)));
-    match timeout(limit, shaking).await {
-        Ok(Ok((stream, tls))) => {
+    let shaking = Box::pin(async {
+        if !speaks(worker, &stream).await {
+            return None;
+        }
+        let socket = ClientSocket::new(stream, &worker.forward.account);
+        Some(by_turns(&worker.handshakes, terminator.accept(socket)).await)
+    });
+    match timeout(limit(worker.limits.tls_handshake), shaking).await {
+        Ok(None) => None,
+        Ok(Some(Ok((stream, tls)))) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
             metrics.word(&names::TLS_HANDSHAKES, if resumed { "resumed" } else { "full" });
             Some((stream, tls))
         }
-        Ok(Err((error, stream))) => {
+        Ok(Some(Err((error, stream)))) => {
             metrics.word(&names::TLS_HANDSHAKES, "failed");
             tracing::info!(%peer, %error, "a TLS handshake failed");
             let _ = timeout(LINGER, leave(stream)).await;
@@ -136,7 +169,7 @@ async fn by_turns<F: Future>(turns: &Turns, stepping: F) -> F::Output {
 
 /// Reads and forgets what a client still sends that was told why it is not served: with TLS 1.3 its request comes before
 /// it hears of that. Closing at once would reset the connection, and the alert might be lost with it.
-async fn leave(mut stream: TcpStream) -> io::Result<()> {
+async fn leave(mut stream: ClientSocket) -> io::Result<()> {
     stream.shutdown().await?;
     let (mut scratch, mut left) = (vec![0; 4 * 1024], LINGER_BYTES);
     while left > 0 {
@@ -164,10 +197,12 @@ async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, own
     if !worker.trusts(peer) {
         return refused("proxy_protocol_untrusted");
     }
-    match timeout(Duration::from_millis(worker.limits.head), read_head(stream)).await {
-        Ok(Ok(Ok(announced))) => Some(announced.unwrap_or(own)),
-        Ok(Ok(Err(Malformed))) => refused("proxy_protocol_malformed"),
-        Ok(Err(_)) => refused("proxy_protocol_closed"),
+    let head = async { if speaks(worker, stream).await { Some(read_head(stream).await) } else { None } };
+    match timeout(limit(worker.limits.head), head).await {
+        Ok(None) => None,
+        Ok(Some(Ok(Ok(announced)))) => Some(announced.unwrap_or(own)),
+        Ok(Some(Ok(Err(Malformed)))) => refused("proxy_protocol_malformed"),
+        Ok(Some(Err(_))) => refused("proxy_protocol_closed"),
         Err(_) => refused("proxy_protocol_timeout"),
     }
 }

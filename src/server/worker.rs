@@ -98,7 +98,9 @@ pub struct Worker {
     /// Set when draining: acceptors take what is queued and end.
     pub stopping: Cell<bool>,
     /// Set when each answer under way is its connection's last.
-    closing: Cell<bool>,
+    pub closing: Cell<bool>,
+    /// Tells those who have not begun that `closing` was set.
+    pub drains: Notify,
     /// Tells acceptors that `stopping` was set.
     pub stop: Notify,
     /// `None`: not greeted yet (a handshake).
@@ -119,7 +121,7 @@ pub struct Worker {
 const EVENTS: u32 = 16;
 
 /// How long connections are looked at before those without a request are closed by a drain.
-const LAST_LOOK: Duration = Duration::from_millis(20);
+pub const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// Runs a worker until it has drained. `ready` is told when it accepts.
 pub fn run(seed: Seed, ready: oneshot::Sender<io::Result<()>>) {
@@ -204,6 +206,7 @@ impl Worker {
             open: RefCell::default(),
             next: Cell::new(0),
             ended: Notify::new(),
+            drains: Notify::new(),
             slow: Slow::default(),
             accept_told: Cell::new(None),
             beginnings: Turns::new(turns::CONNECTIONS),
@@ -281,6 +284,7 @@ impl Worker {
         // would be closed over them.
         tokio::time::sleep(LAST_LOOK).await;
         self.closing.set(true);
+        self.drains.notify_waiters();
         for connection in self.open.borrow().values().flatten() {
             connection.closing.set(true);
             connection.wake();

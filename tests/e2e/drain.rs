@@ -1,10 +1,12 @@
 //! Stopping.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::harness::{Client, Proxy, Scripted, soon};
+use crate::harness::pki::{Authority, greet};
+use crate::harness::{Client, Proxy, Scripted, Setup, soon};
 use crate::queues;
 
 /// Answers once it is told to.
@@ -82,5 +84,23 @@ async fn connections_that_the_system_has_queued_are_served() {
     for client in &mut queued {
         assert_eq!(client.reply().await.text(), "done");
     }
+    assert_eq!(draining.await.unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn who_has_not_begun_a_handshake_is_not_waited_for() {
+    let instance = Scripted::echo().await;
+    let authority = Authority::new();
+    let proxy = Setup::to(&[instance.address]).listen(vec![authority.listen("a.test")]).start().await;
+    let mut silent = Client::connect(proxy.address).await;
+    let mut halfway = Client::connect(proxy.address).await;
+    // The beginning of a record that is not whole.
+    halfway.send("\x16\x03\x01").await;
+    // Both are the worker's by now.
+    greet(&Arc::new(authority.trusted()), proxy.address, "a.test").await.unwrap();
+    let draining = tokio::spawn(proxy.drain(Duration::from_secs(5)));
+    assert!(silent.is_closed().await);
+    assert!(!draining.is_finished(), "a handshake that has begun is waited for");
+    drop(halfway);
     assert_eq!(draining.await.unwrap().cut, 0);
 }

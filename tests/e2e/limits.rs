@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use pointsman::forward::patience::Patience;
 use pointsman::server::Listen;
-use pointsman::server::tls::{Terminator, TlsSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::harness::pki::{Authority, greet};
+use crate::harness::pki::{Authority, greet, greet_over};
 use crate::harness::{ANY, Client, Proxy, Scripted, Setup, ok, read_request, soon};
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn the_system_holds_little_for_a_client_that_does_not_read_and_for_an_inst
     }
     assert!(down[1] < 2 << 20 && down[0] > 2 * down[1], "bytes that went on to a client: {down:?}");
 
-    let (keep, kept) = tokio::sync::mpsc::channel::<tokio::net::TcpStream>(1);
+    let (keep, kept) = tokio::sync::mpsc::channel::<TcpStream>(1);
     let instance = Scripted::raw(move |stream, _| {
         let keep = keep.clone();
         async move {
@@ -135,7 +135,7 @@ async fn the_system_holds_little_for_a_client_that_does_not_read_and_for_an_inst
 }
 
 /// Writes until nothing is taken any more; how many bytes.
-async fn until_stuck(stream: &mut tokio::net::TcpStream) -> usize {
+async fn until_stuck(stream: &mut TcpStream) -> usize {
     let (some, mut written) = ([0; 16 * 1024], 0);
     while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_millis(1_500), stream.write(&some)).await {
         written += n;
@@ -289,9 +289,8 @@ async fn a_tls_client_that_reads_nothing_is_let_go_when_its_next_head_is_late() 
     })
     .await;
     let authority = Authority::new();
-    let terminator = Arc::new(Terminator::new(TlsSettings::new(vec![authority.files("c", &["a.test"])])).unwrap());
-    let listen = Listen { tls: Some(terminator), ..Listen::plain(ANY) };
-    let setup = Setup::to(&[instance.address]).listen(vec![listen]).limits(|limits| limits.head = 300);
+    let listen = vec![authority.listen("a.test")];
+    let setup = Setup::to(&[instance.address]).listen(listen).limits(|limits| limits.head = 300);
     let proxy = setup.start().await;
     let config = Arc::new(authority.trusted());
     let mut clients = Vec::new();
@@ -317,4 +316,22 @@ async fn a_tls_client_that_reads_nothing_is_let_go_when_its_next_head_is_late() 
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_limit_of_zero_is_none_also_before_a_connection_is_served() {
+    let instance = Scripted::http(|_| ok("x")).await;
+    let authority = Authority::new();
+    let listen = Listen { proxy_protocol: true, ..authority.listen("a.test") };
+    let setup = Setup::to(&[instance.address]).listen(vec![listen]);
+    let setup = setup.settings(|settings| settings.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]);
+    let proxy = setup.limits(|limits| (limits.head, limits.tls_handshake) = (0, 0)).start().await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    for part in ["PROXY TCP4 10.0.0.1 ", "10.0.0.2 1 2\r\n"] {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.write_all(part.as_bytes()).await.unwrap();
+    }
+    let mut client = greet_over(&Arc::new(authority.trusted()), stream, "a.test").await.unwrap();
+    client.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
+    assert_eq!(client.reply().await.text(), "x");
 }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::h2::{H2Client, get};
+use crate::harness::pki::Authority;
 use crate::harness::{Act, Client, PATIENCE, Proxy, Scripted, Setup, ok, read_request, soon};
 
 const MIB: u64 = 1 << 20;
@@ -191,4 +192,27 @@ async fn streams_that_nobody_reads_are_reset_one_by_one() {
     let sends = client.sender.clone();
     assert!(soon("the connection", sends.ready()).await.is_ok(), "the connection goes on");
     drop(open);
+}
+
+#[tokio::test]
+async fn what_comes_during_a_handshake_counts_until_it_is_over() {
+    let instance = Scripted::echo().await;
+    let authority = Authority::new();
+    let proxy = Setup::to(&[instance.address]).listen(vec![authority.listen("a.test")]).start().await;
+    // A greeting of 60,000 bytes that never becomes whole, in records of 16 KiB.
+    let mut hello = vec![1, 0, 0xea, 0x60];
+    hello.resize(50_000, 0);
+    let records: Vec<u8> = hello
+        .chunks(16 * 1024)
+        .flat_map(|piece| [&[22, 3, 1], &(piece.len() as u16).to_be_bytes()[..], piece].concat())
+        .collect();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut stream = soon("a connection", TcpStream::connect(proxy.address)).await.unwrap();
+        stream.write_all(&records).await.unwrap();
+        clients.push(stream);
+    }
+    until("they count", || proxy.memory().held() >= 15 * 50_000).await;
+    drop(clients);
+    until("it is given back", || proxy.memory().held() < 50_000).await;
 }

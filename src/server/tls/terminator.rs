@@ -8,13 +8,13 @@ use arc_swap::ArcSwap;
 use rustls::crypto::ring::Ticketer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
 use rustls::{ServerConfig, ServerConnection};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::{Certificate, alternative_names};
 use super::certificates::Certificates;
 use super::settings::{ClientAuth, TlsSettings, Version};
+use super::socket::ClientSocket;
 use crate::forward::connection::Tls;
 use crate::tls_files;
 
@@ -22,6 +22,9 @@ use crate::tls_files;
 const SEALED: usize = 32 * 1024;
 /// Sessions that TLS 1.2 clients without tickets can come back to.
 const SESSIONS: usize = 8_192;
+
+/// A client's connection after the handshake.
+pub type Encrypted = Box<TlsStream<ClientSocket>>;
 
 /// A listener's TLS. Shared by the workers; replaced as a whole.
 #[derive(Debug)]
@@ -100,11 +103,12 @@ impl Terminator {
     /// # Errors
     /// The client left, or the two do not agree; it was told why. The socket comes back: closed at once, with something
     /// unread, it would be reset, and what the client was told lost with it.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(Box<TlsStream<TcpStream>>, Tls), (io::Error, TcpStream)> {
+    pub async fn accept(&self, socket: ClientSocket) -> Result<(Encrypted, Tls), (io::Error, ClientSocket)> {
         let terms = self.terms.load_full();
         let limited = |session: &mut ServerConnection| session.set_buffer_limit(Some(SEALED));
-        let handshake = TlsAcceptor::from(Arc::clone(&terms.config)).accept_with(stream, limited);
-        let stream = Box::new(handshake.into_fallible().await?);
+        let handshake = TlsAcceptor::from(Arc::clone(&terms.config)).accept_with(socket, limited);
+        let mut stream = Box::new(handshake.into_fallible().await?);
+        stream.get_mut().0.settle();
         let told = self.told(&terms, stream.get_ref().1);
         Ok((stream, told))
     }

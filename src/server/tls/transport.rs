@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncBufRead;
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::socket::ClientSocket;
 use crate::server::io::Transport;
 
-impl Transport for Box<TlsStream<TcpStream>> {
+impl Transport for Box<TlsStream<ClientSocket>> {
     /// A readable socket may hold no more than a ticket or half a record, and text that was decrypted before does not
     /// make the socket readable; so what has come is decrypted, and kept.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -18,6 +18,6 @@ impl Transport for Box<TlsStream<TcpStream>> {
     }
 
     fn forget(&self) {
-        self.get_ref().0.forget();
+        self.get_ref().0.tcp().forget();
     }
 }

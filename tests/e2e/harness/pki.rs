@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use pointsman::server::tls::CertificateFiles;
+use pointsman::server::Listen;
+use pointsman::server::tls::{CertificateFiles, Terminator, TlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
@@ -59,6 +60,12 @@ impl Authority {
         let files = CertificateFiles { cert: at("cert"), key: at("key"), ocsp: None };
         self.issue(names).write(&files.cert, &files.key);
         files
+    }
+
+    /// A listener that shows a certificate of this name.
+    pub fn listen(&self, name: &str) -> Listen {
+        let settings = TlsSettings::new(vec![self.files("listener", &[name])]);
+        Listen { tls: Some(Arc::new(Terminator::new(settings).unwrap())), ..Listen::plain(super::ANY) }
     }
 
     /// A client's configuration that believes it.
@@ -161,6 +168,11 @@ pub type TlsClient = Client<TlsStream<TcpStream>>;
 /// A handshake for this name.
 pub async fn greet(config: &Arc<ClientConfig>, address: SocketAddr, name: &str) -> std::io::Result<TlsClient> {
     let stream = soon("a connection", TcpStream::connect(address)).await?;
+    greet_over(config, stream, name).await
+}
+
+/// The same on a connection of the test's own.
+pub async fn greet_over(config: &Arc<ClientConfig>, stream: TcpStream, name: &str) -> std::io::Result<TlsClient> {
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connecting = TlsConnector::from(Arc::clone(config)).connect(name, stream);
