@@ -87,7 +87,9 @@ fn web_scheme(text: &str) -> Option<&'static str> {
 pub fn extend(headers: &mut HeaderMap, connection: &Connection) {
     let mut element = Vec::with_capacity(64);
     if connection.peer_trusted {
-        for before in headers.get_all(FORWARDED) {
+        let whole = |value: &&HeaderValue| value.to_str().is_ok_and(|text| !ends_quoted(text));
+        // One that ends within quotes would take ours in.
+        for before in headers.get_all(FORWARDED).iter().filter(whole) {
             element.extend_from_slice(before.as_bytes());
             element.extend_from_slice(b", ");
         }
@@ -284,5 +286,8 @@ mod tests {
         let mut headers = fields(&sent);
         extend(&mut headers, &peer("2001:db8::1", true));
         assert_eq!(headers[FORWARDED], "for=1.1.1.1, for=\"[2001:db8::1]\";host=\"shop.example:8080\";proto=http");
+        let mut headers = fields(&[("forwarded", "for=1.1.1.1"), ("forwarded", r#"for=2.2.2.2;host="a"#)]);
+        extend(&mut headers, &peer("192.0.2.1", true));
+        assert_eq!(headers[FORWARDED], "for=1.1.1.1, for=192.0.2.1;proto=http", "nothing of ours stands within quotes");
     }
 }
