@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::report::Origin;
 use super::scope::{Context, Item, Place, Scope};
 use super::settings::PathText;
-use super::value::{address, choice, flag, host_name, text, whole};
+use super::value::{address, choice, flag, text, whole};
 
 /// One client-side listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ fn passes(at: &mut Scope<'_>, place: Place<'_>, cx: &mut Context<'_>) -> Option<
     let mut tcp = at.map("tcp", cx);
     let host = match tcp.is_written() {
         true => {
-            let host = tcp.required("host", host_name, place, cx);
+            let host = tcp.required("host", text, place, cx);
             tcp.finish(cx);
             host
         }

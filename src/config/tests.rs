@@ -188,7 +188,6 @@ fn the_guard_and_the_shadow_are_read_shown_and_checked() {
         ("guard: {max_unrouted: -1}", "guard.max_unrouted"),
         ("guard: {mode: refuse}", "enforce"),
         ("paths: {refuse: [semicolon]}", "parameter"),
-        ("listen: [{address: 127.0.0.1:0, tcp: {host: a b}}]", "`a b` is no host"),
         ("shadow: {rules: next/, sampel: 5%}", "sample"),
         ("shadow: {rules: next/, sample: half}", "shadow.sample"),
         ("shadow: {rules: next/, queue: 0}", "shadow.queue"),

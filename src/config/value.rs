@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use crate::engine::route::host;
 use crate::engine::units;
 
 use super::settings::Auto;
@@ -75,13 +74,6 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 /// Text that is not empty.
 pub fn text(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
-}
-
-/// A host as rules see it: lower case, without port.
-pub fn host_name(text: &str) -> Result<String, String> {
-    let name =
-        host::normalise(text).map_err(|_| format!("`{text}` is no host; write a name as in `hosts` of the rules"))?;
-    Ok(name.into_owned())
 }
 
 /// One of these words.

@@ -6,6 +6,7 @@ use http::HeaderValue;
 
 use super::StartError;
 use crate::config;
+use crate::engine::route::host;
 use crate::forward::connection::Entrance;
 use crate::server::Listen;
 use crate::server::passthrough::Passes;
@@ -39,10 +40,7 @@ fn listener(from: &config::Listen, trusted: bool) -> Result<Listen, String> {
         address: *address,
         tls: tls.as_ref().map(|tls| Terminator::new(terms(tls)).map(Arc::new)).transpose()?,
         proxy_protocol: *proxy_protocol,
-        passes: passes.as_ref().map(|passes| match passes {
-            config::Passes::Tcp(host) => Passes::Host(host.as_str().into()),
-            config::Passes::Sni => Passes::Sni,
-        }),
+        passes: passes.as_ref().map(passing).transpose()?,
         entrance: Entrance {
             half_close: *half_close,
             refuse_h2c: !*h2c,
@@ -52,6 +50,18 @@ fn listener(from: &config::Listen, trusted: bool) -> Result<Listen, String> {
             hsts,
         },
     })
+}
+
+fn passing(passes: &config::Passes) -> Result<Passes, String> {
+    match passes {
+        config::Passes::Tcp(host) => {
+            let name = host::normalise(host).map_err(|_| {
+                format!("`tcp: {{host: {host}}}` is no host: write a name as in `hosts` of the rules, or every connection is refused")
+            })?;
+            Ok(Passes::Host(name.into()))
+        }
+        config::Passes::Sni => Ok(Passes::Sni),
+    }
 }
 
 fn terms(from: &config::ListenTls) -> TlsSettings {

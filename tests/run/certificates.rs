@@ -283,7 +283,7 @@ fn a_listener_whose_files_cannot_be_used_is_refused_with_every_reason() {
     std::fs::write(&catalog, "services: {}\n").unwrap();
     let config = folder.path().join("pointsman.yaml");
     let text = "listen:\n  - {address: 127.0.0.1:0, tls: {cert: missing.pem, key: lost.pem}}\n  \
-                - {address: 127.0.0.1:0, proxy_protocol: true}\n";
+                - {address: 127.0.0.1:0, proxy_protocol: true}\n  - {address: 127.0.0.1:0, tcp: {host: a b}}\n";
     std::fs::write(&config, text).unwrap();
     let refused = Command::new(env!("CARGO_BIN_EXE_pointsman"))
         .args(["run", "--admin", "off", "--config", config.to_str().unwrap()])
@@ -292,7 +292,9 @@ fn a_listener_whose_files_cannot_be_used_is_refused_with_every_reason() {
         .unwrap();
     let told = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{told}");
-    assert!(told.contains("missing.pem") && told.contains("`proxy_protocol` needs `trusted_proxies`"), "{told}");
+    for reason in ["missing.pem", "`proxy_protocol` needs `trusted_proxies`", "`tcp: {host: a b}` is no host"] {
+        assert!(told.contains(reason), "{reason}: {told}");
+    }
 }
 
 /// An admin page as text.
