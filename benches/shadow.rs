@@ -56,7 +56,7 @@ fn shadow(c: &mut Criterion) {
         b.iter(|| {
             seed += 1;
             let decision = decide(black_box(&live), &request, Draw(seed), &mut scratch, &mut NoTrace);
-            let disagreed = beside.count(&live, &request, Draw(seed), &decision, 0);
+            let disagreed = beside.count(&live, &request, request.client, Draw(seed), &decision, 0);
             assert!(disagreed.is_none(), "both sides have the same rules");
             decision
         });

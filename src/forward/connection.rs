@@ -4,7 +4,7 @@
 //! until when, and looks at the clock when it is polled.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -84,8 +84,10 @@ pub struct Connection {
     pub local: SocketAddr,
     /// `peer`'s address as a field value.
     pub peer_field: HeaderValue,
-    /// Whether `peer` is one of the trusted proxies.
+    /// Whether `peer` is one of the trusted proxies, and speaks for itself.
     pub peer_trusted: bool,
+    /// `peer` is a proxy that passes on what somebody says whom it does not know.
+    pub anonymous: bool,
     /// `None`: not encrypted.
     pub tls: Option<Rc<Tls>>,
     /// The listener's terms.
@@ -130,6 +132,7 @@ struct Told {
     local: SocketAddr,
     peer_field: HeaderValue,
     peer_trusted: bool,
+    anonymous: bool,
     tls: Option<Rc<Tls>>,
     entrance: Rc<Entrance>,
     room: Rc<Charge>,
@@ -158,7 +161,7 @@ impl Connection {
         let Ends { client, server: local } = ends;
         let peer = SocketAddr::new(client.ip().to_canonical(), client.port());
         let peer_field = HeaderValue::try_from(peer.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self::fresh(clock, Told { peer, local, peer_field, peer_trusted, tls, entrance, room }, false)
+        Self::fresh(clock, Told { peer, local, peer_field, peer_trusted, anonymous: false, tls, entrance, room }, false)
     }
 
     /// One stream of an HTTP/2 connection: the same client, with deadlines of its own.
@@ -169,6 +172,7 @@ impl Connection {
             local: self.local,
             peer_field: self.peer_field.clone(),
             peer_trusted: self.peer_trusted,
+            anonymous: self.anonymous,
             tls: self.tls.clone(),
             entrance: Rc::clone(&self.entrance),
             room: Rc::clone(&self.room),
@@ -180,12 +184,13 @@ impl Connection {
 
     /// One that has done nothing and waits for nothing yet.
     fn fresh(clock: Rc<Clock>, told: Told, is_stream: bool) -> Self {
-        let Told { peer, local, peer_field, peer_trusted, tls, entrance, room } = told;
+        let Told { peer, local, peer_field, peer_trusted, anonymous, tls, entrance, room } = told;
         Self {
             peer,
             local,
             peer_field,
             peer_trusted,
+            anonymous,
             tls,
             entrance,
             is_stream,
@@ -243,6 +248,12 @@ impl Connection {
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.peer.ip()
+    }
+
+    /// By whom control headers are judged: the peer, or the unspecified address where the peer does not know who speaks.
+    #[must_use]
+    pub fn sender(&self) -> IpAddr {
+        if self.anonymous { Ipv4Addr::UNSPECIFIED.into() } else { self.peer.ip() }
     }
 
     /// What the client speaks, for the log.

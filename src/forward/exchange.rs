@@ -452,7 +452,7 @@ impl Exchange {
             protocol: self.connection.protocol(),
             copied: head.copied,
             client: self.client,
-            peer: self.connection.client(),
+            peer: self.connection.sender(),
             sni: tls.and_then(|tls| tls.sni.clone()),
             san: tls.map_or_else(|| [].into(), |tls| tls.san.clone()),
             request_id: head.request_id,

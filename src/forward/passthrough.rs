@@ -32,6 +32,7 @@ use crate::engine::time::Millis;
 use crate::engine::trace::NoTrace;
 use crate::engine::tries::Tries;
 use crate::observe::names;
+use crate::upstream::dial::is_ours;
 use crate::upstream::link::Raw;
 
 /// Routes a connection that asks for `host`, and passes bytes until one side ends or nothing moves for `stream_idle`.
@@ -79,7 +80,7 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
         client: connection.client(),
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         san: &[],
-        trusted: view.table.router.trusts(&host, "/", connection.client()),
+        trusted: view.table.router.trusts(&host, "/", connection.sender()),
     };
     let decision = {
         let scratch = &mut worker.scratch.borrow_mut();
@@ -130,7 +131,8 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
                 worker.metrics.cells().upstream_opened.add(1);
                 return Ok((raw, policies.timeouts));
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy => Detail::Overloaded,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy || is_ours(&error) => Detail::Overloaded,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Detail::UpstreamTimeout,
             Ok(Err(_)) => Detail::ConnectFailed,
             Err(_) => Detail::UpstreamTimeout,
         };

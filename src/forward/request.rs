@@ -334,7 +334,7 @@ fn decided(
         client: exchange.client,
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         san: tls.map_or(&[], |tls| &tls.san),
-        trusted: router.trusts(&target.host, &target.path, connection.client()),
+        trusted: router.trusts(&target.host, &target.path, connection.sender()),
     };
     let scratch = &mut worker.scratch.borrow_mut();
     let decision = decide(&*view.table, &request, exchange.draw, scratch, &mut NoTrace);
@@ -419,7 +419,7 @@ fn outbound(
     let mut fields = head.headers;
     headers::towards_instance(&mut fields, seen, &connection, exchange.scheme, settings, upgrade);
     if seen.has(Survey::COOKIE) || file.ruleset.trusted.is_some() {
-        file.strip(&mut fields, connection.client());
+        file.strip(&mut fields, connection.sender());
     }
     if settings.request_id && !seen.has(Survey::REQUEST_ID) {
         fields.insert(X_REQUEST_ID, headers::request_id(exchange.draw));

@@ -2,6 +2,7 @@
 //! decision, one look-up and three plain stores; only disagreements are copied.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
@@ -111,16 +112,19 @@ impl Shadow {
     /// A request was decided by the live rules: what would the shadow rules have said?
     pub fn decided(&self, exchange: &Exchange, view: &View, request: &RequestView<'_>, target: &str, live: &Decision) {
         let now_us = exchange.connection().clock.micros();
-        if let Some(disagreed) = self.count(&view.table, request, exchange.draw, live, now_us) {
+        let sender = exchange.connection().sender();
+        if let Some(disagreed) = self.count(&view.table, request, sender, exchange.draw, live, now_us) {
             self.copy(exchange, view, request, target, &disagreed);
         }
     }
 
-    /// Decides, compares and counts one request, if it is sampled. `now_us`: the worker's clock in microseconds.
+    /// Decides, compares and counts one request, if it is sampled. `sender`: by whom its control headers are judged;
+    /// `now_us`: the worker's clock in microseconds.
     pub fn count(
         &self,
         table: &Table,
         request: &RequestView<'_>,
+        sender: IpAddr,
         draw: Draw,
         live: &Decision,
         now_us: u64,
@@ -133,7 +137,7 @@ impl Shadow {
         if candidate.live != table.generation {
             return None;
         }
-        let trusted = candidate.table.router.trusts(request.host, request.path, request.client);
+        let trusted = candidate.table.router.trusts(request.host, request.path, sender);
         let asked = RequestView { trusted, ..*request };
         let other = decide(&*candidate.table, &asked, draw, &mut self.scratch.borrow_mut(), &mut NoTrace);
         let Some(pair) = self.pair(candidate, table, live, other, now_us) else {
@@ -250,7 +254,7 @@ impl Shadow {
             protocol: connection.protocol(),
             copied: candidate.fields.copy(request.headers),
             client: request.client,
-            peer: connection.client(),
+            peer: connection.sender(),
             sni: tls.and_then(|tls| tls.sni.clone()),
             san: tls.map_or_else(|| [].into(), |tls| tls.san.clone()),
             request_id: None,

@@ -52,7 +52,7 @@ impl Watch {
         if let Some(sampler) = &self.sampler {
             let file = decision.file.map(|file| &*view.table.router.files[file as usize]);
             let connection = exchange.connection();
-            sampler.take(connection.clock.micros(), connection.client(), request, file, exchange.draw);
+            sampler.take(connection.clock.micros(), connection.sender(), request, file, exchange.draw);
         }
     }
 }

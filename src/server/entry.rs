@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::connection::{pass, serve};
 use super::passthrough::{Passes, greeting, host, told};
-use super::proxy_protocol::{Malformed, Step, step};
+use super::proxy_protocol::{Malformed, Said, Step, step};
 use super::settings::Listen;
 use super::tls::Terminator;
 use super::tls::socket::ClientSocket;
@@ -28,6 +28,15 @@ use crate::observe::names;
 /// How long, and for how many bytes, a client whose handshake failed is listened to after it was told why.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
+
+/// Who is at the other side.
+#[derive(Clone, Copy, Debug)]
+pub struct Who {
+    /// The connection's ends, or those that a proxy has announced.
+    pub ends: Ends,
+    /// The client's end is a proxy's, who does not know the client.
+    pub anonymous: bool,
+}
 
 /// Serves an accepted socket to its end. `id`: the connection's among the worker's.
 pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStream, peer: SocketAddr) {
@@ -44,30 +53,30 @@ pub async fn enter(worker: Rc<Worker>, id: u64, listener: usize, stream: TcpStre
 /// What begins with a head or a handshake; apart, so that a plain connection does not carry its state.
 async fn enter_slowly(worker: &Rc<Worker>, id: u64, listener: usize, mut stream: TcpStream, peer: SocketAddr) {
     let listen = &worker.listen[listener];
-    let mut ends = own_ends(listen, &stream, peer);
+    let mut who = own_ends(listen, &stream, peer);
     if listen.proxy_protocol {
-        match announced(worker, listen, &mut stream, ends).await {
-            Some(announced) => ends = announced,
+        match announced(worker, listen, &mut stream, who).await {
+            Some(announced) => who = announced,
             None => return,
         }
     }
-    let peer = ends.client;
+    let peer = who.ends.client;
     let Ok(_place) = worker.place_of(peer) else { return };
     if let Some(passes) = &listen.passes {
-        return pass_on(worker, id, listener, passes, stream, ends).await;
+        return pass_on(worker, id, listener, passes, stream, who).await;
     }
     let Some(terminator) = &listen.tls else {
-        let connection = worker.register(id, listener, ends, None);
+        let connection = worker.register(id, listener, who, None);
         return serve(worker, stream, connection).await;
     };
     let Some((stream, tls)) = handshake(worker, terminator, stream, peer).await else { return };
-    let connection = worker.register(id, listener, ends, Some(tls));
+    let connection = worker.register(id, listener, who, Some(tls));
     Box::pin(serve(worker, stream, connection)).await;
 }
 
 /// Passes bytes on to whom the listener or the client's greeting names.
-async fn pass_on(worker: &Rc<Worker>, id: u64, listener: usize, passes: &Passes, mut stream: TcpStream, ends: Ends) {
-    let peer = ends.client;
+async fn pass_on(worker: &Rc<Worker>, id: u64, listener: usize, passes: &Passes, mut stream: TcpStream, who: Who) {
+    let peer = who.ends.client;
     let refused = |reason: &'static str| {
         worker.forward.metrics.word(&names::REFUSALS, reason);
         tracing::info!(%peer, reason, "a connection was refused");
@@ -89,7 +98,7 @@ async fn pass_on(worker: &Rc<Worker>, id: u64, listener: usize, passes: &Passes,
             }
         }
     };
-    let connection = worker.register(id, listener, ends, greeting.as_ref().map(told));
+    let connection = worker.register(id, listener, who, greeting.as_ref().map(told));
     drop(charge);
     let host = host(passes, greeting.as_ref());
     let read = greeting.map(|greeting| greeting.read).unwrap_or_default();
@@ -182,13 +191,14 @@ async fn leave(mut stream: ClientSocket) -> io::Result<()> {
 }
 
 /// The connection's own ends. A socket that is torn already has no address any more; the listener's does for it.
-fn own_ends(listen: &Listen, stream: &TcpStream, peer: SocketAddr) -> Ends {
-    Ends { client: peer, server: stream.local_addr().unwrap_or(listen.address) }
+fn own_ends(listen: &Listen, stream: &TcpStream, peer: SocketAddr) -> Who {
+    let ends = Ends { client: peer, server: stream.local_addr().unwrap_or(listen.address) };
+    Who { ends, anonymous: false }
 }
 
 /// Who the client is and what it connected to, by the PROXY protocol; `None`: the connection is refused, which is counted.
-async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, own: Ends) -> Option<Ends> {
-    let peer = own.client;
+async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, own: Who) -> Option<Who> {
+    let peer = own.ends.client;
     let refused = |reason: &'static str| {
         worker.forward.metrics.word(&names::REFUSALS, reason);
         tracing::info!(%peer, reason, listener = %listen.address, "a connection was refused");
@@ -200,15 +210,18 @@ async fn announced(worker: &Worker, listen: &Listen, stream: &mut TcpStream, own
     let head = async { if speaks(worker, stream).await { Some(read_head(stream).await) } else { None } };
     match timeout(limit(worker.limits.head), head).await {
         Ok(None) => None,
-        Ok(Some(Ok(Ok(announced)))) => Some(announced.unwrap_or(own)),
+        Ok(Some(Ok(Ok(Said::Ends(ends))))) => Some(Who { ends, anonymous: false }),
+        Ok(Some(Ok(Ok(Said::Own)))) => Some(own),
+        // It is a client's word that follows, whom nobody has named: nothing in it is a proxy's.
+        Ok(Some(Ok(Ok(Said::Unknown)))) => Some(Who { anonymous: true, ..own }),
         Ok(Some(Ok(Err(Malformed)))) => refused("proxy_protocol_malformed"),
         Ok(Some(Err(_))) => refused("proxy_protocol_closed"),
         Err(_) => refused("proxy_protocol_timeout"),
     }
 }
 
-/// Reads exactly the head. `None`: the connection's own ends count.
-async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Option<Ends>, Malformed>> {
+/// Reads exactly the head.
+async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Said, Malformed>> {
     let mut head = Vec::new();
     loop {
         match step(&head) {
@@ -218,8 +231,7 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Option<Ends>, Ma
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            Ok(Step::Announced(ends)) => return Ok(Ok(Some(ends))),
-            Ok(Step::Own) => return Ok(Ok(None)),
+            Ok(Step::Whole(said)) => return Ok(Ok(said)),
             Err(malformed) => return Ok(Err(malformed)),
         }
     }

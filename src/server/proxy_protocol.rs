@@ -18,10 +18,20 @@ const FIXED: usize = 16;
 pub enum Step {
     /// So many more bytes belong to the head, at least.
     More(usize),
+    /// It is whole.
+    Whole(Said),
+}
+
+/// What a head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
     /// The client's connection to the first proxy.
-    Announced(Ends),
-    /// The proxy speaks for itself, or does not know the client: the connection's own ends count.
+    Ends(Ends),
+    /// The proxy speaks for itself (`LOCAL`): the connection's own ends count.
     Own,
+    /// The proxy passes on a client that it does not know (`UNKNOWN`, a family that is not TCP over IP): the connection's own
+    /// ends count, as the text demands, but what follows is not the proxy's word.
+    Unknown,
 }
 
 /// Not a head, or not an allowed one.
@@ -54,7 +64,7 @@ fn line(read: &[u8]) -> Result<Step, Malformed> {
     };
     let text = std::str::from_utf8(text).map_err(|_| Malformed)?;
     if text == "UNKNOWN" || text.starts_with("UNKNOWN ") {
-        return Ok(Step::Own);
+        return Ok(Step::Whole(Said::Unknown));
     }
     let mut words = text.split(' ');
     let (family, source, target) = (words.next(), words.next(), words.next());
@@ -70,7 +80,7 @@ fn line(read: &[u8]) -> Result<Step, Malformed> {
         }
     };
     let at = |text, port| address(text).map(|address| SocketAddr::new(address, port)).ok_or(Malformed);
-    Ok(Step::Announced(Ends { client: at(source, from)?, server: at(target, to)? }))
+    Ok(Step::Whole(Said::Ends(Ends { client: at(source, from)?, server: at(target, to)? })))
 }
 
 /// 0 to 65535 without a sign or a leading zero.
@@ -92,7 +102,8 @@ fn binary(read: &[u8]) -> Result<Step, Malformed> {
     }
     // Of a LOCAL connection, and of families that are no TCP over IP, all that follows is skipped.
     let addresses = match (command & 0xf, family) {
-        (0, _) | (_, 0x00 | 0x31 | 0x32) => return Ok(Step::Own),
+        (0, _) => return Ok(Step::Whole(Said::Own)),
+        (_, 0x00 | 0x31 | 0x32) => return Ok(Step::Whole(Said::Unknown)),
         (_, 0x11) => 12,
         (_, 0x21) => 36,
         _ => return Err(Malformed),
@@ -106,7 +117,7 @@ fn binary(read: &[u8]) -> Result<Step, Malformed> {
         let address = four.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).map_err(|_| Malformed)?;
         Ok(SocketAddr::new(address, u16::from_be_bytes([port[0], port[1]])))
     };
-    Ok(Step::Announced(Ends { client: at(source, &ports[..2])?, server: at(target, &ports[2..])? }))
+    Ok(Step::Whole(Said::Ends(Ends { client: at(source, &ports[..2])?, server: at(target, &ports[2..])? })))
 }
 
 /// Type, length and value, to the end.
@@ -134,7 +145,7 @@ mod tests {
     }
 
     fn ends(client: &str, server: &str) -> Result<Step, Malformed> {
-        Ok(Step::Announced(Ends { client: client.parse().unwrap(), server: server.parse().unwrap() }))
+        Ok(Step::Whole(Said::Ends(Ends { client: client.parse().unwrap(), server: server.parse().unwrap() })))
     }
 
     #[test]
@@ -143,8 +154,8 @@ mod tests {
             ("PROXY TCP4 192.0.2.1 198.51.100.1 5000 443\r\n", ends("192.0.2.1:5000", "198.51.100.1:443")),
             ("PROXY TCP4 1.1.1.1 1.1.1.1 1 1\r\n", ends("1.1.1.1:1", "1.1.1.1:1")),
             ("PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", ends("[2001:db8::1]:65535", "[::1]:0")),
-            ("PROXY UNKNOWN\r\n", Ok(Step::Own)),
-            ("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", Ok(Step::Own)),
+            ("PROXY UNKNOWN\r\n", Ok(Step::Whole(Said::Unknown))),
+            ("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", Ok(Step::Whole(Said::Unknown))),
         ] {
             let with_more = format!("{line}GET / HTTP/1.1\r\n\r\n");
             assert_eq!(read(with_more.as_bytes()), (line.len(), said), "{line:?}");
@@ -191,9 +202,9 @@ mod tests {
             (v2(0x21, 0x11, &v4), ends("192.0.2.1:5000", "198.51.100.1:443")),
             (v2(0x21, 0x11, &extended), ends("192.0.2.1:5000", "198.51.100.1:443")),
             (v2(0x21, 0x21, &v6), ends("[::1]:9", "[::2]:256")),
-            (v2(0x20, 0x00, &[]), Ok(Step::Own)),
-            (v2(0x20, 0x11, &v4), Ok(Step::Own)),
-            (v2(0x21, 0x31, &[0; 216]), Ok(Step::Own)),
+            (v2(0x20, 0x00, &[]), Ok(Step::Whole(Said::Own))),
+            (v2(0x20, 0x11, &v4), Ok(Step::Whole(Said::Own))),
+            (v2(0x21, 0x31, &[0; 216]), Ok(Step::Whole(Said::Unknown))),
             (v2(0x31, 0x11, &v4), Err(Malformed)),
             (v2(0x22, 0x11, &v4), Err(Malformed)),
             (v2(0x21, 0x12, &v4), Err(Malformed)),

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 
 use super::accept;
 use super::addresses::{Addresses, Crowded, Place};
-use super::entry::enter;
+use super::entry::{Who, enter};
 use super::h2::date::Date;
 use super::placement::Placement;
 use super::settings::{Limits, Listen};
@@ -25,7 +25,7 @@ use super::turns::{self, Turns};
 use crate::engine::time::Millis;
 use crate::forward;
 use crate::forward::Connection;
-use crate::forward::connection::{Ends, Entrance, Phase, Tls};
+use crate::forward::connection::{Entrance, Phase, Tls};
 use crate::observe::names;
 
 /// What a worker's thread is started with.
@@ -231,13 +231,16 @@ impl Worker {
         });
     }
 
-    /// What the exchanges of a connection share, once it is known who the client is.
-    pub fn register(&self, id: u64, listener: usize, ends: Ends, tls: Option<Tls>) -> Rc<Connection> {
+    /// What the exchanges of a connection share, once it is known who the client is, or that nobody knows it.
+    pub fn register(&self, id: u64, listener: usize, who: Who, tls: Option<Tls>) -> Rc<Connection> {
         self.forward.clock.read();
         let (entrance, account) = (Rc::clone(&self.entrances[listener]), &self.forward.account);
-        let trusted = self.trusts(ends.client);
-        let connection =
-            Rc::new(Connection::new(Rc::clone(&self.forward.clock), ends, trusted, tls, entrance, account));
+        let Who { ends, anonymous } = who;
+        let trusted = !anonymous && self.trusts(ends.client);
+        let clock = Rc::clone(&self.forward.clock);
+        let mut connection = Connection::new(clock, ends, trusted, tls, entrance, account);
+        connection.anonymous = anonymous;
+        let connection = Rc::new(connection);
         connection.closing.set(self.closing.get());
         connection.write_idle.set(self.prolonged(self.limits.write_idle));
         self.open.borrow_mut().insert(id, Some(Rc::clone(&connection)));

@@ -60,7 +60,7 @@ impl Bench {
             trusted: true,
         };
         let decision = decide(live, &request, Draw(user), &mut self.scratch, &mut NoTrace);
-        drop(self.shadow.count(live, &request, Draw(user), &decision, now_us));
+        drop(self.shadow.count(live, &request, request.client, Draw(user), &decision, now_us));
     }
 }
 
