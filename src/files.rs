@@ -69,6 +69,21 @@ impl FileWatch {
         Self { paths, seen, notified, told: false, next_look: None, _watcher: watcher }
     }
 
+    /// Follows these too, from their state now on. What was followed goes on from where it was: nothing that has not
+    /// been seen yet is lost.
+    #[must_use]
+    pub fn widened(self, more: Vec<PathBuf>) -> Self {
+        let added: Vec<PathBuf> = more.into_iter().filter(|path| !self.paths.contains(path)).collect();
+        if added.is_empty() {
+            return self;
+        }
+        let mut watch = Self::new(self.paths.iter().chain(&added).cloned().collect());
+        watch.seen = self.seen.into_iter().chain(stamps(&added)).collect();
+        // Whoever was to notify of a change may have been dropped with it.
+        watch.told = true;
+        watch
+    }
+
     /// Waits until one of the files is another than it was. Safe to cancel.
     pub async fn changed(&mut self) {
         loop {
@@ -138,6 +153,21 @@ mod tests {
 
     async fn noticed(watch: &mut FileWatch) {
         tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.expect("the change is noticed");
+    }
+
+    #[tokio::test]
+    async fn a_wider_watch_loses_nothing_that_was_not_seen_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("a.pem"), folder.path().join("b.pem"));
+        std::fs::write(&first, "one").unwrap();
+        std::fs::write(&second, "one").unwrap();
+        let watch = FileWatch::new(vec![first.clone()]);
+        std::fs::write(&first, "three").unwrap();
+        let mut watch = watch.widened(vec![first, second.clone()]);
+        noticed(&mut watch).await;
+        assert!(tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_err(), "once");
+        std::fs::write(&second, "three").unwrap();
+        noticed(&mut watch).await;
     }
 
     #[tokio::test]

@@ -36,8 +36,12 @@ impl Certificates {
     ) {
         let mut watch = FileWatch::new(terminator.settings().files());
         let mut unstapled = terminator.unstapled();
+        // They were read before anybody watched them: what changed in between is seen by nobody else.
+        let mut unseen = true;
         loop {
+            let at_start = std::mem::take(&mut unseen);
             tokio::select! {
+                () = std::future::ready(()), if at_start => {}
                 () = watch.changed() => {}
                 Ok(()) = again.changed() => {}
                 () = tokio::time::sleep(STAPLES) => {
@@ -52,6 +56,7 @@ impl Certificates {
             }
             unstapled = terminator.unstapled();
             match read {
+                Ok(()) if at_start => {}
                 Ok(()) => {
                     let count = terminator.certificates().all().len();
                     let words = format!("listener {listener}: {count} certificates were read again");

@@ -13,7 +13,6 @@ use crate::engine::diagnostic::Diagnostics;
 use crate::engine::label::Text;
 use crate::engine::route::Router;
 use crate::observe::access_log::ReadFields;
-use crate::observe::metrics::Metrics;
 use crate::observe::reloads::Reloads;
 use crate::publish::Published;
 use crate::publish::rules::{Followers, Loaded};
@@ -42,8 +41,6 @@ pub struct RuleFollowers {
     pub shadow: bool,
     /// Files that the rules name are read before they are in force.
     pub trusts: Arc<Trusts>,
-    /// For what rules switch off.
-    pub metrics: Arc<Metrics>,
     /// For files that cannot be used.
     pub reloads: Arc<Reloads>,
 }
@@ -61,7 +58,6 @@ impl Followers for RuleFollowers {
             let words = format!("{wrong}; until the file is mended, requests to it get 502");
             self.reloads.refused("upstream_tls", words, Diagnostics::default());
         }
-        upstream_tls::warn_of_unverified(router, &self.metrics);
         let next = wanted(router).services;
         let new: BTreeSet<Text> = next.difference(&self.wanted.borrow().services).cloned().collect();
         if router.has_stars() {
@@ -83,6 +79,8 @@ impl Followers for RuleFollowers {
 
     fn applied(&self, loaded: &Loaded) {
         if !self.shadow {
+            upstream_tls::warn_of_unverified(&loaded.router);
+            upstream_tls::forget(&self.trusts, &loaded.router);
             self.fields.store(Arc::new(ReadFields::of(&loaded.set)));
         }
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);

@@ -164,7 +164,8 @@ impl Serving {
         if !wrong.is_empty() {
             return Err(StartError::Setting(wrong.join("; ")));
         }
-        upstream_tls::warn_of_unverified(&router, &metrics);
+        upstream_tls::warn_of_unverified(&router);
+        metrics.add_source(Arc::new(upstream_tls::Unverified(Arc::clone(&published.table))));
         let book = Arc::new(Book::new(workers, std::hash::RandomState::new()));
         let figures = limits::LimitFigures { book: Arc::clone(&book), table: Arc::clone(&published.table), clock };
         metrics.add_source(Arc::new(figures));
@@ -231,7 +232,6 @@ impl Serving {
             services,
             shadow: false,
             trusts: Arc::clone(&trusts),
-            metrics: Arc::clone(&metrics),
             reloads: Arc::clone(&reloads),
         };
         let last_good = LastGood::default();

@@ -28,7 +28,7 @@ struct Configs {
     h2: Arc<ClientConfig>,
 }
 
-/// All ways that the rules in force, and those before, have named.
+/// All ways that rules have named, until they are forgotten, and those that a label has made necessary.
 #[derive(Debug, Default)]
 pub struct Trusts {
     known: Mutex<HashMap<UpstreamTls, Arc<Trust>>>,
@@ -43,10 +43,26 @@ impl Trusts {
         if let Some(trust) = known.get(tls) {
             return Arc::clone(trust);
         }
-        let trust = Arc::new(Trust { tls: tls.clone(), configs: ArcSwapOption::empty() });
+        let trust = Arc::new(Trust::new(tls.clone()));
         known.insert(tls.clone(), Arc::clone(&trust));
         self.grew.notify_one();
         trust
+    }
+
+    /// Whether it was named.
+    pub fn knows(&self, tls: &UpstreamTls) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(tls)
+    }
+
+    /// A way that was read already, unless it is known.
+    pub fn add(&self, trust: Arc<Trust>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(trust.tls.clone()).or_insert(trust);
+        self.grew.notify_one();
+    }
+
+    /// Forgets every other way: its files are not followed any more. Connections that go by it stay.
+    pub fn retain(&self, named: impl Fn(&UpstreamTls) -> bool) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|tls, _| named(tls));
     }
 
     /// All of them.
@@ -57,6 +73,12 @@ impl Trusts {
 }
 
 impl Trust {
+    /// A way whose files have not been read.
+    #[must_use]
+    pub fn new(tls: UpstreamTls) -> Self {
+        Self { tls, configs: ArcSwapOption::empty() }
+    }
+
     /// Reads the files (again). Connections from now on go by what they say.
     ///
     /// # Errors

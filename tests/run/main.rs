@@ -31,6 +31,7 @@ mod floods;
 mod gray_release;
 mod grpc_checks;
 mod guard;
+mod instances_tls;
 mod killed_instance;
 mod limits;
 mod operators;

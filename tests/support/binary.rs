@@ -21,14 +21,22 @@ pub struct Proxy {
     stderr: Arc<Mutex<String>>,
 }
 
+/// Where a proxy that says nothing else listens.
+pub const ANY_PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
 impl Proxy {
     /// `pointsman run --listen 127.0.0.1:0 --admin 127.0.0.1:0 ARGS…`, ready to be asked (not yet `/ready`).
     pub fn start(args: &[&str]) -> Self {
-        Self::start_with(&[&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], args].concat())
+        Self::start_with(&[&ANY_PORTS, args].concat())
     }
 
     /// `pointsman run ARGS…`, whose listeners have port 0.
     pub fn start_with(args: &[&str]) -> Self {
+        Self::start_in(&[], args)
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_in(environment: &[(&str, &str)], args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
         // What is set around the tests is no setting of the proxy.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("POINTSMAN_")) {
@@ -38,6 +46,7 @@ impl Proxy {
             .arg("run")
             .args(args)
             .env_remove("CONSUL_HTTP_ADDR")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

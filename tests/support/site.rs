@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pointsman::cli::demo::instances::DemoInstance;
 use serde_json::Value;
 
-use super::binary::{PATIENCE, Proxy};
+use super::binary::{ANY_PORTS, PATIENCE, Proxy};
 use super::load;
 
 /// A catalog file, rule files and running instances; removed when dropped.
@@ -75,10 +75,16 @@ impl Site {
 
     /// Starts the proxy in front of it and waits until it is ready.
     pub async fn proxy(&self, more: &[&str]) -> Proxy {
+        self.proxy_with(&[], more).await
+    }
+
+    /// The same with these variables in its environment.
+    pub async fn proxy_with(&self, environment: &[(&str, &str)], more: &[&str]) -> Proxy {
         let (catalog, rules) = (self.catalog(), self.rules());
-        let mut args = vec!["--catalog", catalog.to_str().unwrap(), "--rules", rules.to_str().unwrap()];
+        let mut args = ANY_PORTS.to_vec();
+        args.extend(["--catalog", catalog.to_str().unwrap(), "--rules", rules.to_str().unwrap()]);
         args.extend(more);
-        let proxy = Proxy::start(&args);
+        let proxy = Proxy::start_in(environment, &args);
         ready(proxy.admin).await;
         proxy
     }
