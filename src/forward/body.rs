@@ -93,7 +93,7 @@ impl AnswerBody {
         match source {
             Source::Tunnel(raw, lasting) => {
                 let connection = Rc::clone(exchange.connection());
-                connection.tunnel.replace(Some(Box::new(Tunnel { raw, exchange, lasting })));
+                connection.tunnel.replace(Some(Box::new(Tunnel { raw, exchange, lasting, unproved: false })));
                 Self { source: Source::Own(None), exchange: None }
             }
             Source::Own(_) | Source::Instance(_) => Self { source, exchange: Some(exchange) },

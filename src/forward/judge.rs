@@ -26,14 +26,17 @@ pub fn judged(exchange: &Exchange, ended: &Ended, picked: Picked, retry: &Retry)
     trouble
 }
 
-/// What connecting says about an instance whose bytes are passed on unread; `None`: it is connected.
-pub fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Picked) {
-    let evidence = failed.map_or(Some(Evidence::Success), Detail::evidence);
+/// What connecting says about an instance whose bytes are passed on unread; `failed: None`: it is connected. That alone
+/// readmits one that was to prove itself; whether it speaks for any other is seen later, if this returns true.
+pub fn judge_bare(exchange: &Exchange, failed: Option<Detail>, picked: Picked) -> bool {
+    let proves = failed.is_none() && (picked.probe || picked.last_resort);
+    let evidence = if proves { Some(Evidence::Success) } else { failed.and_then(Detail::evidence) };
     if let Some(evidence) = evidence {
         exchange.evidence(evidence);
     }
     exchange.count(&names::ATTEMPTS, failed.map_or("connected", Detail::word));
     picked_so(exchange, picked, failed.is_none());
+    failed.is_none() && !proves
 }
 
 /// What follows from how an endpoint was picked, once it is known whether it did well.

@@ -46,12 +46,12 @@ pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut exchange = Exchange::begin(&worker, &connection);
     match connected(&worker, &mut exchange, host).await {
-        Ok((raw, timeouts)) => {
+        Ok(Bare { raw, timeouts, unproved }) => {
             exchange.status = 200;
             connection.enter(Phase::Tunnel);
             let aged = after(connection.clock.now(), timeouts.max_stream_age);
             let lasting = Lasting { idle: timeouts.stream_idle, aged, websocket: false };
-            Tunnel { raw, exchange, lasting }.run(client, read, &connection).await;
+            Tunnel { raw, exchange, lasting, unproved }.run(client, read, &connection).await;
         }
         Err(refusal) => {
             let early = refusal.detail == Detail::NoRoutableInstance && !worker.is_ready();
@@ -64,8 +64,15 @@ pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// A connection to an instance that was chosen.
+struct Bare {
+    raw: Raw,
+    timeouts: Timeouts,
+    unproved: bool,
+}
+
 /// Decide, pick, connect; while nothing was passed on, another endpoint may be tried.
-async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> Result<(Raw, Timeouts), Refusal> {
+async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> Result<Bare, Refusal> {
     let connection = Rc::clone(exchange.connection());
     limit::enter(worker, exchange, "/")?;
     let host = if host.is_empty() { "".into() } else { host::normalise(host).map_err(|_| Detail::BadRequest)? };
@@ -127,9 +134,9 @@ async fn connected(worker: &Rc<Worker>, exchange: &mut Exchange, host: &str) -> 
         exchange.connect_us = Some(connection.clock.read().saturating_sub(started));
         let failed = match dialled {
             Ok(Ok(raw)) => {
-                judge_bare(exchange, None, picked);
+                let unproved = judge_bare(exchange, None, picked);
                 worker.metrics.cells().upstream_opened.add(1);
-                return Ok((raw, policies.timeouts));
+                return Ok(Bare { raw, timeouts: policies.timeouts, unproved });
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy || is_ours(&error) => Detail::Overloaded,
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Detail::UpstreamTimeout,

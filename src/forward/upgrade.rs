@@ -19,6 +19,7 @@ use super::https::promise;
 use super::settings::Settings;
 use super::turn::Turn;
 use super::wait::after;
+use crate::engine::health::Evidence;
 use crate::engine::time::Millis;
 use crate::observe::memory::TUNNEL;
 use crate::upstream::link::Raw;
@@ -35,6 +36,8 @@ pub struct Tunnel {
     pub exchange: Exchange,
     /// How long it may last.
     pub lasting: Lasting,
+    /// Nothing is known of the instance but that it takes connections: its first byte, or an end in peace, speaks for it.
+    pub unproved: bool,
 }
 
 /// How long a tunnel may last.
@@ -69,9 +72,10 @@ impl Tunnel {
         response.map(|source| AnswerBody::new(source, exchange))
     }
 
-    /// Passes bytes on. `read`: what the client sent behind its request.
+    /// Passes bytes on. `read`: what the client sent behind its request. What one side has torn is torn for the other side,
+    /// too, where the protocol is not known to tell: nothing that was cut looks whole.
     pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C, read: Bytes, connection: &Connection) {
-        let Self { mut raw, exchange, lasting } = self;
+        let Self { mut raw, exchange, lasting, mut unproved } = self;
         exchange.hold(TUNNEL);
         let _open = exchange.tunnels();
         let up = Flow::new(read, lasting.websocket);
@@ -81,7 +85,9 @@ impl Tunnel {
         let mask = (exchange.draw.fork(GOODBYE_MS).0 as u32).to_be_bytes();
         let mut moved = connection.clock.now();
         let mut cut_at = NEVER;
-        let is_idle = std::future::poll_fn(|cx| {
+        // The instance has ended and takes nothing more; what it has said still goes to the client.
+        let mut deaf = false;
+        let end = std::future::poll_fn(|cx| {
             let now = connection.clock.now();
             let leaves = lasting.websocket && connection.going_away.get();
             if cut_at == NEVER && (now >= lasting.aged || leaves) {
@@ -90,27 +96,106 @@ impl Tunnel {
                 down.say_goodbye(going_away(None));
             }
             let mut progress = false;
-            let there = up.poll(&mut client, &mut raw.stream, cx, &connection.turn, &mut progress);
-            let back = down.poll(&mut raw.stream, &mut client, cx, &connection.turn, &mut progress);
-            let over = match (there, back) {
-                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => true,
-                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => true,
-                (Poll::Pending, _) | (_, Poll::Pending) => false,
-            };
-            if over {
-                return Poll::Ready(false);
+            let mut there = Poll::Ready(Ok(()));
+            if !deaf {
+                there = up.poll(&mut client, &mut raw.stream, cx, &connection.turn, &mut progress);
+                deaf = matches!(&there, Poll::Ready(Err(torn)) if torn.is_behind_an_end());
             }
-            poll_until(connection, progress, lasting, cut_at, &mut moved).map(|()| true)
+            let back = down.poll(&mut raw.stream, &mut client, cx, &connection.turn, &mut progress);
+            if unproved && down.passed > 0 {
+                unproved = false;
+                exchange.evidence(Evidence::Success);
+            }
+            match (there, back) {
+                (Poll::Ready(Err(torn)), _) if !deaf => return Poll::Ready(torn.by([Side::Client, Side::Instance])),
+                (_, Poll::Ready(Err(torn))) => return Poll::Ready(torn.by([Side::Instance, Side::Client])),
+                (Poll::Ready(_), Poll::Ready(Ok(()))) => return Poll::Ready(End::Peace),
+                (Poll::Pending, _) | (_, Poll::Pending) => {}
+            }
+            poll_until(connection, progress, lasting, cut_at, &mut moved).map(|()| End::Time)
         })
         .await;
         connection.instance_deadline.set(NEVER);
-        let by = match cut_at {
-            NEVER => is_idle.then_some(Detail::StreamIdle),
+        let end = match end {
+            // Who has said all may be gone: what still goes there is of no use to anybody.
+            End::Torn(Side::Instance) if down.is_over() => End::Peace,
+            End::Torn(Side::Client) if up.took_leave() || up.is_over() && down.is_over() => End::Peace,
+            end => end,
+        };
+        let by = match (cut_at, end) {
+            (NEVER, End::Peace) => None,
+            (NEVER, End::Time) => Some(Detail::StreamIdle),
+            (NEVER, End::Torn(Side::Client)) => Some(Detail::ClientClosed),
+            (NEVER, End::Torn(Side::Instance)) => Some(Detail::UpstreamReset),
             _ if connection.going_away.get() => Some(Detail::Draining),
             _ => Some(Detail::MaxStreamAge),
         };
+        if unproved {
+            let torn = by == Some(Detail::UpstreamReset);
+            exchange.evidence(if torn { Evidence::Reset } else { Evidence::Success });
+        }
+        match end {
+            // It has frames: what was cut does not look whole, and the last of them may still be on their way.
+            _ if lasting.websocket => {}
+            End::Torn(Side::Client) => raw.stream.forget(),
+            End::Torn(Side::Instance) => connection.cut.set(true),
+            End::Time => {
+                raw.stream.forget();
+                connection.cut.set(true);
+            }
+            End::Peace => {}
+        }
         exchange.tunnel_ended(by);
     }
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Both sides have said all that they had to say, or one has left without a word where that is usual.
+    Peace,
+    /// Nothing moved for too long, or the time for the goodbye is over.
+    Time,
+    /// This side's connection broke.
+    Torn(Side),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Instance,
+}
+
+/// A direction broke.
+#[derive(Debug)]
+struct Torn {
+    /// In reading; else in writing.
+    reading: bool,
+    error: io::Error,
+}
+
+impl Torn {
+    /// Whether the other side had ended its own direction before: a connection that is reset after its end is a broken pipe,
+    /// one that is reset before it is not. (A failure is told once. Whoever reads on behind another one is told of an end.)
+    fn is_behind_an_end(&self) -> bool {
+        !self.reading && self.error.kind() == io::ErrorKind::BrokenPipe
+    }
+
+    /// Whose end broke, of those who are read and written. Many a client ends TLS by closing its socket: that is an end.
+    fn by(&self, [read, written]: [Side; 2]) -> End {
+        match self.error.kind() {
+            io::ErrorKind::UnexpectedEof => End::Peace,
+            _ => End::Torn(if self.reading { read } else { written }),
+        }
+    }
+}
+
+fn in_reading(error: io::Error) -> Torn {
+    Torn { reading: true, error }
+}
+
+fn in_writing(error: io::Error) -> Torn {
+    Torn { reading: false, error }
 }
 
 /// Both directions, and the exchange that is told what passed, also where a drain cuts them.
@@ -189,6 +274,16 @@ impl Flow {
         }
     }
 
+    /// Whether its sender has said all that it had to say.
+    fn is_over(&self) -> bool {
+        self.took_leave() || matches!(self.state, State::Ending | State::Ended)
+    }
+
+    /// Whether its sender has closed a WebSocket.
+    fn took_leave(&self) -> bool {
+        self.frames.is_some_and(|frames| frames.closed())
+    }
+
     /// Ends it with these bytes, once the frame under way is whole. Nothing is said where the protocol has no word, or
     /// where the sender has taken its leave already.
     fn say_goodbye(&mut self, words: Vec<u8>) {
@@ -221,7 +316,7 @@ impl Flow {
         cx: &mut Context<'_>,
         turn: &Turn,
         moved: &mut bool,
-    ) -> Poll<io::Result<()>>
+    ) -> Poll<Result<(), Torn>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -233,12 +328,12 @@ impl Flow {
             while self.sendable() > 0 {
                 let most = self.sendable();
                 match Pin::new(&mut *to).poll_write(cx, &self.pending()[..most]) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(in_writing(io::ErrorKind::WriteZero.into()))),
                     Poll::Ready(Ok(n)) => {
                         self.written(n);
                         *moved = true;
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(in_writing(error))),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -247,18 +342,18 @@ impl Flow {
             }
             match self.state {
                 State::Leaving => {
-                    std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(in_writing)?;
                     self.state = State::Left;
                 }
                 State::Left => {
-                    if std::task::ready!(self.poll_fill(from, cx))? == 0 {
+                    if std::task::ready!(self.poll_fill(from, cx)).map_err(in_reading)? == 0 {
                         self.state = State::Ended;
                     }
                     (self.start, self.end) = (0, 0);
                 }
                 State::Ended => return Poll::Ready(Ok(())),
                 State::Ending => {
-                    std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(in_writing)?;
                     self.state = State::Ended;
                 }
                 State::Open if !turn.lasts(cx) => return Poll::Pending,
@@ -266,9 +361,9 @@ impl Flow {
                     let filled = self.poll_fill(from, cx);
                     if filled.is_pending() && self.unflushed {
                         // An encrypted side may hold the last record back.
-                        self.unflushed = Pin::new(&mut *to).poll_flush(cx)?.is_pending();
+                        self.unflushed = Pin::new(&mut *to).poll_flush(cx).map_err(in_writing)?.is_pending();
                     }
-                    let filled = std::task::ready!(filled)?;
+                    let filled = std::task::ready!(filled).map_err(in_reading)?;
                     turn.moved(filled);
                     if filled == 0 {
                         self.state = State::Ending;

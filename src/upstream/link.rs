@@ -5,10 +5,12 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2::Stream;
@@ -67,6 +69,17 @@ pub enum RawStream {
     Wire(Wire, Open),
     /// A stream of HTTP/2, and its place on the connection.
     H2(StreamSocket, Slot),
+}
+
+impl RawStream {
+    /// When it is closed, the instance is sent a reset, so that what it was sent does not look whole. A stream of HTTP/2
+    /// that has not ended is reset anyway.
+    pub fn forget(&self) {
+        if let Self::Wire(wire, _) = self {
+            // A socket that cannot be told is closed in the usual way.
+            let _ = SockRef::from(wire.socket()).set_linger(Some(Duration::ZERO));
+        }
+    }
 }
 
 impl<B> Link<B>

@@ -41,6 +41,17 @@ pub enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Wire {
+    /// The socket below.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 /// The stream of either kind.
 macro_rules! either {
     ($wire:expr, $stream:ident => $does:expr) => {

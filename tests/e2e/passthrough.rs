@@ -336,3 +336,88 @@ async fn an_ejected_instance_that_was_the_last_resort_of_a_connection_is_taken_b
     assert!(proxy.live(0).available(), "it has proved itself");
     assert!(proxy.metric("pointsman_last_resorts_total{service=\"web\",result=\"success\"} 1").is_some());
 }
+
+/// Its next close is a reset.
+fn forget(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_instance_tears_is_torn_for_the_client() {
+    let tearing = Scripted::raw(|mut stream, _| async move {
+        stream.write_all(b"half of it").await.unwrap();
+        let _ = stream.read(&mut [0; 8]).await;
+        forget(&stream);
+    })
+    .await;
+    let proxy = site(Passes::Host("db.test".into()), tearing.address, tearing.address).await;
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    soon("the half", client.read_exact(&mut [0; 10])).await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    let end = soon("the end", client.read(&mut [0; 8])).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "it is no end in peace");
+    let logged = proxy.logged(1).await;
+    assert_eq!((&logged[0]["detail"], &logged[0]["bytes_out"]), (&"upstream_reset".into(), &10.into()));
+    assert!(proxy.metric("pointsman_errors_total{service=\"web\",detail=\"upstream_reset\"} 1").is_some());
+}
+
+#[tokio::test]
+async fn what_the_client_tears_is_torn_for_the_instance() {
+    let (told, mut ends) = tokio::sync::mpsc::channel(1);
+    let instance = Scripted::raw(move |mut stream, _| {
+        let told = told.clone();
+        async move {
+            stream.write_all(b"go on").await.unwrap();
+            let end = stream.read_to_end(&mut Vec::new()).await.map_err(|error| error.kind());
+            let _ = told.send(end).await;
+        }
+    })
+    .await;
+    let proxy = site(Passes::Host("db.test".into()), instance.address, instance.address).await;
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    soon("a word", client.read_exact(&mut [0; 5])).await.unwrap();
+    client.write_all(b"half of it").await.unwrap();
+    forget(&client);
+    drop(client);
+    assert_eq!(soon("the end", ends.recv()).await.unwrap(), Err(std::io::ErrorKind::ConnectionReset));
+    let logged = proxy.logged(1).await;
+    assert_eq!(logged[0]["detail"], "client_closed");
+    assert!(proxy.live(0).available());
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_before_its_request_is_whole_to_the_client() {
+    // It closes with something unread: the system says an end, and then a reset.
+    let hasty = Scripted::raw(|mut stream, _| async move {
+        let _ = stream.read(&mut [0; 1]).await;
+        stream.write_all(b"enough").await.unwrap();
+        stream.shutdown().await.unwrap();
+    })
+    .await;
+    let proxy = site(Passes::Host("db.test".into()), hasty.address, hasty.address).await;
+    for _ in 0..20 {
+        let (mut reading, mut writing) = TcpStream::connect(proxy.address).await.unwrap().into_split();
+        let sending = tokio::spawn(async move { while writing.write_all(&[0; 1_000]).await.is_ok() {} });
+        let mut answer = vec![0; 6];
+        soon("the answer", reading.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(answer, b"enough");
+        sending.abort();
+    }
+    assert!(proxy.live(0).available());
+}
+
+#[tokio::test]
+async fn an_instance_that_takes_connections_and_tears_them_is_ejected() {
+    let tearing = Scripted::raw(|stream, _| async move { forget(&stream) }).await;
+    let green = holding("green").await;
+    let proxy = two("", tearing.address, green.address).await;
+    soon("its ejection", async {
+        while proxy.live(0).available() {
+            greeting(&proxy).await;
+        }
+    })
+    .await;
+    proxy.publish_health();
+    assert_eq!(greeting(&proxy).await.1, "green");
+    assert!(proxy.live(1).available());
+}
