@@ -104,9 +104,12 @@ async fn client_certificates_are_required_or_optional_and_their_names_reach_the_
         let mut settings = TlsSettings::new(vec![authority.files("c", &["a.test"])]);
         settings.client = Some(ClientAuth { ca: authority.ca(), required });
         let site = Site::of(authority, settings, |setup| setup.rules(by_name)).await;
-        let known = site.authority.trusted_with(&site.authority.issue(&["team.test", "10.0.0.1"]));
-        let mut client = greet(&Arc::new(known), site.proxy.address, "a.test").await.unwrap();
-        assert_eq!(ask(&mut client, "a.test").await.status, 202);
+        let known = Arc::new(site.authority.trusted_with(&site.authority.issue(&["team.test", "10.0.0.1"])));
+        for wanted in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut client = greet(&known, site.proxy.address, "a.test").await.unwrap();
+            assert_eq!(ask(&mut client, "a.test").await.status, 202, "{wanted:?}");
+            assert_eq!(kind(&client), wanted, "who came back shows no certificate, and is still known");
+        }
         let stranger = site.authority.trusted_with(&Authority::new().issue(&["team.test"]));
         assert_eq!(answered(&stranger, &site).await, None, "another authority's word counts for nothing");
         let anonymous = answered(&site.authority.trusted(), &site).await;

@@ -228,6 +228,10 @@ async fn a_broken_file_of_client_authorities_keeps_the_old_ones_and_sighup_reads
         get(config, proxy.listen).await.is_ok_and(|(answer, _)| answer.starts_with("HTTP/1.1 200 "))
     };
     assert!(admitted(&ours).await && !admitted(&theirs).await && !admitted(&client(&servers)).await);
+    // A connection that is there already is touched by none of what follows.
+    let stop = Arc::new(AtomicBool::new(false));
+    let (held, told, to) = (Arc::clone(&ours), Arc::clone(&stop), proxy.listen);
+    let asking = tokio::spawn(async move { kept(&held, to, &told).await });
 
     replace(&ca, "nobody");
     until("the broken file is counted", async || reloads(proxy.admin, "failed").await > 0).await;
@@ -248,6 +252,9 @@ async fn a_broken_file_of_client_authorities_keeps_the_old_ones_and_sighup_reads
     proxy.signal("HUP");
     until("SIGHUP is answered where nothing changed", async || reloads(proxy.admin, "ok").await > before).await;
     assert!(admitted(&theirs).await);
+    assert!(!asking.is_finished(), "it asks on");
+    stop.store(true, Ordering::Relaxed);
+    assert!(asking.await.unwrap() > 0);
 }
 
 #[tokio::test]
