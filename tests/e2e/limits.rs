@@ -1,5 +1,6 @@
 //! Clients that are slow, silent, or many.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,28 +97,31 @@ async fn a_slow_upload_that_moves_is_not_cut_by_the_limit_on_the_answer() {
 
 #[tokio::test]
 async fn the_system_holds_little_for_a_client_that_does_not_read_and_for_an_instance_that_does_not() {
-    let mut down = Vec::new();
-    for unsent in [0, 128 * 1024] {
-        let (tell, mut told) = tokio::sync::mpsc::channel(1);
-        let instance = Scripted::raw(move |mut stream, _| {
-            let tell = tell.clone();
-            async move {
-                // What it has written is at the proxy, or behind it.
-                socket2::SockRef::from(&stream).set_send_buffer_size(16 * 1024).unwrap();
-                read_request(&mut stream, &mut Vec::new(), 0, 0).await;
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n").await;
-                let _ = tell.send(until_stuck(&mut stream).await).await;
-            }
+    let answers = || {
+        Scripted::raw(move |mut stream, _| async move {
+            read_request(&mut stream, &mut Vec::new(), 0, 0).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n").await;
+            until_stuck(&mut stream).await;
+            std::future::pending().await
         })
-        .await;
-        let proxy = Setup::to(&[instance.address]).limits(|limits| limits.unsent = unsent).start().await;
-        let mut client = proxy.client().await;
-        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        down.push(soon("the instance is stuck", told.recv()).await.unwrap());
-    }
-    assert!(down[1] < 2 << 20 && down[0] > 2 * down[1], "bytes that went on to a client: {down:?}");
+    };
+    // What is beyond `unsent` and the pieces that are written at a time is more than the system was to take.
+    let most = (128 + 384) * 1024;
+    let instance = answers().await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.unsent = 0).start().await;
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    soon("the system takes what it likes", holds_beyond(&client.stream, 2 * most)).await;
 
-    let (keep, kept) = tokio::sync::mpsc::channel::<TcpStream>(1);
+    let instance = answers().await;
+    let proxy = Setup::to(&[instance.address]).limits(|limits| limits.unsent = 128 * 1024).start().await;
+    let mut client = proxy.client().await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    soon("more than the client's system takes", holds_beyond(&client.stream, 0)).await;
+    let most_seen = most_held(&client.stream).await;
+    assert!(most_seen < most, "bytes that the system holds for a client: {most_seen}");
+
+    let (keep, mut kept) = tokio::sync::mpsc::channel::<TcpStream>(1);
     let instance = Scripted::raw(move |stream, _| {
         let keep = keep.clone();
         async move {
@@ -127,20 +131,49 @@ async fn the_system_holds_little_for_a_client_that_does_not_read_and_for_an_inst
     .await;
     let proxy = Proxy::to(&[instance.address]).await;
     let mut client = proxy.client().await;
-    socket2::SockRef::from(&client.stream).set_send_buffer_size(16 * 1024).unwrap();
     client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n").await;
-    let up = soon("the client is stuck", until_stuck(&mut client.stream)).await;
-    assert!(up < 2 << 20, "bytes that went on to an instance: {up}");
-    drop(kept);
+    let uploading = tokio::spawn(async move { until_stuck(&mut client.stream).await });
+    let stream = soon("a connection to the instance", kept.recv()).await.unwrap();
+    soon("more than the instance's system takes", holds_beyond(&stream, 0)).await;
+    let most_seen = most_held(&stream).await;
+    assert!(most_seen < most, "bytes that the system holds for an instance: {most_seen}");
+    uploading.await.unwrap();
 }
 
-/// Writes until nothing is taken any more; how many bytes.
-async fn until_stuck(stream: &mut TcpStream) -> usize {
-    let (some, mut written) = ([0; 16 * 1024], 0);
-    while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_millis(1_500), stream.write(&some)).await {
-        written += n;
+/// Writes until nothing is taken any more.
+async fn until_stuck(stream: &mut TcpStream) {
+    let some = [0; 16 * 1024];
+    while let Ok(Ok(_)) = tokio::time::timeout(Duration::from_millis(1_500), stream.write(&some)).await {}
+}
+
+/// Until the other end's system holds more than so many bytes for this one.
+async fn holds_beyond(stream: &TcpStream, bytes: usize) {
+    while held(stream) <= bytes {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    written
+}
+
+/// The most bytes that the other end's system holds for this one within the next second.
+async fn most_held(stream: &TcpStream) -> usize {
+    let mut most = 0;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        most = most.max(held(stream));
+    }
+    most
+}
+
+/// How many bytes the other end wrote that this one's system has not taken: `tx_queue` of `proc_net_tcp(5)`.
+fn held(stream: &TcpStream) -> usize {
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    let (here, there) = (port(stream.local_addr().unwrap()), port(stream.peer_addr().unwrap()));
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queue = sockets.lines().find_map(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let ends = columns.next()?.ends_with(&there) && columns.next()?.ends_with(&here);
+        ends.then(|| columns.nth(1)).flatten()?.split_once(':').map(|(unsent, _)| unsent)
+    });
+    usize::from_str_radix(queue.expect("a socket of this process"), 16).unwrap()
 }
 
 #[tokio::test]
