@@ -64,14 +64,21 @@ class Processes:
             self.stop(process)
 
 
+given = set()
+
+
 def free_ports(count):
-    """Ports that nobody listens on now, below those that the system gives to connections: none of these takes one."""
+    """Ports that nobody listens on now, below those that the system gives to connections: none of these takes one. None is
+    given twice in a run: who asked for it may not listen yet."""
     sockets = []
     try:
         while len(sockets) < count:
-            one = socket.socket()
+            port, one = random.randrange(12_000, 32_000), socket.socket()
             try:
-                one.bind(("127.0.0.1", random.randrange(12_000, 32_000)))
+                if port in given:
+                    raise OSError(f"{port} is given")
+                one.bind(("127.0.0.1", port))
+                given.add(port)
                 sockets.append(one)
             except OSError:
                 one.close()
