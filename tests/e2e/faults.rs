@@ -8,14 +8,9 @@ use std::time::{Duration, Instant};
 
 use pointsman::engine::health::Kind;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 
 use crate::harness::{Act, PATIENCE, Proxy, Scripted, Seen, Setup, instance, ok, read_request, reset, soon, status};
-
-/// An address that refuses.
-async fn refusing() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
-}
+use crate::ports::unused;
 
 /// A listener whose queue is full: connecting to it hangs.
 async fn blackhole() -> (SocketAddr, Vec<std::net::TcpStream>, socket2::Socket) {
@@ -34,7 +29,7 @@ async fn blackhole() -> (SocketAddr, Vec<std::net::TcpStream>, socket2::Socket) 
 async fn refused_and_reset_requests_go_to_another_instance() {
     let resetting = Scripted::http(|_| Act::Reset).await;
     let good = Scripted::http(|_| ok("good")).await;
-    let proxy = Proxy::to(&[refusing().await, resetting.address, good.address]).await;
+    let proxy = Proxy::to(&[unused(), resetting.address, good.address]).await;
     for turn in 0..100 {
         let reply = proxy.get("/").await;
         assert_eq!((reply.status, reply.text().as_str()), (200, "good"), "request {turn}");
@@ -136,7 +131,7 @@ async fn a_post_that_may_have_arrived_is_never_sent_again() {
 #[tokio::test]
 async fn a_post_that_could_not_be_sent_goes_elsewhere() {
     let good = Scripted::echo().await;
-    let proxy = Proxy::to(&[refusing().await, good.address]).await;
+    let proxy = Proxy::to(&[unused(), good.address]).await;
     for _ in 0..20 {
         let reply = proxy.ask("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 2\r\n\r\nhi").await;
         assert_eq!(reply.text(), "POST / HTTP/1.1 hi");

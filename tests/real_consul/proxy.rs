@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pointsman::cli::demo::instances::DemoInstance;
 use serde_json::{Value, json};
 
+use crate::ports::unused;
 use crate::real_consul::Agent;
 use crate::support::binary::Proxy;
 use crate::support::load::{Load, get};
@@ -29,7 +30,8 @@ impl Front {
         replace(&folder.path().join("web.yaml"), RULES);
         let mut instances = BTreeMap::new();
         for id in ids {
-            instances.insert((*id).to_owned(), DemoInstance::start(id, 0, &BTreeMap::new()).await.unwrap());
+            instances
+                .insert((*id).to_owned(), DemoInstance::start(id, unused().port(), &BTreeMap::new()).await.unwrap());
         }
         Self { folder, instances }
     }

@@ -18,6 +18,7 @@ use pointsman::engine::table::Table;
 use pointsman::engine::time::{Draw, Millis};
 use serde_json::{Value, json};
 
+use crate::ports::unused;
 use crate::support::binary::Proxy;
 use crate::support::load::{Connection, send};
 use crate::support::site::{ready, replace, until};
@@ -58,7 +59,7 @@ impl Ground {
         for line in CATALOG {
             let words: Vec<&str> = line.split(' ').collect();
             let [service, id, region, zone, version, more @ ..] = words.as_slice() else { panic!("{line}") };
-            let instance = DemoInstance::start(id, 0, &BTreeMap::new()).await.unwrap();
+            let instance = DemoInstance::start(id, unused().port(), &BTreeMap::new()).await.unwrap();
             let (mut labels, mut fields) = (format!("region: {region}, zone: {zone}, env: prod"), String::new());
             let _ = match *service {
                 "web" => write!(labels, ", version: \"{version}\""),

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::binary::{ANY_PORTS, PATIENCE, Proxy};
 use super::load;
+use crate::ports::unused;
 
 /// A catalog file, rule files and running instances; removed when dropped.
 pub struct Site {
@@ -32,7 +33,8 @@ impl Site {
             let id = words.next().unwrap().to_owned();
             let labels: BTreeMap<String, String> =
                 words.map(|w| w.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-            let instance = DemoInstance::start(&id, 0, &labels).await.unwrap();
+            // Nobody else is given its port while it is stopped.
+            let instance = DemoInstance::start(&id, unused().port(), &labels).await.unwrap();
             site.instances.insert(id.clone(), instance);
             site.labels.insert(id, labels);
         }

@@ -1,7 +1,7 @@
 //! Instances with any manners.
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::{Reply, find};
+use crate::ports::unused;
 
 /// A request as an instance got it.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +82,8 @@ impl Scripted {
     pub async fn raw<F: Future<Output = ()> + Send + 'static>(
         manner: impl Fn(TcpStream, usize) -> F + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        // Nobody else is given its port when it is gone.
+        let listener = TcpListener::bind(unused()).await.unwrap();
         Self::on(listener, manner)
     }
 
