@@ -23,6 +23,7 @@ use super::wait::{after, until};
 use super::worker::Worker;
 use crate::engine::policy::Timeouts;
 use crate::engine::time::Millis;
+use crate::upstream::h2::fields::detach;
 use crate::upstream::{Link, Received};
 
 const X_RULE: HeaderName = HeaderName::from_static("x-pointsman-rule");
@@ -120,6 +121,9 @@ fn edit_head(exchange: &Exchange, worker: &Worker, head: &mut Parts, seen: Surve
     towards_client(&mut head.headers, seen, &worker.settings);
     if let Some(call) = web {
         grpc_web::towards_client(&mut head.headers, call);
+    }
+    if exchange.connection().is_stream && !over_h2 {
+        detach(&mut head.headers);
     }
     head.version = http::Version::HTTP_11;
     web

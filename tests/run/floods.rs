@@ -56,8 +56,8 @@ fn floods() -> Vec<Flood> {
     ]
 }
 
-/// KiB.
-fn resident(proxy: &Proxy) -> u64 {
+/// KiB of memory that the process has.
+pub fn resident(proxy: &Proxy) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

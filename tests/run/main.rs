@@ -26,6 +26,7 @@ mod demo;
 mod descriptors;
 mod drain;
 mod faults;
+mod fields;
 mod fleet;
 mod floods;
 mod gray_release;

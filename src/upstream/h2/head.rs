@@ -6,6 +6,8 @@ use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version};
 
+use super::fields::detach;
+
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -29,6 +31,7 @@ pub fn of<B>(request: Request<B>, encrypted: bool, tunnel: bool) -> Option<(Requ
     head.headers.remove(CONNECTION);
     // A body's frames say where it ends.
     head.headers.remove(TRANSFER_ENCODING);
+    detach(&mut head.headers);
     if let Some(id) = head.headers.get_mut(X_REQUEST_ID) {
         // It never comes again: in the table of fields it would only push out those that do (RFC 7541, 7.1.3).
         id.set_sensitive(true);
