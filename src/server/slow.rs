@@ -1,6 +1,8 @@
-//! Making room: while memory is short, the clients that have not taken a byte for longest are reset, a worker's own.
+//! Making room: while memory is short, the clients that have not taken a byte for longest are reset, a worker's own, and
+//! those whose fields hold much are asked to leave.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Who took something within this is not slow: milliseconds, while memory is short and while it is very short.
 const SLOW_MS: u64 = 1_000;
 const SLOW_WHEN_SHORT_MS: u64 = 50;
+/// Whose fields hold less is not asked to leave: bytes.
+const LITTLE: u64 = 32 * 1024;
 /// Between two lines in the log.
 const TELL_MS: u64 = 10_000;
 
@@ -40,6 +44,15 @@ impl Slow {
 
     fn stuck(&self) -> Vec<Rc<Connection>> {
         self.streams.borrow().iter().filter_map(Weak::upgrade).flat_map(|streams| streams.stuck()).collect()
+    }
+
+    /// Those whose fields hold most come first.
+    fn remembering(&self) -> Vec<Rc<Streams>> {
+        let known = self.streams.borrow();
+        let mut most: Vec<_> =
+            known.iter().filter_map(Weak::upgrade).filter(|streams| streams.remembered() > LITTLE).collect();
+        most.sort_by_key(|streams| Reverse(streams.remembered()));
+        most
     }
 }
 
@@ -84,15 +97,39 @@ fn reset_slowest(worker: &Worker, pressure: Pressure) {
         stuck.cut.set(true);
         stuck.wake();
     }
-    tell(worker, now, count);
+    let mut asked = 0;
+    for streams in worker.slow.remembering() {
+        if gone >= own {
+            break;
+        }
+        gone += streams.remembered();
+        let connection = streams.connection();
+        // Who was asked before, and is still there, is not asked again.
+        let is_asked = connection.closing.replace(true);
+        if is_asked && pressure >= Pressure::Refuse && !connection.cut.replace(true) {
+            count += 1;
+        } else if is_asked {
+            continue;
+        } else {
+            asked += 1;
+        }
+        connection.wake();
+    }
+    tell(worker, now, (count, asked));
 }
 
-fn tell(worker: &Worker, now: Millis, count: usize) {
+fn tell(worker: &Worker, now: Millis, (reset, asked_to_leave): (usize, usize)) {
     let told = worker.slow.told.get();
     if told.is_none_or(|told| now.since(told) >= TELL_MS) {
         worker.slow.told.set(Some(now));
         let memory = worker.forward.account.memory();
         let (held, limit) = (memory.held(), memory.limit());
-        tracing::warn!(held, limit, reset = count, "memory is short (limits.memory): the slowest readers are reset");
+        tracing::warn!(
+            held,
+            limit,
+            reset,
+            asked_to_leave,
+            "memory is short (limits.memory): the slowest readers are reset, and who makes us remember most has to leave"
+        );
     }
 }

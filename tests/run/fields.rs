@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::floods::resident;
+use crate::frames::{END_HEADERS, END_STREAM, HEADERS, Raw, indexed, literal};
+use crate::limits::{account, resident};
 use crate::ports::unused;
-use crate::support::site::{Site, ready, replace};
+use crate::support::load::get;
+use crate::support::site::{Site, ready, replace, until};
 
 const CONNECTIONS: u64 = 20;
 const REQUESTS: usize = 100;
@@ -81,5 +83,62 @@ async fn a_field_that_is_new_in_each_answer_does_not_hold_the_answers() {
     let grown = resident(&proxy).saturating_sub(before);
     println!("{} KiB a connection", grown / CONNECTIONS);
     assert!(grown <= MOST * CONNECTIONS, "{before} KiB grew by {grown} KiB");
+    drop(kept);
+}
+
+/// As an attacker has it: each request's name is put into the table of fields, behind 7 kB that are not.
+async fn remembered(to: SocketAddr) -> Raw {
+    let mut client = Raw::connect(to).await;
+    let fields = [
+        literal(":method", "GET"),
+        literal(":scheme", "http"),
+        indexed(":authority", "web.test"),
+        literal(":path", "/"),
+        literal("x-filler", "x".repeat(7_000)),
+    ]
+    .concat();
+    for at in 0..REQUESTS as u32 {
+        if !client.send(HEADERS, END_HEADERS | END_STREAM, 2 * at + 1, &fields).await {
+            break;
+        }
+        if client.hear(Some(2 * at + 1)).await.ended {
+            break;
+        }
+    }
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_clients_make_us_remember_is_counted_and_bounded() {
+    let site =
+        Site::new(&["web-1 version=1"], "service: web\npools: {all: id exists}\nrules: [{name: all, to: [all]}]\n");
+    let site = site.await;
+    let config = site.path("pointsman.yaml");
+    std::fs::write(&config, "limits: {memory: 24MiB}\n").unwrap();
+    let proxy = site.proxy(&["--workers", "1", "--config", config.to_str().unwrap()]).await;
+    ready(proxy.admin).await;
+    drop(remembered(proxy.listen).await);
+    let (before, counted) = (resident(&proxy), account(&proxy).await);
+    let mut kept = Vec::new();
+    for _ in 0..10 {
+        kept.push(remembered(proxy.listen).await);
+    }
+    let (grown, counted) = (resident(&proxy).saturating_sub(before), (account(&proxy).await - counted) as u64 / 1_024);
+    println!("ten clients: {grown} KiB, {counted} counted");
+    assert!(grown > 4_000, "the attack is one: {grown} KiB");
+    assert!((grown * 2 / 3..=grown * 2).contains(&counted), "{grown} KiB, {counted} counted");
+
+    let mut most = 0;
+    for _ in 0..90 {
+        kept.push(remembered(proxy.listen).await);
+        most = most.max(resident(&proxy).saturating_sub(before));
+    }
+    println!("a hundred clients: at most {most} KiB");
+    assert!(most < 48 * 1_024, "{before} KiB grew by {most} KiB");
+    assert!(proxy.log().contains("memory is short") && !proxy.log().contains("asked_to_leave=0"), "{}", proxy.log());
+    until("a good client is served", async || {
+        get(proxy.listen, "web.test", "/", &mut None).await.is_ok_and(|(status, _)| status == 200)
+    })
+    .await;
     drop(kept);
 }

@@ -6,6 +6,7 @@ use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
     asked, frame, indexed,
 };
+use crate::limits::resident;
 use crate::support::binary::Proxy;
 use crate::support::site::Site;
 
@@ -54,13 +55,6 @@ fn floods() -> Vec<Flood> {
         again("a head of nothing", opened(0), &frame(CONTINUATION, 0, 1, &[]), 400_000),
         Flood { what: "heads that unfold", first: table, piece: bombs, times: 1 },
     ]
-}
-
-/// KiB of memory that the process has.
-pub fn resident(proxy: &Proxy) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 async fn suffer(proxy: &Proxy, flood: &Flood) -> u64 {

@@ -136,7 +136,8 @@ async fn ask_and_do_not_read(to: std::net::SocketAddr) -> TcpStream {
     stream
 }
 
-fn resident(proxy: &Proxy) -> u64 {
+/// KiB of memory that the process has.
+pub fn resident(proxy: &Proxy) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -204,7 +205,8 @@ async fn with_64_mib_a_thousand_slow_readers_leave_good_clients_served_and_memor
     .await;
 }
 
-async fn account(proxy: &Proxy) -> f64 {
+/// Bytes, by the proxy's own account.
+pub async fn account(proxy: &Proxy) -> f64 {
     let mut stream = TcpStream::connect(proxy.admin).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut text = String::new();

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::io::{PREFACE, Transport, Watched};
+use super::table::Table;
 use crate::engine::time::Millis;
 use crate::forward::Connection;
 use crate::forward::connection::NEVER;
@@ -33,6 +34,9 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
 /// Of HEADERS and CONTINUATION.
 const END_HEADERS: u8 = 0x4;
+/// Of HEADERS: a length before the block, and as many bytes behind it; what it depends on.
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
 
 /// One connection's frames, as they come in.
 #[derive(Debug)]
@@ -54,6 +58,9 @@ pub struct Meter {
     /// Requests that began, and the last one's stream.
     requests: Cell<u64>,
     last: Cell<u32>,
+    /// Bytes that came, and what the client's table of fields holds of them.
+    came: Cell<u64>,
+    table: RefCell<Table>,
 }
 
 /// Where in a frame the next byte belongs.
@@ -85,6 +92,8 @@ impl Meter {
             uploaded: Cell::new(0),
             requests: Cell::new(0),
             last: Cell::new(0),
+            came: Cell::new(0),
+            table: RefCell::default(),
         }
     }
 
@@ -92,7 +101,14 @@ impl Meter {
     pub fn read(&self, bytes: &[u8], now: Millis) {
         let mut at = self.at.borrow_mut();
         self.turn(now);
-        at.walk(bytes, |frame| self.begin(frame));
+        add(&self.came, bytes.len() as u64);
+        at.walk(bytes, |frame, piece| match piece {
+            None => self.begin(frame),
+            Some(piece) if matches!(frame.header[3], HEADERS | CONTINUATION) => {
+                self.table.borrow_mut().read(piece, self.came.get());
+            }
+            Some(_) => {}
+        });
         let kind = at.header[3];
         let in_block = at.left > 0 && matches!(kind, HEADERS | CONTINUATION);
         let is_open = at.open || in_block || at.have > 0;
@@ -107,13 +123,23 @@ impl Meter {
     pub fn wrote(&self, bytes: &[u8]) {
         add(&self.moved, bytes.len() as u64);
         let is_data = |frame: &Frame| u64::from(frame.header[3] == DATA && frame.left > 0);
-        self.sent.borrow_mut().walk(bytes, |frame| add(&self.data, is_data(frame)));
+        self.sent.borrow_mut().walk(bytes, |frame, piece| {
+            if piece.is_none() {
+                add(&self.data, is_data(frame));
+            }
+        });
     }
 
     /// Bytes of bodies that came, of all streams.
     #[must_use]
     pub fn uploaded(&self) -> u64 {
         self.uploaded.get()
+    }
+
+    /// Bytes that the client's table of fields holds.
+    #[must_use]
+    pub fn remembered(&self) -> u64 {
+        self.table.borrow().held()
     }
 
     /// Requests whose head came as a whole, good or not.
@@ -139,6 +165,12 @@ impl Meter {
     /// A frame's header is whole.
     fn begin(&self, at: &mut Frame) {
         let (kind, flags) = (at.header[3], at.header[4]);
+        let mut table = self.table.borrow_mut();
+        table.frame(at.left);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            let is_first = kind == HEADERS;
+            table.begin(at.left, is_first && flags & PADDED != 0, is_first && flags & PRIORITY != 0);
+        }
         match kind {
             HEADERS | PUSH_PROMISE => {
                 at.open = flags & END_HEADERS == 0;
@@ -184,14 +216,17 @@ impl Frame {
         Self { preface, header: [0; HEADER], have: 0, left: 0, open: false }
     }
 
-    /// Goes over bytes of any cut; `begins` is told of each frame whose header is whole.
-    fn walk(&mut self, mut bytes: &[u8], mut begins: impl FnMut(&mut Self)) {
+    /// Goes over bytes of any cut; `tell` is told of each frame whose header is whole, and of each piece of its payload.
+    fn walk(&mut self, mut bytes: &[u8], mut tell: impl FnMut(&mut Self, Option<&[u8]>)) {
         while !bytes.is_empty() {
             let passed = self.preface.min(bytes.len());
             self.preface -= passed;
             bytes = &bytes[passed..];
             let passed = self.left.min(bytes.len());
             self.left -= passed;
+            if passed > 0 {
+                tell(self, Some(&bytes[..passed]));
+            }
             bytes = &bytes[passed..];
             if self.left > 0 || bytes.is_empty() {
                 break;
@@ -205,7 +240,7 @@ impl Frame {
                 self.have = 0;
                 let [high, middle, low, ..] = self.header;
                 self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                begins(self);
+                tell(self, None);
             }
         }
     }

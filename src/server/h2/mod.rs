@@ -1,6 +1,7 @@
 //! HTTP/2 towards clients: one task drives the connection, and each stream is a request in a task of its own.
 //!
-//! In reading order: [`serve`] is the connection; [`streams`] what it knows of its streams, [`meter`] what frames it sends, [`inbound`] a request as the
+//! In reading order: [`serve`] is the connection; [`streams`] what it knows of its streams, [`meter`] what frames it sends, [`table`]
+//! what they make us keep, [`inbound`] a request as the
 //! rest of the proxy wants it, [`stream`] one request and its answer, [`tunnel`] a WebSocket on a stream, [`date`] a field.
 
 pub mod date;
@@ -8,6 +9,7 @@ pub mod inbound;
 pub mod meter;
 pub mod stream;
 pub mod streams;
+pub mod table;
 pub mod tunnel;
 
 use std::future::poll_fn;
@@ -166,6 +168,7 @@ impl Served {
                 }
             }
             self.settle();
+            self.streams.remember(self.meter.remembered());
             let now = self.connection.clock.now();
             let resets = self.streams.are_reset_too_often();
             if (resets || self.meter.is_flooded()) && !self.given_up {

@@ -22,6 +22,8 @@ pub struct Streams {
     idle_since: Cell<Millis>,
     /// The earliest moment that any of them waits for.
     due: Cell<Millis>,
+    /// What the client's table of fields holds; bytes.
+    remembered: Cell<u64>,
     resets: Resets,
 }
 
@@ -46,6 +48,7 @@ impl Streams {
             count: Cell::new(0),
             idle_since: Cell::new(now),
             due: Cell::new(NEVER),
+            remembered: Cell::new(0),
             resets,
         }
     }
@@ -63,6 +66,28 @@ impl Streams {
         self.resets.turn(self.connection.clock.now());
         self.resets.opened.set(self.resets.opened.get() + 1);
         Open { streams: Rc::clone(self), place }
+    }
+
+    /// The connection these are streams of.
+    #[must_use]
+    pub fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// The client's table of fields holds so many bytes.
+    pub fn remember(&self, bytes: u64) {
+        let before = self.remembered.replace(bytes);
+        match bytes.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => self.connection.room.hold(more),
+            None => self.connection.room.let_go(before - bytes),
+        }
+    }
+
+    /// See [`Self::remember`].
+    #[must_use]
+    pub fn remembered(&self) -> u64 {
+        self.remembered.get()
     }
 
     /// Since when there is no stream; `NEVER` while there is one.
