@@ -17,6 +17,12 @@ use super::trailers::{Taken, of_request};
 use crate::engine::time::Millis;
 use crate::upstream::Received;
 
+/// A body that comes in more pieces is not kept: each costs more than its bytes.
+const MOST_KEPT: usize = 1_024;
+/// Pieces below this are copied when they are kept, for each is a slice of the buffer that it was read into, of 8 KiB or
+/// 16: what is kept would hold far more than it counts.
+const COPIED: usize = 4 * 1_024;
+
 /// The client's body; shared by the tries of one request.
 #[derive(Debug)]
 pub struct Upload {
@@ -203,7 +209,7 @@ impl Upload {
         let mut kept = self.kept.borrow_mut();
         let size = frame.data_ref().map_or(0, Bytes::len);
         kept.size += size;
-        if kept.size > kept.limit {
+        if kept.size > kept.limit || kept.frames.len() >= MOST_KEPT {
             kept.limit = 0;
             kept.gone += kept.frames.len() + 1;
             kept.frames.clear();
@@ -213,7 +219,8 @@ impl Upload {
         }
         match frame.into_data() {
             Ok(data) => {
-                kept.frames.push(KeptFrame::Data(data.clone()));
+                let own = if size < COPIED { Bytes::copy_from_slice(&data) } else { data.clone() };
+                kept.frames.push(KeptFrame::Data(own));
                 kept.held += size;
                 self.connection.room.hold(size as u64);
                 Frame::data(data)

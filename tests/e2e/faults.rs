@@ -146,14 +146,24 @@ async fn a_put_is_repeated_with_its_whole_body_if_that_is_small() {
     let proxy = Setup::to(&[resetting.address, good.address]).rules(&rules).start().await;
     let put =
         |size: usize| format!("PUT / HTTP/1.1\r\nhost: shop\r\ncontent-length: {size}\r\n\r\n{}", "x".repeat(size));
-    let mut failed = 0;
+    let pieces = |count: usize| {
+        format!(
+            "PUT / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+            "1\r\nx\r\n".repeat(count)
+        )
+    };
+    let (mut failed, mut failed_in_pieces) = (0, 0);
     for _ in 0..20 {
         let small = proxy.ask(&put(60_000)).await;
         assert_eq!((small.status, small.text().as_str()), (200, "60000"));
         let large = proxy.ask(&put(200_000)).await;
         failed += usize::from(large.status == 502);
+        let few = proxy.ask(&pieces(1_000)).await;
+        assert_eq!((few.status, few.text().as_str()), (200, "1000"));
+        let many = proxy.ask(&pieces(3_000)).await;
+        failed_in_pieces += usize::from(many.status == 502);
     }
-    assert!(failed > 0, "a body that was not kept cannot be repeated");
+    assert!(failed > 0 && failed_in_pieces > 0, "a body that was not kept cannot be repeated");
 }
 
 #[tokio::test]
