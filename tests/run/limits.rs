@@ -207,10 +207,15 @@ async fn with_64_mib_a_thousand_slow_readers_leave_good_clients_served_and_memor
 
 /// Bytes, by the proxy's own account.
 pub async fn account(proxy: &Proxy) -> f64 {
+    metric(proxy, "pointsman_memory_account_bytes").await
+}
+
+/// The first series of this name.
+pub async fn metric(proxy: &Proxy, name: &str) -> f64 {
     let mut stream = TcpStream::connect(proxy.admin).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
-    let line = text.lines().find(|line| line.starts_with("pointsman_memory_account_bytes")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
