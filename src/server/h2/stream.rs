@@ -23,6 +23,9 @@ use crate::forward::request::answer;
 use crate::forward::{Connection, Pipe, Piped};
 use crate::observe::names;
 
+/// A client that takes so many bytes within the time in which it must take something is not stuck.
+const MOVED: usize = 16 * 1024;
+
 /// A stream until it ends. The connection's timer wakes it when something has come due.
 ///
 /// What it does is boxed: a task's future is moved eight times between here and its end.
@@ -198,7 +201,8 @@ fn poll_body(worker: &Worker, stream: &Connection, pipe: &mut Pipe<AnswerBody>, 
         Piped::Full => {
             pipe.body.send_more(cx);
             let now = stream.clock.now();
-            if stream.write_blocked.get() == NEVER {
+            // Slow is not stuck.
+            if stream.write_blocked.get() == NEVER || pipe.has_moved(MOVED) {
                 stream.write_blocked.set(now);
             }
             let cut = match now >= stream.write_ends() {

@@ -17,6 +17,8 @@ pub struct Pipe<B> {
     stream: SendStream<Bytes>,
     /// A piece that waits for room, and whether it is the last one.
     waiting: Option<(Bytes, bool)>,
+    /// Bytes that the peer's window has taken since [`Pipe::has_moved`] said so.
+    moved: usize,
     ended: bool,
 }
 
@@ -38,12 +40,21 @@ pub enum Piped<E> {
 impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
     /// A pipe that has sent nothing.
     pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
-        Self { body, stream, waiting: None, ended: false }
+        Self { body, stream, waiting: None, moved: 0, ended: false }
     }
 
     /// Whether everything was handed to the connection.
     pub fn is_done(&self) -> bool {
         self.ended
+    }
+
+    /// Whether the peer has taken so many bytes since this was last true.
+    pub fn has_moved(&mut self, bytes: usize) -> bool {
+        let has = self.moved >= bytes;
+        if has {
+            self.moved = 0;
+        }
+        has
     }
 
     /// Gives up: the peer gets a reset.
@@ -80,7 +91,9 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
 
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Result<Piped<B::Error>, h2::Error> {
         loop {
-            if let Some((data, last)) = self.waiting.take() {
+            if let Some((mut data, last)) = self.waiting.take() {
+                // No more than the window takes: what the library holds beyond is seen by nobody, and has no end.
+                self.stream.reserve_capacity(data.len());
                 while self.stream.capacity() == 0 {
                     match self.stream.poll_capacity(cx) {
                         Poll::Pending => {
@@ -90,6 +103,13 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
                         Poll::Ready(Some(room)) => room.map(|_| ())?,
                         Poll::Ready(None) => return Err(Reason::STREAM_CLOSED.into()),
                     }
+                }
+                let room = self.stream.capacity().min(data.len());
+                self.moved += room;
+                if room < data.len() {
+                    self.stream.send_data(data.split_to(room), false)?;
+                    self.waiting = Some((data, last));
+                    continue;
                 }
                 self.stream.send_data(data, last)?;
                 if last {
@@ -114,9 +134,6 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() && !self.body.is_end_stream() => {}
                     Ok(data) => {
-                        // Room for one byte is asked for, not for all: room that is held and not used would be taken
-                        // from the other streams.
-                        self.stream.reserve_capacity(usize::from(!data.is_empty()));
                         let last = self.body.is_end_stream();
                         if data.is_empty() {
                             self.stream.send_data(data, last)?;
